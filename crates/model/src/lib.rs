@@ -1,1 +1,24 @@
+//! The words every other crate shares: stream declarations, records and their place in Kafka, event time, the clock.
 //!
+//! Pure data. Nothing here opens a file or a socket, writes Arrow arrays or runs asynchronously; reading the declaration
+//! files from disk is the caller's.
+
+mod chunk;
+mod clock;
+mod dead_letter;
+mod declaration;
+pub mod event_time;
+mod json_schema;
+mod path;
+mod schema;
+mod span;
+mod stream;
+
+pub use chunk::{Chunk, ChunkBuilder, Record};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use dead_letter::{DeadLetter, Stage};
+pub use declaration::DeclarationError;
+pub use path::{Path, PathNode, Step};
+pub use schema::{EVENT_DATE, EXTRA, INGESTED_AT, KAFKA_TIMESTAMP, OFFSET, PARTITION};
+pub use span::{Span, TopicPartition};
+pub use stream::{Field, FieldType, Stream, Streams};

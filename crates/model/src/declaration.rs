@@ -1,0 +1,297 @@
+//! Reading declarations: TOML text in, [`Stream`]s out, and every mistake with its file, line and field.
+
+use serde::Deserialize;
+use thiserror::Error;
+use toml::Spanned;
+
+use crate::schema::is_reserved;
+use crate::{Field, FieldType, Path, PathNode, Stream, Streams};
+
+/// A mistake in a declaration file; fix the file.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{file}:{line}: {}{message}", field.as_ref().map(|field| format!("field `{field}`: ")).unwrap_or_default())]
+pub struct DeclarationError {
+    pub file: String,
+    /// 1-based.
+    pub line: usize,
+    pub field: Option<String>,
+    pub message: String,
+}
+
+/// The fields a stream may declare; far above any real stream, far below what would hurt.
+const FIELDS_MAX: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStream {
+    name: Spanned<String>,
+    description: Spanned<String>,
+    topic: Option<Spanned<String>>,
+    key: Spanned<String>,
+    event_time: Spanned<String>,
+    #[serde(default, rename = "field")]
+    fields: Vec<Spanned<RawField>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawField {
+    name: Spanned<String>,
+    #[serde(rename = "type")]
+    field_type: Spanned<String>,
+    unit: Option<String>,
+    #[serde(default)]
+    nullable: bool,
+    #[serde(default)]
+    unique: bool,
+    min: Option<Spanned<f64>>,
+    max: Option<Spanned<f64>>,
+    #[serde(default)]
+    one_of: Vec<String>,
+    #[serde(default)]
+    from: Vec<Spanned<String>>,
+    doc: Spanned<String>,
+}
+
+impl Stream {
+    /// Reads one declaration. `file` is its name for errors, and `<stream name>.toml` for a stream's own file.
+    pub fn parse(file: &str, text: &str) -> Result<Self, DeclarationError> {
+        Reader { file, text }.stream()
+    }
+}
+
+impl Streams {
+    /// Reads a set of declarations, given as file name and text. Names and topics must differ.
+    pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, DeclarationError> {
+        let mut streams: Vec<Stream> = Vec::new();
+        for (file, text) in files {
+            let stream = Stream::parse(file, text)?;
+            let twin = streams.iter().find(|known| known.name == stream.name || known.topic == stream.topic);
+            if let Some(twin) = twin {
+                let message = format!(
+                    "stream `{}` on topic `{}` clashes with stream `{}` on topic `{}`",
+                    stream.name, stream.topic, twin.name, twin.topic
+                );
+                return Err(DeclarationError { file: file.to_owned(), line: 1, field: None, message });
+            }
+            streams.push(stream);
+        }
+        streams.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Streams(streams))
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn stream(&self) -> Result<Stream, DeclarationError> {
+        let raw: RawStream = toml::from_str(self.text)
+            .map_err(|error| self.error(error.span().map_or(0, |span| span.start), None, error.message()))?;
+        self.check_name(&raw.name, None, "stream name")?;
+        self.check_filled(&raw.description, None, "description")?;
+        if raw.fields.len() > FIELDS_MAX {
+            return Err(self.error(0, None, format!("{} fields, at most {FIELDS_MAX}", raw.fields.len())));
+        }
+
+        let mut fields: Vec<Field> = Vec::with_capacity(raw.fields.len());
+        let mut plan = PathNode::root();
+        for raw in &raw.fields {
+            let field = self.field(raw)?;
+            if fields.iter().any(|known| known.name == field.name) {
+                return Err(self.error(raw.get_ref().name.span().start, Some(&field.name), "declared twice"));
+            }
+            for (rank, path) in field.from.iter().enumerate() {
+                let at = raw.get_ref().from.get(rank).map_or(raw.span().start, |from| from.span().start);
+                plan.insert(path, fields.len(), rank).map_err(|message| self.error(at, Some(&field.name), message))?;
+            }
+            fields.push(field);
+        }
+
+        let find = |name: &Spanned<String>, role: &str| {
+            fields.iter().find(|field| field.name == *name.get_ref()).ok_or_else(|| {
+                self.error(name.span().start, Some(name.get_ref()), format!("named as {role}, but not declared"))
+            })
+        };
+        find(&raw.key, "key")?;
+        let event_time = find(&raw.event_time, "event_time")?;
+        if event_time.field_type != FieldType::Timestamp || event_time.nullable {
+            let message = "the event time must be a timestamp that is not nullable";
+            return Err(self.error(raw.event_time.span().start, Some(&event_time.name), message));
+        }
+
+        let topic = match raw.topic {
+            Some(topic) => self.check_topic(&topic).map(|()| topic.into_inner())?,
+            None => raw.name.get_ref().clone(),
+        };
+        Ok(Stream {
+            name: raw.name.into_inner(),
+            topic,
+            description: raw.description.into_inner(),
+            key: raw.key.into_inner(),
+            event_time: raw.event_time.into_inner(),
+            fields,
+            plan,
+        })
+    }
+
+    fn field(&self, raw: &Spanned<RawField>) -> Result<Field, DeclarationError> {
+        let raw = raw.get_ref();
+        let name = raw.name.get_ref();
+        let fail = |at: usize, message: String| Err(self.error(at, Some(name), message));
+        self.check_name(&raw.name, Some(name), "field name")?;
+        self.check_filled(&raw.doc, Some(name), "doc")?;
+        if is_reserved(name) {
+            return fail(raw.name.span().start, "this name belongs to a column that every table has".to_owned());
+        }
+
+        let type_name = raw.field_type.get_ref();
+        let Some(field_type) = FieldType::ALL.into_iter().find(|known| known.as_str() == type_name) else {
+            let known = FieldType::ALL.map(FieldType::as_str).join(", ");
+            return fail(raw.field_type.span().start, format!("unknown type `{type_name}`; known are {known}"));
+        };
+        for bound in [&raw.min, &raw.max].into_iter().flatten() {
+            if !field_type.is_number() || !bound.get_ref().is_finite() {
+                return fail(bound.span().start, format!("a bound needs a finite number and a number type, not {type_name}"));
+            }
+        }
+        if let (Some(min), Some(max)) = (&raw.min, &raw.max)
+            && min.get_ref() > max.get_ref()
+        {
+            return fail(min.span().start, format!("min {} is above max {}", min.get_ref(), max.get_ref()));
+        }
+        if !raw.one_of.is_empty() && field_type != FieldType::String {
+            return fail(raw.field_type.span().start, format!("one_of needs type string, not {type_name}"));
+        }
+
+        let from = match raw.from.as_slice() {
+            [] => vec![Path::parse(name).map_err(|message| self.error(raw.name.span().start, Some(name), message))?],
+            places => places
+                .iter()
+                .map(|place| {
+                    Path::parse(place.get_ref()).map_err(|message| self.error(place.span().start, Some(name), message))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(Field {
+            name: name.clone(),
+            field_type,
+            unit: raw.unit.clone(),
+            nullable: raw.nullable,
+            unique: raw.unique,
+            min: raw.min.as_ref().map(|min| *min.get_ref()),
+            max: raw.max.as_ref().map(|max| *max.get_ref()),
+            one_of: raw.one_of.clone(),
+            from,
+            doc: raw.doc.get_ref().clone(),
+        })
+    }
+
+    /// A name is a path on disk, a column and an SQL identifier at once, so it is what all three take without quotes.
+    fn check_name(&self, name: &Spanned<String>, field: Option<&str>, what: &str) -> Result<(), DeclarationError> {
+        let text = name.get_ref().as_bytes();
+        let starts_well = text.first().is_some_and(u8::is_ascii_lowercase);
+        let goes_well = text.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_');
+        if starts_well && goes_well && text.len() <= 64 {
+            return Ok(());
+        }
+        let message = format!("{what} `{}`: use a to z, 0 to 9 and _, a letter first, at most 64", name.get_ref());
+        Err(self.error(name.span().start, field, message))
+    }
+
+    /// Kafka's rule for topic names.
+    fn check_topic(&self, topic: &Spanned<String>) -> Result<(), DeclarationError> {
+        let text = topic.get_ref();
+        let legal = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if legal && (1..=249).contains(&text.len()) && text != "." && text != ".." {
+            return Ok(());
+        }
+        Err(self.error(topic.span().start, None, format!("`{text}` is no legal Kafka topic name")))
+    }
+
+    fn check_filled(&self, text: &Spanned<String>, field: Option<&str>, what: &str) -> Result<(), DeclarationError> {
+        if text.get_ref().trim().is_empty() {
+            return Err(self.error(text.span().start, field, format!("{what} is empty")));
+        }
+        Ok(())
+    }
+
+    fn error(&self, at: usize, field: Option<&str>, message: impl Into<String>) -> DeclarationError {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        DeclarationError {
+            file: self.file.to_owned(),
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            field: field.map(str::to_owned),
+            message: message.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"name = "parking_data"
+description = "Free places."
+key = "device_id"
+event_time = "timestamp"
+
+[[field]]
+name = "device_id"
+type = "string"
+doc = "The car park."
+
+[[field]]
+name = "timestamp"
+type = "timestamp"
+doc = "When it was counted."
+
+[[field]]
+name = "free"
+type = "integer"
+min = 0
+max = 5000
+from = ["free", "places.free"]
+doc = "Free places."
+"#;
+
+    #[test]
+    fn a_good_declaration() {
+        let stream = Stream::parse("parking_data.toml", GOOD).unwrap();
+        assert_eq!((stream.topic.as_str(), stream.fields.len()), ("parking_data", 3));
+        assert_eq!(stream.fields[2].from[1].to_string(), "places.free");
+        assert_eq!(stream.event_time_index(), 1);
+    }
+
+    #[test]
+    fn every_mistake_names_its_place() {
+        for (from, to, says) in [
+            (r#"type = "integer""#, r#"type = "int""#, "p.toml:18: field `free`: unknown type `int`; known are string"),
+            ("min = 0", "min = 9000", "p.toml:19: field `free`: min 9000 is above max 5000"),
+            ("min = 0", "minimum = 0", "p.toml:19: unknown field `minimum`"),
+            (r#""places.free""#, r#""places..free""#, "p.toml:21: field `free`: path `places..free`: a key is empty"),
+            (r#""places.free""#, r#""timestamp""#, "p.toml:21: field `free`: `from` place `timestamp` is already taken"),
+            (r#"event_time = "timestamp""#, r#"event_time = "time""#, "p.toml:4: field `time`: named as event_time"),
+            (r#"key = "device_id""#, "", "p.toml:1: missing field `key`"),
+            (r#"name = "free""#, r#"name = "Free""#, "p.toml:17: field `Free`: field name `Free`: use a to z"),
+            (r#"name = "free""#, r#"name = "event_date""#, "p.toml:17: field `event_date`: this name belongs to"),
+            (r#"name = "free""#, r#"name = "device_id""#, "p.toml:17: field `device_id`: declared twice"),
+            (r#"doc = "Free places.""#, r#"doc = " ""#, "p.toml:22: field `free`: doc is empty"),
+            ("max = 5000", "max = ", "p.toml:20: "),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "{from} is not there");
+            let error = Stream::parse("p.toml", &text).unwrap_err().to_string();
+            assert!(error.starts_with(says), "wanted {says}\n   got {error}");
+        }
+    }
+
+    #[test]
+    fn two_streams_do_not_share_a_topic() {
+        let other = GOOD.replacen("parking_data\"", "parking_more\"\ntopic = \"parking_data\"", 1);
+        let error = Streams::parse([("a.toml", GOOD), ("b.toml", &other)]).unwrap_err().to_string();
+        assert!(error.starts_with("b.toml:1: stream `parking_more` on topic `parking_data` clashes"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Where in a message a field is found, and all of a stream's places folded into one tree that a decoder walks once.
+
+use std::fmt;
+
+/// A place in a JSON message: `latitude`, `location[0]`, `sensor.position.lat`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Path(Vec<Step>);
+
+/// One step into a JSON value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// The deepest a path may reach; a decoder's nesting limit is never below it.
+const DEPTH_MAX: usize = 16;
+/// The largest array index a path may name.
+const INDEX_MAX: usize = 1023;
+
+impl Path {
+    /// Reads a path; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut steps = Vec::new();
+        for (number, part) in text.split('.').enumerate() {
+            let (key, indices) = part.split_at(part.find('[').unwrap_or(part.len()));
+            if key.is_empty() {
+                return Err(format!("path `{text}`: a key is empty (part {})", number + 1));
+            }
+            steps.push(Step::Key(key.to_owned()));
+            let mut rest = indices;
+            while !rest.is_empty() {
+                let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+                let Some((Ok(index), after)) = index.map(|(index, after)| (index.parse(), after)) else {
+                    return Err(format!("path `{text}`: write an array index as `[0]`"));
+                };
+                if index > INDEX_MAX {
+                    return Err(format!("path `{text}`: an index may be at most {INDEX_MAX}"));
+                }
+                steps.push(Step::Index(index));
+                rest = after;
+            }
+        }
+        if steps.len() > DEPTH_MAX {
+            return Err(format!("path `{text}`: at most {DEPTH_MAX} steps"));
+        }
+        Ok(Self(steps))
+    }
+
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if number == 0 => write!(f, "{key}")?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The decoder's plan: which values of a message belong to which field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathNode {
+    /// The value here is the field's. `rank` is the place's position in the field's `from`: where a message fills more
+    /// than one place, the lowest rank that is not null counts.
+    Field { field: usize, rank: usize },
+    /// An object, with the keys that lead to fields.
+    Object(Vec<(String, PathNode)>),
+    /// An array, with the indices that lead to fields.
+    Array(Vec<(usize, PathNode)>),
+}
+
+impl PathNode {
+    pub(crate) fn root() -> Self {
+        PathNode::Object(Vec::new())
+    }
+
+    /// Adds one place. The error names the conflict: two fields in one place, or a place inside another field's value.
+    pub(crate) fn insert(&mut self, path: &Path, field: usize, rank: usize) -> Result<(), String> {
+        self.insert_steps(path.steps(), field, rank)
+            .map_err(|conflict| format!("`from` place `{path}` {conflict}"))
+    }
+
+    fn insert_steps(&mut self, steps: &[Step], field: usize, rank: usize) -> Result<(), &'static str> {
+        let Some((step, rest)) = steps.split_first() else {
+            return Err("is already taken");
+        };
+        let fresh = match rest.first() {
+            None => PathNode::Field { field, rank },
+            Some(Step::Key(_)) => PathNode::Object(Vec::new()),
+            Some(Step::Index(_)) => PathNode::Array(Vec::new()),
+        };
+        let (child, is_new) = match (self, step) {
+            (PathNode::Object(children), Step::Key(key)) => find_or_add(children, key, fresh),
+            (PathNode::Array(children), Step::Index(index)) => find_or_add(children, index, fresh),
+            (PathNode::Field { .. }, _) => return Err("lies inside another field's value"),
+            _ => return Err("is used both as an object and as an array"),
+        };
+        match (rest.is_empty(), is_new) {
+            (true, true) => Ok(()),
+            (true, false) => Err("is already taken"),
+            (false, _) => child.insert_steps(rest, field, rank),
+        }
+    }
+}
+
+fn find_or_add<'a, K: PartialEq + Clone>(
+    children: &'a mut Vec<(K, PathNode)>,
+    key: &K,
+    fresh: PathNode,
+) -> (&'a mut PathNode, bool) {
+    let found = children.iter().position(|(known, _)| known == key);
+    let at = found.unwrap_or(children.len());
+    if found.is_none() {
+        children.push((key.clone(), fresh));
+    }
+    (&mut children[at].1, found.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_print_as_they_are_written() {
+        for text in ["latitude", "location[0]", "sensor.position.lat", "a[1][2].b"] {
+            assert_eq!(Path::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_paths_say_what_is_wrong() {
+        for (text, says) in [
+            ("", "a key is empty (part 1)"),
+            ("a..b", "a key is empty (part 2)"),
+            ("a[x]", "write an array index as `[0]`"),
+            ("a[1", "write an array index as `[0]`"),
+            ("a[1]b", "write an array index as `[0]`"),
+            ("a[5000]", "an index may be at most 1023"),
+        ] {
+            let error = Path::parse(text).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn conflicting_places_are_refused() {
+        let insert = |paths: &[&str]| {
+            let mut root = PathNode::root();
+            paths.iter().enumerate().try_for_each(|(field, path)| root.insert(&Path::parse(path).unwrap(), field, 0))
+        };
+        assert!(insert(&["location[0]", "location[1]", "a.b", "a.c"]).is_ok());
+        assert!(insert(&["a", "a"]).unwrap_err().contains("already taken"));
+        assert!(insert(&["a.b", "a"]).unwrap_err().contains("already taken"));
+        assert!(insert(&["a", "a.b"]).unwrap_err().contains("inside another field"));
+        assert!(insert(&["a.b", "a[0]"]).unwrap_err().contains("object and as an array"));
+    }
+}

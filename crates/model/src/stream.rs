@@ -1,0 +1,142 @@
+//! A stream as declared in `streams/<name>.toml`: the single source of its schema, its decoder and its documentation.
+
+use crate::{Path, PathNode};
+
+/// All streams of a run, in the order of their names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Streams(pub(crate) Vec<Stream>);
+
+/// One stream: a Kafka topic and the table it lands in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stream {
+    /// The table's name, and the topic's unless `topic` says otherwise.
+    pub name: String,
+    pub topic: String,
+    pub description: String,
+    /// The field that producers use as Kafka key.
+    pub key: String,
+    /// The field with the event time; its day partitions the table.
+    pub event_time: String,
+    pub fields: Vec<Field>,
+    pub(crate) plan: PathNode,
+}
+
+/// One column, and what a value must be to enter it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    pub name: String,
+    pub field_type: FieldType,
+    pub unit: Option<String>,
+    pub nullable: bool,
+    /// Each value occurs about once (an id): no dictionary, no statistics.
+    pub unique: bool,
+    /// Inclusive bounds, numbers only.
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    /// The values allowed, strings only; empty means any.
+    pub one_of: Vec<String>,
+    /// Where it is found in a message; the first place that holds a value counts.
+    pub from: Vec<Path>,
+    pub doc: String,
+}
+
+/// The types a field may have, by the names of Delta's primitive types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldType {
+    /// UTF-8 text.
+    String,
+    /// 32 bits, signed. A JSON number with a fraction or an exponent is a wrong type, also when it is whole.
+    Integer,
+    /// 64 bits, signed.
+    Long,
+    /// IEEE 754 binary64; any JSON number whose value is finite.
+    Double,
+    Boolean,
+    /// Microseconds, UTC; [`crate::event_time::parse`] says which texts.
+    Timestamp,
+}
+
+impl FieldType {
+    pub const ALL: [FieldType; 6] = [
+        FieldType::String,
+        FieldType::Integer,
+        FieldType::Long,
+        FieldType::Double,
+        FieldType::Boolean,
+        FieldType::Timestamp,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FieldType::String => "string",
+            FieldType::Integer => "integer",
+            FieldType::Long => "long",
+            FieldType::Double => "double",
+            FieldType::Boolean => "boolean",
+            FieldType::Timestamp => "timestamp",
+        }
+    }
+
+    pub(crate) fn is_number(self) -> bool {
+        matches!(self, FieldType::Integer | FieldType::Long | FieldType::Double)
+    }
+}
+
+impl Stream {
+    /// The decoder's plan: every place of every field, as one tree. The root is an object.
+    pub fn plan(&self) -> &PathNode {
+        &self.plan
+    }
+
+    /// Position of a field by name.
+    pub fn field_index(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// Position of the event-time field.
+    pub fn event_time_index(&self) -> usize {
+        self.field_index(&self.event_time).unwrap_or_default()
+    }
+}
+
+impl Streams {
+    pub fn iter(&self) -> std::slice::Iter<'_, Stream> {
+        self.0.iter()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Stream> {
+        self.0.iter().find(|stream| stream.name == name)
+    }
+
+    pub fn by_topic(&self, topic: &str) -> Option<&Stream> {
+        self.0.iter().find(|stream| stream.topic == topic)
+    }
+
+    /// Reads a stream from another topic than the declared one. `false` when there is no stream of that name.
+    #[must_use]
+    pub fn set_topic(&mut self, name: &str, topic: &str) -> bool {
+        let stream = self.0.iter_mut().find(|stream| stream.name == name);
+        if let Some(stream) = stream {
+            topic.clone_into(&mut stream.topic);
+            return true;
+        }
+        false
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a Streams {
+    type Item = &'a Stream;
+    type IntoIter = std::slice::Iter<'a, Stream>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
