@@ -1,0 +1,316 @@
+//! Good rows on their way to a record batch: one growing buffer per column, handed to Arrow without a copy.
+
+use std::mem::{replace, take};
+use std::sync::Arc;
+
+use arrow_array::types::{ArrowPrimitiveType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_buffer::{BooleanBufferBuilder, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_schema::SchemaRef;
+use model::{FieldType, Stream, event_time};
+
+use super::judge::{Row, Value};
+
+/// The columns of one stream's table, in the order of [`Stream::arrow_schema`].
+#[derive(Debug)]
+pub(super) struct Columns {
+    schema: SchemaRef,
+    declared: Vec<Column>,
+    event_date: Vec<i32>,
+    partition: Vec<i32>,
+    offset: Vec<i64>,
+    kafka_timestamp: Primitives<i64>,
+    ingested_at: Vec<i64>,
+    extra: Texts,
+}
+
+/// Where a row comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) kafka_timestamp_us: Option<i64>,
+    pub(super) ingested_at_us: i64,
+}
+
+#[derive(Debug)]
+enum Column {
+    Text(Texts),
+    Integer(Primitives<i32>),
+    Long(Primitives<i64>),
+    Double(Primitives<f64>),
+    Boolean(Booleans),
+    Timestamp(Primitives<i64>),
+}
+
+#[derive(Debug)]
+struct Primitives<T> {
+    values: Vec<T>,
+    nulls: Nulls,
+}
+
+#[derive(Debug)]
+struct Texts {
+    offsets: Vec<i32>,
+    bytes: Vec<u8>,
+    nulls: Nulls,
+}
+
+#[derive(Debug)]
+struct Booleans {
+    values: BooleanBufferBuilder,
+    nulls: Nulls,
+}
+
+/// `None` for a column that is never null.
+#[derive(Debug)]
+struct Nulls(Option<NullBufferBuilder>);
+
+impl Columns {
+    pub(super) fn new(stream: &Stream) -> Self {
+        let declared = stream
+            .fields
+            .iter()
+            .map(|field| match field.field_type {
+                FieldType::String => Column::Text(Texts::new(field.nullable)),
+                FieldType::Integer => Column::Integer(Primitives::new(field.nullable)),
+                FieldType::Long => Column::Long(Primitives::new(field.nullable)),
+                FieldType::Double => Column::Double(Primitives::new(field.nullable)),
+                FieldType::Boolean => Column::Boolean(Booleans {
+                    values: BooleanBufferBuilder::new(0),
+                    nulls: Nulls::new(field.nullable),
+                }),
+                FieldType::Timestamp => Column::Timestamp(Primitives::new(field.nullable)),
+            })
+            .collect();
+        Self {
+            schema: stream.arrow_schema(),
+            declared,
+            event_date: Vec::new(),
+            partition: Vec::new(),
+            offset: Vec::new(),
+            kafka_timestamp: Primitives::new(true),
+            ingested_at: Vec::new(),
+            extra: Texts::new(true),
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.offset.len()
+    }
+
+    /// Bytes of the values so far; nulls' bits are not counted.
+    pub(super) fn bytes(&self) -> usize {
+        let declared: usize = self.declared.iter().map(Column::bytes).sum();
+        // Date, partition, offset, two timestamps.
+        declared + self.extra.bytes() + self.rows() * (4 + 4 + 8 + 8 + 8)
+    }
+
+    /// Appends a row; the values fit the columns because they were judged by the same declaration.
+    pub(super) fn append(&mut self, record: &[u8], row: &Row, extra: &[u8], origin: Origin) {
+        debug_assert_eq!(row.values.len(), self.declared.len());
+        for (column, value) in self.declared.iter_mut().zip(&row.values) {
+            match (column, *value) {
+                (Column::Text(texts), Value::Text { start, end }) => {
+                    texts.append(&record[start as usize..end as usize]);
+                }
+                (Column::Text(texts), Value::Unescaped { start, end }) => {
+                    texts.append(&row.unescaped[start as usize..end as usize]);
+                }
+                (Column::Double(doubles), Value::Double(double)) => doubles.append(double),
+                (Column::Timestamp(instants), Value::Integer(instant)) => instants.append(instant),
+                (Column::Integer(integers), Value::Integer(integer)) => integers.append(integer as i32),
+                (Column::Long(longs), Value::Integer(long)) => longs.append(long),
+                (Column::Boolean(booleans), Value::Boolean(boolean)) => {
+                    booleans.values.append(boolean);
+                    booleans.nulls.append(true);
+                }
+                (column, value) => {
+                    debug_assert_eq!(value, Value::Null);
+                    column.append_null();
+                }
+            }
+        }
+        self.event_date.push(event_time::days(row.event_time_us));
+        self.partition.push(origin.partition);
+        self.offset.push(origin.offset);
+        match origin.kafka_timestamp_us {
+            Some(us) => self.kafka_timestamp.append(us),
+            None => self.kafka_timestamp.append_null(),
+        }
+        self.ingested_at.push(origin.ingested_at_us);
+        match extra {
+            [] => self.extra.append_null(),
+            extra => self.extra.append(extra),
+        }
+    }
+
+    /// The rows so far as a batch, or `None` when there are none.
+    pub(super) fn take(&mut self) -> Option<RecordBatch> {
+        if self.rows() == 0 {
+            return None;
+        }
+        let mut arrays: Vec<ArrayRef> = self.declared.iter_mut().map(Column::take).collect();
+        arrays.push(take_values::<Date32Type>(&mut self.event_date));
+        arrays.push(take_values::<Int32Type>(&mut self.partition));
+        arrays.push(take_values::<Int64Type>(&mut self.offset));
+        arrays.push(utc(self.kafka_timestamp.take::<TimestampMicrosecondType>()));
+        arrays.push(utc(take_primitive::<TimestampMicrosecondType>(
+            &mut self.ingested_at,
+            None,
+        )));
+        arrays.push(self.extra.take());
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
+        Some(batch.expect("columns and schema come from one declaration"))
+    }
+}
+
+impl Column {
+    fn append_null(&mut self) {
+        match self {
+            Column::Text(texts) => texts.append_null(),
+            Column::Integer(integers) => integers.append_null(),
+            Column::Long(values) | Column::Timestamp(values) => values.append_null(),
+            Column::Double(doubles) => doubles.append_null(),
+            Column::Boolean(booleans) => {
+                booleans.values.append(false);
+                booleans.nulls.append(false);
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Column::Text(texts) => texts.bytes(),
+            Column::Integer(integers) => size_of_val(integers.values.as_slice()),
+            Column::Long(values) | Column::Timestamp(values) => size_of_val(values.values.as_slice()),
+            Column::Double(doubles) => size_of_val(doubles.values.as_slice()),
+            Column::Boolean(booleans) => booleans.values.len() / 8,
+        }
+    }
+
+    fn take(&mut self) -> ArrayRef {
+        match self {
+            Column::Text(texts) => texts.take(),
+            Column::Integer(integers) => Arc::new(integers.take::<Int32Type>()),
+            Column::Long(longs) => Arc::new(longs.take::<Int64Type>()),
+            Column::Double(doubles) => Arc::new(doubles.take::<Float64Type>()),
+            Column::Boolean(booleans) => {
+                let rows = booleans.values.len();
+                let values = replace(&mut booleans.values, BooleanBufferBuilder::new(rows)).build();
+                Arc::new(BooleanArray::new(values, booleans.nulls.take()))
+            }
+            Column::Timestamp(instants) => utc(instants.take::<TimestampMicrosecondType>()),
+        }
+    }
+}
+
+impl<T: Default> Primitives<T> {
+    fn new(nullable: bool) -> Self {
+        Self {
+            values: Vec::new(),
+            nulls: Nulls::new(nullable),
+        }
+    }
+
+    #[inline]
+    fn append(&mut self, value: T) {
+        self.values.push(value);
+        self.nulls.append(true);
+    }
+
+    fn append_null(&mut self) {
+        self.values.push(T::default());
+        self.nulls.append(false);
+    }
+
+    fn take<A: ArrowPrimitiveType<Native = T>>(&mut self) -> PrimitiveArray<A> {
+        take_primitive(&mut self.values, self.nulls.take())
+    }
+}
+
+impl Texts {
+    fn new(nullable: bool) -> Self {
+        Self {
+            offsets: vec![0],
+            bytes: Vec::new(),
+            nulls: Nulls::new(nullable),
+        }
+    }
+
+    #[inline]
+    fn append(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.end(true);
+    }
+
+    fn append_null(&mut self) {
+        self.end(false);
+    }
+
+    #[inline]
+    fn end(&mut self, valid: bool) {
+        // `Decoder::decode` refuses to come near 2 GiB.
+        self.offsets.push(self.bytes.len() as i32);
+        self.nulls.append(valid);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&self.offsets[1..])
+    }
+
+    fn take(&mut self) -> ArrayRef {
+        let mut offsets = Vec::with_capacity(self.offsets.len());
+        offsets.push(0);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(replace(&mut self.offsets, offsets)));
+        let array = StringArray::try_new(offsets, take_sized(&mut self.bytes).into(), self.nulls.take());
+        Arc::new(array.expect("records are checked to be UTF-8"))
+    }
+}
+
+impl Nulls {
+    fn new(nullable: bool) -> Self {
+        // No memory is taken before the first null.
+        Self(nullable.then(|| NullBufferBuilder::new(0)))
+    }
+
+    #[inline]
+    fn append(&mut self, valid: bool) {
+        match &mut self.0 {
+            Some(nulls) => nulls.append(valid),
+            None => debug_assert!(valid),
+        }
+    }
+
+    fn take(&mut self) -> Option<arrow_buffer::NullBuffer> {
+        self.0.as_mut().and_then(take_nulls)
+    }
+}
+
+fn take_nulls(nulls: &mut NullBufferBuilder) -> Option<arrow_buffer::NullBuffer> {
+    let capacity = nulls.len();
+    replace(nulls, NullBufferBuilder::new(capacity)).build()
+}
+
+/// Takes a buffer and leaves an empty one with room for as much: the next batch is most likely as large.
+fn take_sized<T>(values: &mut Vec<T>) -> Vec<T> {
+    let len = values.len();
+    let taken = take(values);
+    values.reserve_exact(len);
+    taken
+}
+
+fn take_primitive<A: ArrowPrimitiveType>(
+    values: &mut Vec<A::Native>,
+    nulls: Option<arrow_buffer::NullBuffer>,
+) -> PrimitiveArray<A> {
+    PrimitiveArray::new(ScalarBuffer::from(take_sized(values)), nulls)
+}
+
+fn take_values<A: ArrowPrimitiveType>(values: &mut Vec<A::Native>) -> ArrayRef {
+    Arc::new(take_primitive::<A>(values, None))
+}
+
+fn utc(instants: PrimitiveArray<TimestampMicrosecondType>) -> ArrayRef {
+    Arc::new(instants.with_timezone("UTC"))
+}
