@@ -68,7 +68,13 @@ impl Chunk {
             let (value, at) = self.part(entry.start, entry.value_len);
             let (key, at) = self.part(at, entry.key_len);
             let headers = &self.bytes[at..at + entry.headers_len as usize];
-            Record { offset: entry.offset, timestamp_ms: entry.timestamp_ms, key, value, headers }
+            Record {
+                offset: entry.offset,
+                timestamp_ms: entry.timestamp_ms,
+                key,
+                value,
+                headers,
+            }
         })
     }
 
@@ -116,12 +122,22 @@ pub struct ChunkBuilder {
 impl ChunkBuilder {
     /// A chunk whose span starts at `from`: the offset after the last one handed out for this partition.
     pub fn new(topic_partition: TopicPartition, from: i64) -> Self {
-        Self { topic_partition, from, bytes: Vec::new(), records: Vec::new() }
+        Self {
+            topic_partition,
+            from,
+            bytes: Vec::new(),
+            records: Vec::new(),
+        }
     }
 
     /// As [`Self::new`], with room for so many records and bytes.
     pub fn with_capacity(topic_partition: TopicPartition, from: i64, records: usize, bytes: usize) -> Self {
-        Self { topic_partition, from, bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records) }
+        Self {
+            topic_partition,
+            from,
+            bytes: Vec::with_capacity(bytes),
+            records: Vec::with_capacity(records),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -155,11 +171,19 @@ impl ChunkBuilder {
         for (name, value) in headers {
             self.bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
             self.bytes.extend_from_slice(name.as_bytes());
-            self.bytes.extend_from_slice(&value.map_or(NULL, |value| value.len() as u32).to_le_bytes());
+            self.bytes
+                .extend_from_slice(&value.map_or(NULL, |value| value.len() as u32).to_le_bytes());
             self.bytes.extend_from_slice(value.unwrap_or_default());
         }
         let headers_len = (self.bytes.len() - headers_start) as u32;
-        self.records.push(Entry { offset, timestamp_ms, start, value_len, key_len, headers_len });
+        self.records.push(Entry {
+            offset,
+            timestamp_ms,
+            start,
+            value_len,
+            key_len,
+            headers_len,
+        });
     }
 
     fn append(&mut self, part: Option<&[u8]>) -> u32 {
@@ -192,14 +216,26 @@ mod tests {
     fn records_come_back_as_they_went_in() {
         let mut builder = ChunkBuilder::new(TopicPartition::new("t", 2), 10);
         builder.push(10, 5, Some(b"k"), Some(b"value"), []);
-        builder.push(12, -1, None, None, [("a", Some(&b"1"[..])), ("a", None), ("", Some(b""))]);
+        builder.push(
+            12,
+            -1,
+            None,
+            None,
+            [("a", Some(&b"1"[..])), ("a", None), ("", Some(b""))],
+        );
         builder.push(13, 7, Some(b""), Some(b""), []);
         let chunk = builder.finish(20);
 
         assert_eq!(chunk.span(), Span::new(10, 20));
         let records: Vec<_> = chunk.iter().collect();
-        assert_eq!((records[0].offset, records[0].key, records[0].value), (10, Some(&b"k"[..]), Some(&b"value"[..])));
-        assert_eq!((records[1].timestamp_ms, records[1].key, records[1].value), (-1, None, None));
+        assert_eq!(
+            (records[0].offset, records[0].key, records[0].value),
+            (10, Some(&b"k"[..]), Some(&b"value"[..]))
+        );
+        assert_eq!(
+            (records[1].timestamp_ms, records[1].key, records[1].value),
+            (-1, None, None)
+        );
         let headers: Vec<_> = records[1].headers().collect();
         assert_eq!(headers, [("a", Some(&b"1"[..])), ("a", None), ("", Some(&b""[..]))]);
         assert_eq!((records[2].key, records[2].value), (Some(&b""[..]), Some(&b""[..])));

@@ -66,13 +66,20 @@ impl Streams {
         let mut streams: Vec<Stream> = Vec::new();
         for (file, text) in files {
             let stream = Stream::parse(file, text)?;
-            let twin = streams.iter().find(|known| known.name == stream.name || known.topic == stream.topic);
+            let twin = streams
+                .iter()
+                .find(|known| known.name == stream.name || known.topic == stream.topic);
             if let Some(twin) = twin {
                 let message = format!(
                     "stream `{}` on topic `{}` clashes with stream `{}` on topic `{}`",
                     stream.name, stream.topic, twin.name, twin.topic
                 );
-                return Err(DeclarationError { file: file.to_owned(), line: 1, field: None, message });
+                return Err(DeclarationError {
+                    file: file.to_owned(),
+                    line: 1,
+                    field: None,
+                    message,
+                });
             }
             streams.push(stream);
         }
@@ -104,16 +111,28 @@ impl Reader<'_> {
                 return Err(self.error(raw.get_ref().name.span().start, Some(&field.name), "declared twice"));
             }
             for (rank, path) in field.from.iter().enumerate() {
-                let at = raw.get_ref().from.get(rank).map_or(raw.span().start, |from| from.span().start);
-                plan.insert(path, fields.len(), rank).map_err(|message| self.error(at, Some(&field.name), message))?;
+                let at = raw
+                    .get_ref()
+                    .from
+                    .get(rank)
+                    .map_or(raw.span().start, |from| from.span().start);
+                plan.insert(path, fields.len(), rank)
+                    .map_err(|message| self.error(at, Some(&field.name), message))?;
             }
             fields.push(field);
         }
 
         let find = |name: &Spanned<String>, role: &str| {
-            fields.iter().find(|field| field.name == *name.get_ref()).ok_or_else(|| {
-                self.error(name.span().start, Some(name.get_ref()), format!("named as {role}, but not declared"))
-            })
+            fields
+                .iter()
+                .find(|field| field.name == *name.get_ref())
+                .ok_or_else(|| {
+                    self.error(
+                        name.span().start,
+                        Some(name.get_ref()),
+                        format!("named as {role}, but not declared"),
+                    )
+                })
         };
         find(&raw.key, "key")?;
         let event_time = find(&raw.event_time, "event_time")?;
@@ -144,26 +163,41 @@ impl Reader<'_> {
         self.check_name(&raw.name, Some(name), "field name")?;
         self.check_filled(&raw.doc, Some(name), "doc")?;
         if is_reserved(name) {
-            return fail(raw.name.span().start, "this name belongs to a column that every table has".to_owned());
+            return fail(
+                raw.name.span().start,
+                "this name belongs to a column that every table has".to_owned(),
+            );
         }
 
         let type_name = raw.field_type.get_ref();
         let Some(field_type) = FieldType::ALL.into_iter().find(|known| known.as_str() == type_name) else {
             let known = FieldType::ALL.map(FieldType::as_str).join(", ");
-            return fail(raw.field_type.span().start, format!("unknown type `{type_name}`; known are {known}"));
+            return fail(
+                raw.field_type.span().start,
+                format!("unknown type `{type_name}`; known are {known}"),
+            );
         };
         for bound in [&raw.min, &raw.max].into_iter().flatten() {
             if !field_type.is_number() || !bound.get_ref().is_finite() {
-                return fail(bound.span().start, format!("a bound needs a finite number and a number type, not {type_name}"));
+                return fail(
+                    bound.span().start,
+                    format!("a bound needs a finite number and a number type, not {type_name}"),
+                );
             }
         }
         if let (Some(min), Some(max)) = (&raw.min, &raw.max)
             && min.get_ref() > max.get_ref()
         {
-            return fail(min.span().start, format!("min {} is above max {}", min.get_ref(), max.get_ref()));
+            return fail(
+                min.span().start,
+                format!("min {} is above max {}", min.get_ref(), max.get_ref()),
+            );
         }
         if !raw.one_of.is_empty() && field_type != FieldType::String {
-            return fail(raw.field_type.span().start, format!("one_of needs type string, not {type_name}"));
+            return fail(
+                raw.field_type.span().start,
+                format!("one_of needs type string, not {type_name}"),
+            );
         }
 
         let from = match raw.from.as_slice() {
@@ -193,22 +227,33 @@ impl Reader<'_> {
     fn check_name(&self, name: &Spanned<String>, field: Option<&str>, what: &str) -> Result<(), DeclarationError> {
         let text = name.get_ref().as_bytes();
         let starts_well = text.first().is_some_and(u8::is_ascii_lowercase);
-        let goes_well = text.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_');
+        let goes_well = text
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_');
         if starts_well && goes_well && text.len() <= 64 {
             return Ok(());
         }
-        let message = format!("{what} `{}`: use a to z, 0 to 9 and _, a letter first, at most 64", name.get_ref());
+        let message = format!(
+            "{what} `{}`: use a to z, 0 to 9 and _, a letter first, at most 64",
+            name.get_ref()
+        );
         Err(self.error(name.span().start, field, message))
     }
 
     /// Kafka's rule for topic names.
     fn check_topic(&self, topic: &Spanned<String>) -> Result<(), DeclarationError> {
         let text = topic.get_ref();
-        let legal = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        let legal = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
         if legal && (1..=249).contains(&text.len()) && text != "." && text != ".." {
             return Ok(());
         }
-        Err(self.error(topic.span().start, None, format!("`{text}` is no legal Kafka topic name")))
+        Err(self.error(
+            topic.span().start,
+            None,
+            format!("`{text}` is no legal Kafka topic name"),
+        ))
     }
 
     fn check_filled(&self, text: &Spanned<String>, field: Option<&str>, what: &str) -> Result<(), DeclarationError> {
@@ -268,17 +313,53 @@ doc = "Free places."
     #[test]
     fn every_mistake_names_its_place() {
         for (from, to, says) in [
-            (r#"type = "integer""#, r#"type = "int""#, "p.toml:18: field `free`: unknown type `int`; known are string"),
-            ("min = 0", "min = 9000", "p.toml:19: field `free`: min 9000 is above max 5000"),
+            (
+                r#"type = "integer""#,
+                r#"type = "int""#,
+                "p.toml:18: field `free`: unknown type `int`; known are string",
+            ),
+            (
+                "min = 0",
+                "min = 9000",
+                "p.toml:19: field `free`: min 9000 is above max 5000",
+            ),
             ("min = 0", "minimum = 0", "p.toml:19: unknown field `minimum`"),
-            (r#""places.free""#, r#""places..free""#, "p.toml:21: field `free`: path `places..free`: a key is empty"),
-            (r#""places.free""#, r#""timestamp""#, "p.toml:21: field `free`: `from` place `timestamp` is already taken"),
-            (r#"event_time = "timestamp""#, r#"event_time = "time""#, "p.toml:4: field `time`: named as event_time"),
+            (
+                r#""places.free""#,
+                r#""places..free""#,
+                "p.toml:21: field `free`: path `places..free`: a key is empty",
+            ),
+            (
+                r#""places.free""#,
+                r#""timestamp""#,
+                "p.toml:21: field `free`: `from` place `timestamp` is already taken",
+            ),
+            (
+                r#"event_time = "timestamp""#,
+                r#"event_time = "time""#,
+                "p.toml:4: field `time`: named as event_time",
+            ),
             (r#"key = "device_id""#, "", "p.toml:1: missing field `key`"),
-            (r#"name = "free""#, r#"name = "Free""#, "p.toml:17: field `Free`: field name `Free`: use a to z"),
-            (r#"name = "free""#, r#"name = "event_date""#, "p.toml:17: field `event_date`: this name belongs to"),
-            (r#"name = "free""#, r#"name = "device_id""#, "p.toml:17: field `device_id`: declared twice"),
-            (r#"doc = "Free places.""#, r#"doc = " ""#, "p.toml:22: field `free`: doc is empty"),
+            (
+                r#"name = "free""#,
+                r#"name = "Free""#,
+                "p.toml:17: field `Free`: field name `Free`: use a to z",
+            ),
+            (
+                r#"name = "free""#,
+                r#"name = "event_date""#,
+                "p.toml:17: field `event_date`: this name belongs to",
+            ),
+            (
+                r#"name = "free""#,
+                r#"name = "device_id""#,
+                "p.toml:17: field `device_id`: declared twice",
+            ),
+            (
+                r#"doc = "Free places.""#,
+                r#"doc = " ""#,
+                "p.toml:22: field `free`: doc is empty",
+            ),
             ("max = 5000", "max = ", "p.toml:20: "),
         ] {
             let text = GOOD.replacen(from, to, 1);
@@ -291,7 +372,12 @@ doc = "Free places."
     #[test]
     fn two_streams_do_not_share_a_topic() {
         let other = GOOD.replacen("parking_data\"", "parking_more\"\ntopic = \"parking_data\"", 1);
-        let error = Streams::parse([("a.toml", GOOD), ("b.toml", &other)]).unwrap_err().to_string();
-        assert!(error.starts_with("b.toml:1: stream `parking_more` on topic `parking_data` clashes"), "{error}");
+        let error = Streams::parse([("a.toml", GOOD), ("b.toml", &other)])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("b.toml:1: stream `parking_more` on topic `parking_data` clashes"),
+            "{error}"
+        );
     }
 }

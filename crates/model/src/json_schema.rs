@@ -8,7 +8,12 @@ impl Stream {
     /// What a message must look like to become a row: JSON Schema, draft 2020-12. Undeclared fields are allowed.
     pub fn json_schema(&self) -> Value {
         let mut schema = self.node_schema(&self.plan);
-        let required: Vec<Value> = self.fields.iter().filter(|field| !field.nullable).map(required).collect();
+        let required: Vec<Value> = self
+            .fields
+            .iter()
+            .filter(|field| !field.nullable)
+            .map(required)
+            .collect();
         let head = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": self.name,
@@ -26,8 +31,10 @@ impl Stream {
         match node {
             PathNode::Field { field, .. } => field_schema(&self.fields[*field]),
             PathNode::Object(children) => {
-                let properties: Map<_, _> =
-                    children.iter().map(|(key, child)| (key.clone(), self.node_schema(child))).collect();
+                let properties: Map<_, _> = children
+                    .iter()
+                    .map(|(key, child)| (key.clone(), self.node_schema(child)))
+                    .collect();
                 json!({ "type": "object", "properties": properties })
             }
             PathNode::Array(children) => {
@@ -49,7 +56,11 @@ fn field_schema(field: &Field) -> Value {
         FieldType::Double => "number",
         FieldType::Boolean => "boolean",
     };
-    let types = if field.nullable { json!([type_name, "null"]) } else { json!(type_name) };
+    let types = if field.nullable {
+        json!([type_name, "null"])
+    } else {
+        json!(type_name)
+    };
     let mut schema = Map::new();
     schema.insert("type".to_owned(), types);
     let description = match &field.unit {

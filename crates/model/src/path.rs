@@ -154,7 +154,10 @@ mod tests {
     fn conflicting_places_are_refused() {
         let insert = |paths: &[&str]| {
             let mut root = PathNode::root();
-            paths.iter().enumerate().try_for_each(|(field, path)| root.insert(&Path::parse(path).unwrap(), field, 0))
+            paths
+                .iter()
+                .enumerate()
+                .try_for_each(|(field, path)| root.insert(&Path::parse(path).unwrap(), field, 0))
         };
         assert!(insert(&["location[0]", "location[1]", "a.b", "a.c"]).is_ok());
         assert!(insert(&["a", "a"]).unwrap_err().contains("already taken"));

@@ -22,11 +22,36 @@ pub const EXTRA: &str = "_extra";
 /// Columns that every table has, after the declared ones, in this order.
 const EVERY_TABLE: [(&str, FieldTypeOrDate, bool, &str); 6] = [
     (EVENT_DATE, FieldTypeOrDate::Date, false, "Day of the event time, UTC."),
-    (PARTITION, FieldTypeOrDate::Field(FieldType::Integer), false, "Kafka partition of the record."),
-    (OFFSET, FieldTypeOrDate::Field(FieldType::Long), false, "Kafka offset of the record."),
-    (KAFKA_TIMESTAMP, FieldTypeOrDate::Field(FieldType::Timestamp), true, "Kafka's timestamp of the record."),
-    (INGESTED_AT, FieldTypeOrDate::Field(FieldType::Timestamp), false, "When the record was decoded."),
-    (EXTRA, FieldTypeOrDate::Field(FieldType::String), true, "JSON text of the fields that no one declared."),
+    (
+        PARTITION,
+        FieldTypeOrDate::Field(FieldType::Integer),
+        false,
+        "Kafka partition of the record.",
+    ),
+    (
+        OFFSET,
+        FieldTypeOrDate::Field(FieldType::Long),
+        false,
+        "Kafka offset of the record.",
+    ),
+    (
+        KAFKA_TIMESTAMP,
+        FieldTypeOrDate::Field(FieldType::Timestamp),
+        true,
+        "Kafka's timestamp of the record.",
+    ),
+    (
+        INGESTED_AT,
+        FieldTypeOrDate::Field(FieldType::Timestamp),
+        false,
+        "When the record was decoded.",
+    ),
+    (
+        EXTRA,
+        FieldTypeOrDate::Field(FieldType::String),
+        true,
+        "JSON text of the fields that no one declared.",
+    ),
 ];
 
 #[derive(Clone, Copy)]

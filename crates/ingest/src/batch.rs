@@ -1,0 +1,128 @@
+//! What is committed together, and when a batch is large or old enough to close.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lake::EncodedFiles;
+use model::{DeadLetter, Span, TopicPartition};
+
+/// When to close a batch: at whichever limit comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushPolicy {
+    /// Rows and dead letters together.
+    pub records_max: u64,
+    /// Bytes held: encoded rows and raw dead letters.
+    pub bytes_max: usize,
+    /// Time since the batch's first chunk: what a reader of the table waits at most, besides the commit.
+    pub age_max: Duration,
+}
+
+impl Default for FlushPolicy {
+    fn default() -> Self {
+        Self {
+            records_max: 1_000_000,
+            bytes_max: 32 << 20,
+            age_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl FlushPolicy {
+    pub fn is_due(&self, records: u64, bytes: usize, age: Duration) -> bool {
+        records >= self.records_max || bytes >= self.bytes_max || age >= self.age_max
+    }
+}
+
+/// The offsets a batch accounts for: one contiguous span per partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Spans(BTreeMap<TopicPartition, Span>);
+
+impl Spans {
+    /// Adds the span that follows. `false`, and nothing changed, when it does not follow.
+    #[must_use]
+    pub(crate) fn extend(&mut self, partition: &TopicPartition, span: Span) -> bool {
+        match self.0.get_mut(partition) {
+            Some(known) => known.extend(span),
+            None => {
+                self.0.insert(partition.clone(), span);
+                true
+            }
+        }
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<(TopicPartition, Span)> {
+        self.0
+            .iter()
+            .map(|(partition, span)| (partition.clone(), *span))
+            .collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TopicPartition, &Span)> {
+        self.0.iter()
+    }
+}
+
+/// A closed batch on its way to the table: encoded rows, dead letters and the offsets that both account for.
+pub(crate) struct Batch {
+    /// Batches of an epoch that is over are dropped: their offsets are read again.
+    pub(crate) epoch: u64,
+    pub(crate) files: Option<EncodedFiles>,
+    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) spans: Spans,
+    pub(crate) figures: BatchFigures,
+}
+
+/// What the progress report tells of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct BatchFigures {
+    pub(crate) records: u64,
+    pub(crate) rows: u64,
+    pub(crate) letters: u64,
+    /// Least and greatest event time, microseconds.
+    pub(crate) event_time_us: Option<(i64, i64)>,
+    pub(crate) decode: Duration,
+    pub(crate) encode: Duration,
+}
+
+impl BatchFigures {
+    pub(crate) fn add(&mut self, other: BatchFigures) {
+        self.records += other.records;
+        self.rows += other.rows;
+        self.letters += other.letters;
+        self.decode += other.decode;
+        self.encode += other.encode;
+        self.event_time_us = match (self.event_time_us, other.event_time_us) {
+            (Some((min, max)), Some((other_min, other_max))) => Some((min.min(other_min), max.max(other_max))),
+            (known, other) => known.or(other),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_closes_at_the_first_limit() {
+        let policy = FlushPolicy {
+            records_max: 100,
+            bytes_max: 1000,
+            age_max: Duration::from_secs(1),
+        };
+        assert!(!policy.is_due(99, 999, Duration::from_millis(999)));
+        assert!(policy.is_due(100, 0, Duration::ZERO));
+        assert!(policy.is_due(0, 1000, Duration::ZERO));
+        assert!(policy.is_due(0, 0, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn spans_join_only_without_a_hole() {
+        let (a, b) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
+        let mut spans = Spans::default();
+        assert!(spans.extend(&a, Span::new(0, 5)));
+        assert!(spans.extend(&b, Span::new(7, 8)));
+        assert!(spans.extend(&a, Span::new(5, 9)));
+        assert!(!spans.extend(&a, Span::new(10, 11)));
+        assert_eq!(spans.to_vec(), [(a, Span::new(0, 9)), (b, Span::new(7, 8))]);
+    }
+}

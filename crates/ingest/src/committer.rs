@@ -1,0 +1,226 @@
+//! One task per stream that lands batches in order: upload, dead letters, then rows and offsets in one commit.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lake::{CommitOutcome, DeadLetters, LakeError, StagedFiles, Table};
+use metrics::{counter, histogram};
+use model::TopicPartition;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::IngestError;
+use crate::batch::{Batch, BatchFigures, Spans};
+use crate::progress::{BatchReport, Progress};
+use crate::reader::Control;
+
+/// What a committer is asked to do.
+pub(crate) enum Commit {
+    Batch(Batch),
+    /// Answer when everything sent before has landed.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// How far the dead letters of each partition had come when we last looked; another value means another writer.
+pub(crate) type LetterOffsets = Arc<Mutex<HashMap<TopicPartition, Option<i64>>>>;
+
+pub(crate) struct Committer {
+    pub(crate) stream: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) table: Table,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) letter_offsets: LetterOffsets,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) control: Sender<Control>,
+    /// Set when the job must stop without landing what is left.
+    pub(crate) abort: CancellationToken,
+}
+
+/// The batches that share one commit, at most.
+const BATCHES_PER_COMMIT_MAX: usize = 8;
+/// The longest pause between tries while the lake is away.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+enum Landed {
+    Yes { version: i64 },
+    Fenced,
+}
+
+impl Committer {
+    pub(crate) async fn run(self, mut commits: mpsc::Receiver<Commit>) -> Result<(), IngestError> {
+        let mut epoch = 0;
+        let mut next = None;
+        while let Some(commit) = match next.take() {
+            Some(commit) => Some(commit),
+            None => commits.recv().await,
+        } {
+            let batch = match commit {
+                // Whoever waits may have given up.
+                Commit::Barrier(done) => {
+                    done.send(()).ok();
+                    continue;
+                }
+                Commit::Batch(batch) if batch.epoch < epoch => continue,
+                Commit::Batch(batch) => batch,
+            };
+            epoch = batch.epoch;
+            // What has piled up meanwhile shares the commit: fewer versions, the same files.
+            let mut batches = vec![batch];
+            while batches.len() < BATCHES_PER_COMMIT_MAX {
+                match commits.try_recv() {
+                    Ok(Commit::Batch(batch)) if batch.epoch == epoch => batches.push(batch),
+                    Ok(other) => {
+                        next = Some(other);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            if self.abort.is_cancelled() {
+                return Ok(());
+            }
+            match self.land(batches).await? {
+                Landed::Yes { .. } => {}
+                Landed::Fenced => {
+                    epoch += 1;
+                    // The reader may be gone already when the job stops.
+                    self.control
+                        .send(Control::Rewind {
+                            stream: self.stream,
+                            epoch,
+                        })
+                        .ok();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn land(&self, batches: Vec<Batch>) -> Result<Landed, IngestError> {
+        let started = Instant::now();
+        let mut spans = Spans::default();
+        let mut figures = BatchFigures::default();
+        let (mut files, mut letters) = (Vec::new(), Vec::new());
+        for batch in batches {
+            for (partition, span) in batch.spans.iter() {
+                assert!(
+                    spans.extend(partition, *span),
+                    "{partition}: {span} does not follow {spans:?}"
+                );
+            }
+            figures.add(batch.figures);
+            letters.extend(batch.letters);
+            files.extend(batch.files);
+        }
+
+        let mut staged: Vec<StagedFiles> = Vec::new();
+        for encoded in files {
+            staged.push(self.retry("upload", || self.table.upload(encoded.clone())).await?);
+        }
+        let uploaded = started.elapsed();
+
+        let spans_list = spans.to_vec();
+        if !letters.is_empty() {
+            let with_letters: Vec<_> = spans_list
+                .iter()
+                .filter(|(partition, _)| letters.iter().any(|letter| letter.topic_partition == *partition))
+                .cloned()
+                .collect();
+            let expected = self
+                .letter_offsets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let commit = || self.dead_letters.commit(&letters, &with_letters, &expected);
+            match self.retry("dead letters", commit).await? {
+                CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } => {
+                    let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
+                    for (partition, _) in with_letters {
+                        let recorded = self.dead_letters.recorded(&partition);
+                        offsets.insert(partition, recorded);
+                    }
+                }
+                CommitOutcome::Fenced {
+                    topic_partition,
+                    recorded,
+                    ..
+                } => {
+                    return Ok(self.fenced("dead_letters", &topic_partition, recorded));
+                }
+            }
+        }
+
+        let version = match self
+            .retry("commit", || self.table.commit(staged.clone(), &spans_list))
+            .await?
+        {
+            CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => version,
+            CommitOutcome::Fenced {
+                topic_partition,
+                recorded,
+                ..
+            } => {
+                return Ok(self.fenced(&self.name, &topic_partition, recorded));
+            }
+        };
+        let took = started.elapsed();
+        counter!("smartcity_ingest_rows_total", "stream" => Arc::clone(&self.name)).increment(figures.rows);
+        counter!("smartcity_ingest_batches_total", "stream" => Arc::clone(&self.name)).increment(1);
+        histogram!("smartcity_ingest_commit_seconds", "stream" => Arc::clone(&self.name)).record(took.as_secs_f64());
+        info!(
+            table = %self.name, version, rows = figures.rows, letters = figures.letters,
+            ms = took.as_millis() as u64, "committed"
+        );
+        self.progress.committed(
+            self.stream,
+            &BatchReport {
+                version,
+                spans: spans_list,
+                figures,
+                upload: uploaded,
+                commit: took - uploaded,
+            },
+        );
+        Ok(Landed::Yes { version })
+    }
+
+    fn fenced(&self, table: &str, partition: &TopicPartition, recorded: Option<i64>) -> Landed {
+        warn!(table, %partition, ?recorded, "another writer has moved this partition; reading again from its offset");
+        counter!("smartcity_ingest_fenced_total", "stream" => Arc::clone(&self.name)).increment(1);
+        Landed::Fenced
+    }
+
+    /// Tries until it works or will never work. The lake may be away for any time: meanwhile the queues fill, the
+    /// reader stops reading, and nothing is lost.
+    async fn retry<T, F>(&self, what: &'static str, mut attempt: impl FnMut() -> F) -> Result<T, IngestError>
+    where
+        F: Future<Output = Result<T, LakeError>>,
+    {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) if error.is_retryable() => {
+                    warn!(table = %self.name, %error, what, "the lake does not answer; trying again");
+                    counter!("smartcity_ingest_lake_retries_total", "stream" => Arc::clone(&self.name)).increment(1);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.abort.cancelled() => return Err(self.lake_error(error)),
+                    }
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
+                }
+                Err(error) => return Err(self.lake_error(error)),
+            }
+        }
+    }
+
+    fn lake_error(&self, source: LakeError) -> IngestError {
+        IngestError::Lake {
+            stream: self.name.to_string(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a job stopped. Bad data is never among the reasons: it is a row of the dead-letter table.
+
+use kafka::KafkaError;
+use lake::LakeError;
+use model::TopicPartition;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum IngestError {
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("stream {stream}: {source}")]
+    Lake { stream: String, source: LakeError },
+    /// Kafka no longer holds records that have not landed. Going on would hide it.
+    #[error(
+        "{topic_partition}: {lost}. The table has landed everything before offset {recorded}; Kafka now holds \
+         [{low}, {high})."
+    )]
+    DataLoss {
+        topic_partition: TopicPartition,
+        lost: String,
+        recorded: i64,
+        low: i64,
+        high: i64,
+    },
+    /// A thread of ours ended without a word; a mistake in this program.
+    #[error("{0} ended unexpectedly")]
+    Lost(&'static str),
+}

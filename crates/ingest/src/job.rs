@@ -1,0 +1,214 @@
+//! All of ingest wired together: reader -> workers -> committers, one bounded queue between each two.
+
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use kafka::Source;
+use lake::Lake;
+use model::{Clock, Streams};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::IngestError;
+use crate::batch::FlushPolicy;
+use crate::committer::{Committer, LetterOffsets};
+use crate::progress::Progress;
+use crate::reader::{Reader, ReaderStream};
+use crate::worker::{Worker, WorkerError};
+
+/// How a job reads, batches and ends.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// Owns the offsets in the tables: two applications land the same topic independently.
+    pub application: String,
+    pub flush: FlushPolicy,
+    /// Threads that decode and encode.
+    pub workers: usize,
+    pub starting_offsets: StartingOffsets,
+    pub until: Until,
+}
+
+/// Where to begin a partition that has never landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartingOffsets {
+    Earliest,
+    Latest,
+}
+
+/// When a job ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Stopped,
+    /// When everything that Kafka held at the start has landed (Spark's `availableNow`).
+    CaughtUp,
+}
+
+/// Chunks that may wait for one worker; with the chunk's own limit this bounds memory.
+const WORK_QUEUE_CHUNKS: usize = 2;
+/// Batches that may wait for one committer.
+const COMMIT_QUEUE_BATCHES: usize = 1;
+
+/// Lands `streams` from `source` in `lake` until done or `stop` is cancelled; then everything read has landed.
+///
+/// Threads and tasks all end before it returns. The first error stops the rest, and what had not landed is read again
+/// by the next run.
+pub async fn run(
+    streams: &Streams,
+    source: Box<dyn Source>,
+    lake: &Lake,
+    clock: Arc<dyn Clock>,
+    config: &JobConfig,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<(), IngestError> {
+    let abort = CancellationToken::new();
+    let failure = Failure {
+        first: Arc::default(),
+        abort: abort.clone(),
+    };
+    let letter_offsets = LetterOffsets::default();
+    let (control_sender, control) = std::sync::mpsc::channel();
+    let lake_error = |stream: &str| {
+        let stream = stream.to_owned();
+        move |source| IngestError::Lake { stream, source }
+    };
+    let dead_letters = lake
+        .dead_letters(&config.application)
+        .await
+        .map_err(lake_error("dead_letters"))?;
+
+    let mut committers = JoinSet::new();
+    let mut reader_streams = Vec::new();
+    for (index, stream) in streams.iter().enumerate() {
+        let table = lake
+            .table(stream, &config.application)
+            .await
+            .map_err(lake_error(&stream.name))?;
+        let (commits, commits_receiver) = mpsc::channel(COMMIT_QUEUE_BATCHES);
+        let committer = Committer {
+            stream: index,
+            name: stream.name.as_str().into(),
+            table: table.clone(),
+            dead_letters: dead_letters.clone(),
+            letter_offsets: Arc::clone(&letter_offsets),
+            progress: Arc::clone(&progress),
+            control: control_sender.clone(),
+            abort: abort.clone(),
+        };
+        let failure = failure.clone();
+        committers.spawn(async move { failure.keep(committer.run(commits_receiver).await) });
+        reader_streams.push(ReaderStream {
+            name: stream.name.clone(),
+            topic: stream.topic.clone(),
+            table,
+            commits,
+            epoch: 0,
+        });
+    }
+
+    let (mut workers, mut threads) = (Vec::new(), Vec::new());
+    for number in 0..config.workers.max(1) {
+        let (sender, work) = sync_channel(WORK_QUEUE_CHUNKS);
+        let ends = streams.iter().zip(&reader_streams);
+        let worker = Worker::new(
+            ends.map(|(stream, state)| (stream.clone(), state.table.clone(), state.commits.clone())),
+            config.flush,
+            Arc::clone(&clock),
+        );
+        let failure = failure.clone();
+        let run = move || match worker.run(&work) {
+            // The committer keeps its own error.
+            Ok(()) | Err(WorkerError::CommitterGone) => {}
+            Err(WorkerError::Lake { stream, source }) => {
+                failure.keep(Err(IngestError::Lake {
+                    stream: stream.to_string(),
+                    source,
+                }));
+            }
+        };
+        threads.push(spawn(&format!("ingest-{number}"), &failure, run));
+        workers.push(sender);
+    }
+
+    let reader = Reader {
+        source,
+        streams: reader_streams,
+        dead_letters,
+        letter_offsets,
+        workers,
+        control,
+        progress,
+        runtime: Handle::current(),
+        starting_offsets: config.starting_offsets,
+        until: config.until,
+        stop,
+        abort,
+    };
+    let reader_failure = failure.clone();
+    threads.insert(
+        0,
+        spawn("ingest-reader", &failure, move || reader_failure.keep(reader.run())),
+    );
+
+    // Each stage ends when the one before it has hung up: the reader, the workers, the committers.
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+    while let Some(ended) = committers.join_next().await {
+        if ended.is_err() {
+            failure.keep(Err(IngestError::Lost("a committer")));
+        }
+    }
+    if !matches!(joined, Ok(true)) {
+        failure.keep(Err(IngestError::Lost("a thread")));
+    }
+    let first = failure.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    first.map_or(Ok(()), Err)
+}
+
+/// The first error of any stage; it stops all the others.
+#[derive(Clone)]
+struct Failure {
+    first: Arc<Mutex<Option<IngestError>>>,
+    abort: CancellationToken,
+}
+
+impl Failure {
+    fn keep(&self, result: Result<(), IngestError>) {
+        if let Err(error) = result {
+            error!(%error, "ingest stops");
+            self.first
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
+            self.abort.cancel();
+        }
+    }
+}
+
+/// A named thread whose panic stops the job instead of leaving it waiting.
+fn spawn(name: &str, failure: &Failure, run: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
+    struct AbortOnPanic(CancellationToken);
+    impl Drop for AbortOnPanic {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                self.0.cancel();
+            }
+        }
+    }
+    let guard = AbortOnPanic(failure.abort.clone());
+    let builder = thread::Builder::new().name(name.to_owned());
+    #[allow(
+        clippy::expect_used,
+        reason = "a system that cannot start a thread cannot run this program"
+    )]
+    builder
+        .spawn(move || {
+            let _guard = guard;
+            run();
+        })
+        .expect("a thread starts")
+}

@@ -1,0 +1,344 @@
+//! The loop that owns the Kafka source: answers assignments with the table's offsets, hands chunks to the workers, holds
+//! back when they are busy.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use kafka::{Event, Source};
+use lake::{DeadLetters, LakeError, Table};
+use metrics::gauge;
+use model::{Chunk, TopicPartition};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::IngestError;
+use crate::committer::{Commit, LetterOffsets};
+use crate::job::{StartingOffsets, Until};
+use crate::progress::Progress;
+use crate::worker::Work;
+
+/// What the committers ask of the reader.
+pub(crate) enum Control {
+    /// Drop what this stream has in flight and read again from what its table records.
+    Rewind { stream: usize, epoch: u64 },
+}
+
+/// How long one poll may wait for records.
+const POLL: Duration = Duration::from_millis(50);
+/// How long partitions that move to another process are held for their last batch to land; after that their new owner
+/// reads it again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) struct Reader {
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) streams: Vec<ReaderStream>,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) letter_offsets: LetterOffsets,
+    pub(crate) workers: Vec<SyncSender<Work>>,
+    pub(crate) control: Receiver<Control>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) runtime: Handle,
+    pub(crate) starting_offsets: StartingOffsets,
+    pub(crate) until: Until,
+    pub(crate) stop: CancellationToken,
+    pub(crate) abort: CancellationToken,
+}
+
+pub(crate) struct ReaderStream {
+    pub(crate) name: String,
+    pub(crate) topic: String,
+    pub(crate) table: Table,
+    pub(crate) commits: mpsc::Sender<Commit>,
+    pub(crate) epoch: u64,
+}
+
+/// What the reader knows of a partition that is its own.
+struct Partition {
+    stream: usize,
+    /// The next offset to hand to a worker.
+    position: i64,
+    /// Where `until caught up` ends.
+    end: i64,
+    already_dead: Arc<BTreeSet<i64>>,
+}
+
+impl Reader {
+    /// Reads until told to stop or caught up. Dropping the workers' senders on return makes them close and land what
+    /// they hold.
+    pub(crate) fn run(mut self) -> Result<(), IngestError> {
+        let mut partitions: HashMap<TopicPartition, Partition> = HashMap::new();
+        let mut waiting: VecDeque<Chunk> = VecDeque::new();
+        let mut was_assigned = false;
+        let mut told = Instant::now();
+        while !self.stop.is_cancelled() && !self.abort.is_cancelled() {
+            let records = waiting.is_empty();
+            let timeout = if records { POLL } else { Duration::from_millis(5) };
+            for event in self.source.poll(timeout, records)? {
+                match event {
+                    Event::Chunk(chunk) => waiting.push_back(chunk),
+                    Event::Assigned(assigned) => {
+                        was_assigned = true;
+                        self.assign(&assigned, &mut partitions)?;
+                    }
+                    Event::Revoked(revoked) => {
+                        // Only chunks of partitions that stay may still be handed out.
+                        waiting.retain(|chunk| !revoked.contains(chunk.topic_partition()));
+                        self.revoke(&revoked, &mut partitions)?;
+                    }
+                }
+            }
+            while let Ok(Control::Rewind { stream, epoch }) = self.control.try_recv() {
+                let topic = self.streams[stream].topic.clone();
+                waiting.retain(|chunk| *chunk.topic_partition().topic != *topic);
+                self.rewind(stream, epoch, &mut partitions)?;
+            }
+            self.dispatch(&mut waiting, &mut partitions);
+            if told.elapsed() >= Duration::from_millis(500) {
+                told = Instant::now();
+                self.tell(&partitions, &waiting);
+            }
+            let caught_up = partitions.values().all(|partition| partition.position >= partition.end);
+            if self.until == Until::CaughtUp && was_assigned && caught_up && waiting.is_empty() {
+                break;
+            }
+        }
+        if self.abort.is_cancelled() {
+            return Ok(());
+        }
+        // The last batches land before the group is left, so that a successor finds nothing to read again.
+        self.drain();
+        self.report_positions(&partitions);
+        Ok(())
+    }
+
+    /// Sends chunks on, in order, until one meets a full queue.
+    fn dispatch(&mut self, waiting: &mut VecDeque<Chunk>, partitions: &mut HashMap<TopicPartition, Partition>) {
+        while let Some(chunk) = waiting.pop_front() {
+            // Not ours any more: its next owner reads it again.
+            let Some(partition) = partitions.get_mut(chunk.topic_partition()) else {
+                continue;
+            };
+            let to = chunk.span().to;
+            let worker = partition_hash(chunk.topic_partition()) % self.workers.len();
+            let work = Work::Chunk {
+                stream: partition.stream,
+                epoch: self.streams[partition.stream].epoch,
+                chunk,
+                already_dead: Arc::clone(&partition.already_dead),
+            };
+            match self.workers[worker].try_send(work) {
+                Ok(()) => partition.position = to,
+                Err(TrySendError::Full(Work::Chunk { chunk, .. })) => {
+                    waiting.push_front(chunk);
+                    return;
+                }
+                // A worker ends early only with an error, which the job reports.
+                Err(_) => {
+                    self.abort.cancel();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn assign(
+        &mut self,
+        assigned: &[TopicPartition],
+        partitions: &mut HashMap<TopicPartition, Partition>,
+    ) -> Result<(), IngestError> {
+        let mut positions = Vec::with_capacity(assigned.len());
+        for (stream, state) in self.streams.iter().enumerate() {
+            let own: Vec<_> = assigned
+                .iter()
+                .filter(|partition| *partition.topic == *state.topic)
+                .collect();
+            if own.is_empty() {
+                continue;
+            }
+            let lake_error = |source: LakeError| IngestError::Lake {
+                stream: state.name.clone(),
+                source,
+            };
+            self.runtime.block_on(state.table.refresh()).map_err(lake_error)?;
+            self.runtime.block_on(self.dead_letters.refresh()).map_err(lake_error)?;
+            for topic_partition in own {
+                let log = self.source.offsets(topic_partition)?;
+                let position = match (state.table.recorded(topic_partition), self.starting_offsets) {
+                    (Some(recorded), _) => check_in_log(topic_partition, recorded, log.low, log.high)?,
+                    (None, StartingOffsets::Earliest) => log.low,
+                    (None, StartingOffsets::Latest) => log.high,
+                };
+                let letters = self.dead_letters.recorded(topic_partition);
+                let already_dead = self
+                    .runtime
+                    .block_on(self.dead_letters.offsets_from(topic_partition, position))
+                    .map_err(lake_error)?;
+                if !already_dead.is_empty() {
+                    info!(partition = %topic_partition, count = already_dead.len(), "dead letters are ahead of the rows");
+                }
+                self.letter_offsets
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(topic_partition.clone(), letters);
+                info!(partition = %topic_partition, offset = position, end = log.high, "reading");
+                self.progress
+                    .assigned(stream, topic_partition.partition, position, log.high);
+                positions.push((topic_partition.clone(), position));
+                partitions.insert(
+                    topic_partition.clone(),
+                    Partition {
+                        stream,
+                        position,
+                        end: log.high,
+                        already_dead: Arc::new(already_dead),
+                    },
+                );
+            }
+        }
+        Ok(self.source.assign(&positions)?)
+    }
+
+    fn revoke(
+        &mut self,
+        revoked: &[TopicPartition],
+        partitions: &mut HashMap<TopicPartition, Partition>,
+    ) -> Result<(), IngestError> {
+        self.drain();
+        for topic_partition in revoked {
+            if let Some(partition) = partitions.remove(topic_partition) {
+                self.progress.unassigned(partition.stream, topic_partition.partition);
+            }
+        }
+        Ok(self.source.unassign(revoked)?)
+    }
+
+    /// Another writer has landed some of what this stream had in flight: start over from what the table records.
+    fn rewind(
+        &mut self,
+        stream: usize,
+        epoch: u64,
+        partitions: &mut HashMap<TopicPartition, Partition>,
+    ) -> Result<(), IngestError> {
+        self.streams[stream].epoch = epoch;
+        let own: Vec<_> = partitions
+            .iter()
+            .filter(|(_, partition)| partition.stream == stream)
+            .map(|(topic_partition, _)| topic_partition.clone())
+            .collect();
+        warn!(stream = %self.streams[stream].name, partitions = own.len(), "rewinding");
+        self.source.unassign(&own)?;
+        self.assign(&own, partitions)
+    }
+
+    /// Closes every open batch and waits until it has landed.
+    fn drain(&self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let mut flushed = Vec::new();
+        for worker in &self.workers {
+            let (done, flush) = sync_channel(1);
+            let mut work = Work::Flush(done);
+            while let Err(TrySendError::Full(back)) = worker.try_send(work) {
+                if left().is_zero() || self.abort.is_cancelled() {
+                    return;
+                }
+                work = back;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            flushed.push(flush);
+        }
+        for flush in flushed {
+            if flush.recv_timeout(left()).is_err() {
+                return;
+            }
+        }
+        self.runtime.block_on(async {
+            let landed = async {
+                for stream in &self.streams {
+                    let (done, barrier) = oneshot::channel();
+                    if stream.commits.send(Commit::Barrier(done)).await.is_err() || barrier.await.is_err() {
+                        return;
+                    }
+                }
+            };
+            if tokio::time::timeout(left(), landed).await.is_err() {
+                warn!("not everything landed in time; what did not will be read again");
+            }
+        });
+    }
+
+    /// Watermarks for the lag, positions for the group's monitors.
+    fn tell(&mut self, partitions: &HashMap<TopicPartition, Partition>, waiting: &VecDeque<Chunk>) {
+        for (topic_partition, partition) in partitions {
+            if let Some(high) = self.source.high_watermark(topic_partition) {
+                self.progress
+                    .high_watermark(partition.stream, topic_partition.partition, high);
+            }
+        }
+        gauge!("smartcity_ingest_waiting_bytes").set(waiting.iter().map(Chunk::bytes).sum::<usize>() as f64);
+        self.report_positions(partitions);
+    }
+
+    fn report_positions(&mut self, partitions: &HashMap<TopicPartition, Partition>) {
+        let landed: Vec<_> = partitions
+            .iter()
+            .filter_map(|(topic_partition, partition)| {
+                let recorded = self.streams[partition.stream].table.recorded(topic_partition)?;
+                Some((topic_partition.clone(), recorded))
+            })
+            .collect();
+        self.source.report_positions(&landed);
+    }
+}
+
+/// The recorded offset, when Kafka still has what follows it.
+fn check_in_log(partition: &TopicPartition, recorded: i64, low: i64, high: i64) -> Result<i64, IngestError> {
+    let lost = if recorded < low {
+        format!(
+            "offsets {recorded} to {} are gone from Kafka before they landed (retention)",
+            low - 1
+        )
+    } else if recorded > high {
+        "the topic was made anew, or its log was cut off".to_owned()
+    } else {
+        return Ok(recorded);
+    };
+    Err(IngestError::DataLoss {
+        topic_partition: partition.clone(),
+        lost,
+        recorded,
+        low,
+        high,
+    })
+}
+
+/// FNV-1a over the topic, plus the partition: neighbours go to different workers.
+fn partition_hash(partition: &TopicPartition) -> usize {
+    let topic = partition.topic.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    (topic as usize >> 8).wrapping_add(partition.partition as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_outside_the_log_are_data_loss() {
+        let partition = TopicPartition::new("vehicle_data", 3);
+        assert_eq!(check_in_log(&partition, 5, 5, 9).unwrap(), 5);
+        assert_eq!(check_in_log(&partition, 9, 5, 9).unwrap(), 9);
+        let error = check_in_log(&partition, 4, 7, 9).unwrap_err().to_string();
+        assert!(
+            error.starts_with("vehicle_data[3]: offsets 4 to 6 are gone from Kafka"),
+            "{error}"
+        );
+        let error = check_in_log(&partition, 12, 5, 9).unwrap_err().to_string();
+        assert!(error.contains("made anew"), "{error}");
+    }
+}

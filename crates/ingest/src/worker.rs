@@ -1,0 +1,252 @@
+//! The CPU's share: chunks in, decoded and encoded on the spot, closed batches out. One thread per core; a partition
+//! always goes to the same one, which keeps its order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray};
+use lake::{FileWriter, LakeError, Table};
+use metrics::counter;
+use model::{Chunk, Clock, DeadLetter, Stream};
+use tokio::sync::mpsc;
+
+use crate::batch::{Batch, BatchFigures, FlushPolicy, Spans};
+use crate::committer::Commit;
+use crate::decode::Decoder;
+
+/// What the reader hands a worker.
+pub(crate) enum Work {
+    Chunk {
+        stream: usize,
+        epoch: u64,
+        chunk: Chunk,
+        /// Offsets of this partition that are dead letters already.
+        already_dead: Arc<BTreeSet<i64>>,
+    },
+    /// Close every batch now, then say so.
+    Flush(SyncSender<()>),
+}
+
+/// Rows that are decoded before they are encoded: few enough to be still in the cache.
+const ROWS_PER_WRITE: usize = 16_384;
+
+pub(crate) struct Worker {
+    streams: Vec<StreamWorker>,
+    policy: FlushPolicy,
+    clock: Arc<dyn Clock>,
+}
+
+struct StreamWorker {
+    name: Arc<str>,
+    event_time_column: usize,
+    decoder: Decoder,
+    table: Table,
+    commits: mpsc::Sender<Commit>,
+    open: Option<Open>,
+}
+
+/// The batch that is being filled.
+struct Open {
+    epoch: u64,
+    since: Instant,
+    writer: FileWriter,
+    letters: Vec<DeadLetter>,
+    letter_bytes: usize,
+    spans: Spans,
+    figures: BatchFigures,
+}
+
+/// Why a worker ends before its input does.
+pub(crate) enum WorkerError {
+    /// The committer is gone; it has said why.
+    CommitterGone,
+    Lake {
+        stream: Arc<str>,
+        source: LakeError,
+    },
+}
+
+impl Worker {
+    pub(crate) fn new(
+        streams: impl Iterator<Item = (Stream, Table, mpsc::Sender<Commit>)>,
+        policy: FlushPolicy,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let streams = streams
+            .map(|(stream, table, commits)| StreamWorker {
+                name: stream.name.as_str().into(),
+                event_time_column: stream.event_time_index(),
+                decoder: Decoder::new(&stream),
+                table,
+                commits,
+                open: None,
+            })
+            .collect();
+        Self { streams, policy, clock }
+    }
+
+    /// Works until the reader hangs up, then closes what is open.
+    pub(crate) fn run(mut self, work: &Receiver<Work>) -> Result<(), WorkerError> {
+        loop {
+            match work.recv_timeout(self.next_deadline()) {
+                Ok(Work::Chunk {
+                    stream,
+                    epoch,
+                    chunk,
+                    already_dead,
+                }) => {
+                    self.streams[stream].take(epoch, &chunk, &already_dead, self.clock.now_us())?;
+                }
+                Ok(Work::Flush(done)) => {
+                    self.flush(|_| true)?;
+                    // Whoever asked may have given up waiting.
+                    done.send(()).ok();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.flush(|_| true),
+            }
+            let policy = self.policy;
+            self.flush(|open| policy.is_due(open.figures.records, open.bytes(), open.since.elapsed()))?;
+        }
+    }
+
+    fn next_deadline(&self) -> Duration {
+        let ages = self
+            .streams
+            .iter()
+            .filter_map(|stream| stream.open.as_ref())
+            .map(|open| open.since.elapsed());
+        self.policy.age_max.saturating_sub(ages.max().unwrap_or_default())
+    }
+
+    fn flush(&mut self, is_due: impl Fn(&Open) -> bool) -> Result<(), WorkerError> {
+        for stream in &mut self.streams {
+            if stream.open.as_ref().is_some_and(&is_due) {
+                stream.close()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StreamWorker {
+    fn take(
+        &mut self,
+        epoch: u64,
+        chunk: &Chunk,
+        already_dead: &BTreeSet<i64>,
+        now_us: i64,
+    ) -> Result<(), WorkerError> {
+        if self.open.as_ref().is_some_and(|open| open.epoch != epoch) {
+            // The stream was rewound: what is open will be read again.
+            self.open = None;
+            self.decoder.take();
+        }
+        let table = &self.table;
+        let open = self.open.get_or_insert_with(|| Open::new(epoch, table.file_writer()));
+        let joined = open.spans.extend(chunk.topic_partition(), chunk.span());
+        assert!(
+            joined,
+            "{}: {} does not follow {:?}",
+            chunk.topic_partition(),
+            chunk.span(),
+            open.spans
+        );
+
+        let started = Instant::now();
+        let letters_before = open.letters.len();
+        let counts = self.decoder.decode(chunk, already_dead, now_us, &mut open.letters);
+        open.figures.decode += started.elapsed();
+        open.figures.records += chunk.len() as u64;
+        open.figures.rows += counts.rows as u64;
+        for letter in &open.letters[letters_before..] {
+            open.figures.letters += 1;
+            open.letter_bytes += letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len);
+            counter!(
+                "smartcity_ingest_dead_letters_total",
+                "stream" => Arc::clone(&self.name), "stage" => letter.stage.as_str(), "class" => letter.error_class
+            )
+            .increment(1);
+        }
+        if self.decoder.rows() >= ROWS_PER_WRITE {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Encodes the rows decoded so far.
+    fn write(&mut self) -> Result<(), WorkerError> {
+        if let (Some(open), Some(rows)) = (&mut self.open, self.decoder.take()) {
+            let started = Instant::now();
+            open.figures.add(BatchFigures {
+                event_time_us: event_time_range(&rows, self.event_time_column),
+                ..BatchFigures::default()
+            });
+            open.writer
+                .write(&rows)
+                .map_err(|source| lake_error(&self.name, source))?;
+            open.figures.encode += started.elapsed();
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), WorkerError> {
+        self.write()?;
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let files = match open.writer.is_empty() {
+            true => None,
+            false => Some(open.writer.finish().map_err(|source| lake_error(&self.name, source))?),
+        };
+        open.figures.encode += started.elapsed();
+        let batch = Batch {
+            epoch: open.epoch,
+            files,
+            letters: open.letters,
+            spans: open.spans,
+            figures: open.figures,
+        };
+        self.commits
+            .blocking_send(Commit::Batch(batch))
+            .map_err(|_| WorkerError::CommitterGone)
+    }
+}
+
+impl Open {
+    fn new(epoch: u64, writer: FileWriter) -> Self {
+        Self {
+            epoch,
+            since: Instant::now(),
+            writer,
+            letters: Vec::new(),
+            letter_bytes: 0,
+            spans: Spans::default(),
+            figures: BatchFigures::default(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.writer.bytes() + self.letter_bytes
+    }
+}
+
+fn lake_error(stream: &Arc<str>, source: LakeError) -> WorkerError {
+    WorkerError::Lake {
+        stream: Arc::clone(stream),
+        source,
+    }
+}
+
+fn event_time_range(rows: &RecordBatch, column: usize) -> Option<(i64, i64)> {
+    let times = rows
+        .column(column)
+        .as_any()
+        .downcast_ref::<TimestampMicrosecondArray>()?;
+    debug_assert_eq!(times.null_count(), 0, "the event time is declared not null");
+    let values = times.values();
+    Some((*values.iter().min()?, *values.iter().max()?))
+}

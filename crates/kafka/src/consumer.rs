@@ -1,0 +1,346 @@
+//! [`Source`] on librdkafka.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{ChunkBuilder, TopicPartition};
+use rdkafka::ClientContext;
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{debug, info, warn};
+
+use crate::queue::{RecordQueue, cached_high_watermark};
+use crate::topics::fetch_partition_counts;
+use crate::{Event, KafkaConfig, KafkaError, PartitionOffsets, Source};
+
+pub(crate) type Consumer = BaseConsumer<Context>;
+
+/// Which partitions to read.
+#[derive(Debug, Clone)]
+pub enum Subscription {
+    /// Share the topics with the other members of a consumer group; topics may come into being later.
+    Group { group_id: String },
+    /// All partitions that the topics have now, without a group.
+    All,
+}
+
+/// The records one poll may take.
+const BATCH_RECORDS_MAX: usize = 10_000;
+/// Payload at which a chunk is handed over; with the record limit above it bounds what one poll allocates.
+const CHUNK_BYTES_MAX: usize = 4 << 20;
+
+/// Reads topics of a Kafka cluster; see [`Source`].
+pub struct KafkaSource {
+    // Before `consumer`: the queue must go first.
+    queue: RecordQueue,
+    consumer: Consumer,
+    bootstrap_servers: String,
+    request_timeout: Duration,
+    in_group: bool,
+    positions: HashMap<TopicPartition, i64>,
+    /// Topic handles of librdkafka and what they stand for.
+    topics: HashMap<usize, Arc<str>>,
+    events: VecDeque<Event>,
+    last_warning: Option<(RDKafkaErrorCode, Instant)>,
+}
+
+/// Keeps what the group decides until the next poll hands it over: assignments are answered by the caller, who alone
+/// knows the positions.
+#[derive(Default)]
+pub(crate) struct Context(Mutex<VecDeque<Event>>);
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
+
+    fn error(&self, error: Native, reason: &str) {
+        warn!(%error, reason, "kafka client error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, _: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let partitions = partitions
+            .elements()
+            .iter()
+            .map(|element| TopicPartition::new(element.topic(), element.partition()))
+            .collect();
+        let event = match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
+            _ => Event::Revoked(partitions),
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+    }
+
+    fn commit_callback(&self, result: Result<(), Native>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            debug!(%error, "positions were not reported to the group");
+        }
+    }
+}
+
+impl KafkaSource {
+    /// Connects and subscribes. `queued_bytes_max` bounds what librdkafka fetches ahead.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unreachable`] when no broker answers, [`KafkaError::Config`] for a wrong property.
+    pub fn open(
+        config: &KafkaConfig,
+        topics: &[&str],
+        subscription: Subscription,
+        queued_bytes_max: usize,
+    ) -> Result<Self, KafkaError> {
+        let queued_kbytes = (queued_bytes_max / 1024).max(1).to_string();
+        let group_id = match &subscription {
+            Subscription::Group { group_id } => group_id.clone(),
+            // librdkafka's consumer queue exists only with a group; without a subscription it is never joined.
+            Subscription::All => format!("{}-unsubscribed", config.client_id),
+        };
+        let consumer: Consumer = config
+            .client(&[
+                ("group.id", &group_id),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "error"),
+                ("enable.partition.eof", "true"),
+                ("isolation.level", "read_committed"),
+                ("partition.assignment.strategy", "cooperative-sticky"),
+                ("queued.min.messages", "1000000"),
+                ("queued.max.messages.kbytes", &queued_kbytes),
+                ("fetch.message.max.bytes", "4194304"),
+                ("fetch.wait.max.ms", "100"),
+                // New topics and partitions are seen within so long.
+                ("topic.metadata.refresh.interval.ms", "30000"),
+                ("allow.auto.create.topics", "false"),
+            ])
+            .create_with_context(Context::default())
+            .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
+        let queue = RecordQueue::new(&consumer, BATCH_RECORDS_MAX)?;
+        let mut source = Self {
+            queue,
+            consumer,
+            bootstrap_servers: config.bootstrap_servers.clone(),
+            request_timeout: config.request_timeout,
+            in_group: matches!(subscription, Subscription::Group { .. }),
+            positions: HashMap::new(),
+            topics: HashMap::new(),
+            events: VecDeque::new(),
+            last_warning: None,
+        };
+        let counts = fetch_partition_counts(&source.consumer, topics, config)?;
+        match subscription {
+            Subscription::Group { .. } => {
+                source
+                    .consumer
+                    .subscribe(topics)
+                    .map_err(|error| source.error(&error))?;
+            }
+            Subscription::All => {
+                let partitions = counts
+                    .iter()
+                    .flat_map(|(topic, count)| (0..*count).map(|partition| TopicPartition::new(&**topic, partition)));
+                source.events.push_back(Event::Assigned(partitions.collect()));
+            }
+        }
+        Ok(source)
+    }
+
+    fn error(&self, error: &Native) -> KafkaError {
+        KafkaError::from_call(&self.bootstrap_servers, error)
+    }
+
+    /// Serves the group and the client's own events, at most `timeout`.
+    fn poll_events(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        match self.consumer.poll(timeout) {
+            None => {}
+            Some(Ok(_)) => return Err(KafkaError::Fatal("a record took the wrong queue".to_owned())),
+            Some(Err(Native::MessageConsumptionFatal(code))) => return Err(KafkaError::Fatal(code.to_string())),
+            Some(Err(error)) => {
+                if let Some(code) = error.rdkafka_error_code() {
+                    self.warn(code);
+                }
+            }
+        }
+        let mut waiting = self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.events.append(&mut waiting);
+        Ok(())
+    }
+
+    /// The same trouble is told once in ten seconds, not at each try.
+    fn warn(&mut self, code: RDKafkaErrorCode) {
+        let now = Instant::now();
+        let told = self
+            .last_warning
+            .is_some_and(|(last, at)| last == code && now - at < Duration::from_secs(10));
+        if !told {
+            warn!(bootstrap_servers = %self.bootstrap_servers, error = %code, "waiting for kafka");
+            self.last_warning = Some((code, now));
+        }
+    }
+
+    /// Takes one batch and cuts it into a chunk per run of records of one partition.
+    fn poll_records(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        let mut warnings = Vec::new();
+        let batch = self.queue.consume(timeout);
+        let mut open: HashMap<TopicPartition, ChunkBuilder> = HashMap::new();
+        // Neighbours mostly share their partition; this saves the look-up.
+        let mut current: Option<(usize, i32, TopicPartition, ChunkBuilder)> = None;
+        for message in batch.iter() {
+            let same = matches!(&current, Some((handle, partition, ..))
+                if *handle == message.topic_handle() && *partition == message.partition());
+            if !same {
+                if let Some((_, _, topic_partition, builder)) = current.take() {
+                    open.insert(topic_partition, builder);
+                }
+                let topic = self
+                    .topics
+                    .entry(message.topic_handle())
+                    .or_insert_with(|| message.topic().into());
+                let topic_partition = TopicPartition::new(Arc::clone(topic), message.partition());
+                // A partition that was let go meanwhile; its next owner reads this again.
+                let Some(position) = self.positions.get(&topic_partition) else {
+                    continue;
+                };
+                let builder = open
+                    .remove(&topic_partition)
+                    .unwrap_or_else(|| ChunkBuilder::new(topic_partition.clone(), *position));
+                current = Some((message.topic_handle(), message.partition(), topic_partition, builder));
+            }
+            let Some((_, _, topic_partition, builder)) = &mut current else {
+                continue;
+            };
+            let Some(position) = self.positions.get_mut(topic_partition) else {
+                continue;
+            };
+            match message.error() {
+                None if message.offset() >= *position => {
+                    builder.push(
+                        message.offset(),
+                        message.timestamp_ms(),
+                        message.key(),
+                        message.value(),
+                        message.headers(),
+                    );
+                    *position = message.offset() + 1;
+                }
+                // librdkafka may hand over what lies before a position inside the same batch.
+                None => {}
+                // The end of the log: offsets up to here without a record were control records or aborted.
+                Some(RDKafkaErrorCode::PartitionEOF) => *position = (*position).max(message.offset()),
+                Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                    return Err(KafkaError::OffsetOutOfRange {
+                        topic_partition: topic_partition.clone(),
+                    });
+                }
+                Some(code) => warnings.push(code),
+            }
+            if builder.bytes() >= CHUNK_BYTES_MAX {
+                let next = ChunkBuilder::new(topic_partition.clone(), *position);
+                self.events
+                    .push_back(Event::Chunk(std::mem::replace(builder, next).finish(*position)));
+            }
+        }
+        drop(batch);
+        let last = current.map(|(_, _, topic_partition, builder)| (topic_partition, builder));
+        for (topic_partition, builder) in open.into_iter().chain(last) {
+            if let Some(position) = self.positions.get(&topic_partition) {
+                let chunk = builder.finish(*position);
+                if !chunk.span().is_empty() {
+                    self.events.push_back(Event::Chunk(chunk));
+                }
+            }
+        }
+        for code in warnings {
+            self.warn(code);
+        }
+        Ok(())
+    }
+
+    fn list(&self, positions: &[(TopicPartition, i64)]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (partition, offset) in positions {
+            list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*offset))
+                .map_err(|error| self.error(&error))?;
+        }
+        Ok(list)
+    }
+}
+
+impl Source for KafkaSource {
+    fn poll(&mut self, timeout: Duration, records: bool) -> Result<Vec<Event>, KafkaError> {
+        let waits_for_events = !records || self.positions.is_empty();
+        self.poll_events(if waits_for_events && self.events.is_empty() {
+            timeout
+        } else {
+            Duration::ZERO
+        })?;
+        if records && self.events.is_empty() && !self.positions.is_empty() {
+            self.poll_records(timeout)?;
+        }
+        Ok(self.events.drain(..).collect())
+    }
+
+    fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+        for (partition, _) in positions {
+            self.queue.forward(&self.consumer, partition)?;
+        }
+        let list = self.list(positions)?;
+        let done = if self.in_group {
+            self.consumer.incremental_assign(&list)
+        } else {
+            self.consumer.assign(&list)
+        };
+        done.map_err(|error| self.error(&error))?;
+        self.positions.extend(positions.iter().cloned());
+        info!(partitions = positions.len(), "assigned");
+        Ok(())
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        for partition in partitions {
+            self.positions.remove(partition);
+        }
+        if self.in_group {
+            let list = self.list(
+                &partitions
+                    .iter()
+                    .map(|partition| (partition.clone(), 0))
+                    .collect::<Vec<_>>(),
+            )?;
+            self.consumer
+                .incremental_unassign(&list)
+                .map_err(|error| self.error(&error))?;
+        }
+        info!(partitions = partitions.len(), "unassigned");
+        Ok(())
+    }
+
+    fn offsets(&mut self, partition: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(&partition.topic, partition.partition, self.request_timeout)
+            .map_err(|error| self.error(&error))?;
+        Ok(PartitionOffsets { low, high })
+    }
+
+    fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {
+        cached_high_watermark(&self.consumer, partition)
+    }
+
+    fn report_positions(&mut self, positions: &[(TopicPartition, i64)]) {
+        if !self.in_group || positions.is_empty() {
+            return;
+        }
+        let list = self.list(positions);
+        if let Err(error) = list.and_then(|list| {
+            self.consumer
+                .commit(&list, CommitMode::Async)
+                .map_err(|error| self.error(&error))
+        }) {
+            debug!(%error, "positions were not reported to the group");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong with a cluster, by what the caller should do about it.
+
+use model::TopicPartition;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum KafkaError {
+    /// Fix the configuration.
+    #[error("kafka configuration: {0}")]
+    Config(String),
+    /// Nobody answered in time; the address is wrong or the broker is down. Try again later.
+    #[error("no answer from kafka at {bootstrap_servers}: {reason}")]
+    Unreachable { bootstrap_servers: String, reason: String },
+    /// The offset to read from is not in the log (any more): records were lost to retention, or the topic was made anew.
+    #[error("{topic_partition}: the offset to read from is outside the log")]
+    OffsetOutOfRange { topic_partition: TopicPartition },
+    /// A record was not accepted by the cluster; nothing after it was sent.
+    #[error("{topic}: a record was not delivered: {reason}")]
+    NotDelivered { topic: String, reason: String },
+    /// Stop: going on would not help.
+    #[error("kafka: {0}")]
+    Fatal(String),
+}
+
+impl KafkaError {
+    /// Sorts a librdkafka error from a call to the cluster.
+    pub(crate) fn from_call(bootstrap_servers: &str, error: &Native) -> Self {
+        let code = error.rdkafka_error_code();
+        let unreachable = matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::Resolve
+            )
+        );
+        match (unreachable, error) {
+            (true, _) => KafkaError::Unreachable {
+                bootstrap_servers: bootstrap_servers.to_owned(),
+                reason: code.map(|code| code.to_string()).unwrap_or_default(),
+            },
+            (false, Native::ClientConfig(_, text, key, value)) => {
+                // The value is only named where it cannot be a secret.
+                let value = if key.contains("password") || key.contains("secret") || key.contains("jaas") {
+                    "..."
+                } else {
+                    value
+                };
+                KafkaError::Config(format!("{key}={value}: {text}"))
+            }
+            (false, error) => KafkaError::Fatal(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! An idempotent producer that counts what the cluster has taken and stops at the first record it has not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use tracing::debug;
+
+use crate::{KafkaConfig, KafkaError};
+
+/// Sends records in order per partition, each exactly once as long as the producer lives (KIP-98).
+pub struct Producer {
+    producer: ThreadedProducer<Context>,
+    counts: Arc<Counts>,
+    bootstrap_servers: String,
+}
+
+/// How many records were handed to librdkafka and how many the cluster has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub sent: u64,
+    pub delivered: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    sent: AtomicU64,
+    delivered: AtomicU64,
+    /// The first record that was not taken.
+    failure: Mutex<Option<(String, String)>>,
+}
+
+struct Context(Arc<Counts>);
+
+impl ClientContext for Context {
+    fn error(&self, error: Native, reason: &str) {
+        debug!(%error, reason, "kafka client error");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => {
+                self.0.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, message)) => {
+                let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert_with(|| (message.topic().to_owned(), error.to_string()));
+            }
+        }
+    }
+}
+
+impl Producer {
+    /// `linger` is how long a record may wait for others to share its request.
+    pub fn open(config: &KafkaConfig, linger: Duration) -> Result<Self, KafkaError> {
+        let linger_ms = linger.as_millis().to_string();
+        let counts = Arc::new(Counts::default());
+        let producer = config
+            .client(&[
+                ("enable.idempotence", "true"),
+                ("linger.ms", &linger_ms),
+                ("compression.type", "lz4"),
+                ("queue.buffering.max.kbytes", "65536"),
+                ("queue.buffering.max.messages", "1000000"),
+                // As Java's: a record's partition follows from its key by murmur2, so that all producers agree.
+                ("partitioner", "murmur2_random"),
+            ])
+            .create_with_context(Context(Arc::clone(&counts)))
+            .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
+        let producer = Self {
+            producer,
+            counts,
+            bootstrap_servers: config.bootstrap_servers.clone(),
+        };
+        producer
+            .producer
+            .client()
+            .fetch_metadata(None, config.request_timeout)
+            .map_err(|error| producer.error(&error))?;
+        Ok(producer)
+    }
+
+    /// Hands one record to librdkafka, waiting while its queue is full.
+    ///
+    /// # Errors
+    /// [`KafkaError::NotDelivered`] as soon as any earlier record is known to have failed.
+    pub fn send(&self, topic: &str, key: &[u8], value: &[u8]) -> Result<(), KafkaError> {
+        self.check()?;
+        let mut record = BaseRecord::to(topic).key(key).payload(value);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => {
+                    self.counts.sent.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err((Native::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    record = returned;
+                    self.producer.poll(Duration::from_millis(10));
+                    self.check()?;
+                }
+                Err((error, _)) => {
+                    return Err(KafkaError::NotDelivered {
+                        topic: topic.to_owned(),
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    pub fn delivery(&self) -> Delivery {
+        Delivery {
+            sent: self.counts.sent.load(Ordering::Relaxed),
+            delivered: self.counts.delivered.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until every record is acknowledged.
+    ///
+    /// # Errors
+    /// [`KafkaError::NotDelivered`] when one was refused, [`KafkaError::Unreachable`] when some are still waiting after
+    /// `timeout`.
+    pub fn flush(&self, timeout: Duration) -> Result<Delivery, KafkaError> {
+        let end = Instant::now() + timeout;
+        loop {
+            self.check()?;
+            let delivery = self.delivery();
+            if delivery.delivered == delivery.sent {
+                return Ok(delivery);
+            }
+            if Instant::now() >= end {
+                return Err(KafkaError::Unreachable {
+                    bootstrap_servers: self.bootstrap_servers.clone(),
+                    reason: format!("{} of {} records acknowledged", delivery.delivered, delivery.sent),
+                });
+            }
+            // An error here is a time-out, which the loop judges by the counts.
+            self.producer.flush(Duration::from_millis(200)).ok();
+        }
+    }
+
+    fn check(&self) -> Result<(), KafkaError> {
+        let failure = self.counts.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failure {
+            None => Ok(()),
+            Some((topic, reason)) => Err(KafkaError::NotDelivered {
+                topic: topic.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    fn error(&self, error: &Native) -> KafkaError {
+        KafkaError::from_call(&self.bootstrap_servers, error)
+    }
+}

@@ -1,0 +1,51 @@
+//! The read path as the rest of the program sees it: chunks and assignments come out, positions go in.
+
+use std::time::Duration;
+
+use model::{Chunk, TopicPartition};
+
+use crate::KafkaError;
+
+/// What a source has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// Records of one partition; its span starts where the partition's last one ended.
+    Chunk(Chunk),
+    /// These partitions are ours from now on. Nothing is read until [`Source::assign`] says from where.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions go to someone else, once [`Source::unassign`] lets them.
+    Revoked(Vec<TopicPartition>),
+}
+
+/// The offsets a partition holds: `[low, high)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionOffsets {
+    pub low: i64,
+    /// With `read_committed` the last stable offset.
+    pub high: i64,
+}
+
+/// A log of partitions to read from. The caller owns the positions: a source never resumes from anywhere by itself.
+pub trait Source: Send {
+    /// Waits at most `timeout` and hands over what there is, in order per partition. With `records` false only
+    /// assignments are served: the way to hold back records (back-pressure) without losing the group membership.
+    ///
+    /// # Errors
+    /// Only what retrying cannot mend; a broker that is away is waited for.
+    fn poll(&mut self, timeout: Duration, records: bool) -> Result<Vec<Event>, KafkaError>;
+
+    /// Starts or moves partitions: each is read from the given offset on.
+    fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError>;
+
+    /// Lets partitions go.
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
+
+    /// The offsets that the log holds now, asked of the cluster.
+    fn offsets(&mut self, partition: &TopicPartition) -> Result<PartitionOffsets, KafkaError>;
+
+    /// The high watermark as of the last fetch; no request. `None` before the first.
+    fn high_watermark(&self, partition: &TopicPartition) -> Option<i64>;
+
+    /// Tells the group how far the table has come. For lag monitors only; nothing is ever read back.
+    fn report_positions(&mut self, positions: &[(TopicPartition, i64)]);
+}
