@@ -1,0 +1,95 @@
+//! ListOffsets and OffsetForLeaderEpoch.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::{
+    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+
+use crate::log::TimestampAnswer;
+use crate::state::State;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+/// Of what is not in tiered storage: here, everything.
+const EARLIEST_LOCAL: i64 = -4;
+/// Of what is in tiered storage: here, nothing.
+const LATEST_TIERED: i64 = -5;
+
+pub(crate) fn list_offsets(state: &State, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let committed = request.isolation_level == 1;
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            match find(state, &topic.name, asked, committed) {
+                Ok(Some(found)) => {
+                    let epoch = if version >= 4 { 0 } else { -1 };
+                    answer.with_timestamp(found.timestamp).with_offset(found.offset).with_leader_epoch(epoch)
+                }
+                Ok(None) => answer.with_timestamp(-1).with_offset(-1),
+                Err(code) => answer.with_error_code(code.code()).with_timestamp(-1).with_offset(-1),
+            }
+        });
+        let partitions = partitions.collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+fn find(
+    state: &State,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    committed: bool,
+) -> Result<Option<TimestampAnswer>, ResponseError> {
+    let partition =
+        state.topics.partition(topic, asked.partition_index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    super::check_leader_epoch(asked.current_leader_epoch)?;
+    let (plan, upper) = {
+        let log = partition.log.lock();
+        let upper = if committed { log.last_stable_offset() } else { log.high_watermark() };
+        let at = |offset| Ok(Some(TimestampAnswer { offset, timestamp: -1 }));
+        let plan = match asked.timestamp {
+            LATEST => return at(upper),
+            EARLIEST | EARLIEST_LOCAL => return at(log.log_start()),
+            LATEST_TIERED => return Ok(None),
+            MAX_TIMESTAMP => log.plan_max_timestamp(),
+            timestamp if timestamp >= 0 => log.plan_timestamp(timestamp),
+            _ => return Err(ResponseError::UnsupportedVersion),
+        };
+        (plan.map_err(|error| error.code())?, upper)
+    };
+    // The file is read without the log's lock.
+    let found = match plan {
+        Some(plan) => plan.run().map_err(|error| error.code())?,
+        None => None,
+    };
+    Ok(found.filter(|found| found.offset < upper))
+}
+
+pub(crate) fn for_leader_epoch(state: &State, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            let answer = EpochEndOffset::default().with_partition(asked.partition);
+            let found = state
+                .topics
+                .partition(&topic.topic, asked.partition)
+                .ok_or(ResponseError::UnknownTopicOrPartition)
+                .and_then(|partition| {
+                    super::check_leader_epoch(asked.current_leader_epoch)?;
+                    Ok(partition.log.lock().high_watermark())
+                });
+            match found {
+                Ok(end) if asked.leader_epoch == 0 => answer.with_leader_epoch(0).with_end_offset(end),
+                Ok(_) => answer.with_leader_epoch(-1).with_end_offset(-1),
+                Err(code) => answer.with_error_code(code.code()).with_leader_epoch(-1).with_end_offset(-1),
+            }
+        });
+        let partitions = partitions.collect();
+        OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+    });
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+}

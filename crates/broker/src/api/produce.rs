@@ -1,0 +1,168 @@
+//! Produce: each partition's batch is checked, given its offsets and written before the answer goes out.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+
+use crate::config::Flush;
+use crate::log::{Appended, BatchFault, BatchHeader, HEADER_BYTES, LogError, validate_records};
+use crate::state::State;
+use crate::topics::{Partition, Topic};
+
+use super::text;
+
+pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest) -> ProduceResponse {
+    let now_ms = state.now_ms();
+    let bad_acks = !(-1..=1).contains(&request.acks);
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
+    let mut written: Vec<Arc<Partition>> = Vec::new();
+    let mut answers = Vec::with_capacity(request.topic_data.len());
+    for data in &request.topic_data {
+        let topic = super::topic(state, &data.name, data.topic_id, version >= 13);
+        let mut partitions = Vec::with_capacity(data.partition_data.len());
+        for partition in &data.partition_data {
+            let appended = match &topic {
+                _ if bad_acks => Err(LogError::refused(ResponseError::InvalidRequiredAcks, "acks must be -1, 0 or 1")),
+                Err(code) => Err(LogError::refused(*code, "")),
+                Ok(topic) => append(state, topic, partition.index, partition.records.as_ref(), transactional_id, now_ms)
+                    .map(|(partition, appended)| {
+                        if !appended.duplicate {
+                            written.push(Arc::clone(&partition));
+                        }
+                        (partition, appended)
+                    }),
+            };
+            partitions.push(answer(partition.index, appended, version));
+        }
+        answers.push(
+            TopicProduceResponse::default()
+                .with_name(data.name.clone())
+                .with_topic_id(data.topic_id)
+                .with_partition_responses(partitions),
+        );
+    }
+    if state.config.flush == Flush::Always && !sync(&written).await {
+        for partition in answers.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+            if partition.error_code == 0 {
+                partition.error_code = ResponseError::KafkaStorageError.code();
+            }
+        }
+    }
+    written.iter().for_each(|partition| partition.wake());
+    ProduceResponse::default().with_responses(answers)
+}
+
+fn append(
+    state: &State,
+    topic: &Topic,
+    index: i32,
+    records: Option<&Bytes>,
+    transactional_id: Option<&str>,
+    now_ms: i64,
+) -> Result<(Arc<Partition>, Appended), LogError> {
+    let refused = LogError::refused;
+    let Some(partition) = topic.partition(index) else {
+        return Err(refused(ResponseError::UnknownTopicOrPartition, ""));
+    };
+    let Some(batch) = records.filter(|records| !records.is_empty()) else {
+        return Err(refused(ResponseError::InvalidRecord, "a produce request needs a record batch"));
+    };
+    let header = check(batch)?;
+    if header.is_transactional() {
+        state.transactions.check_produce(transactional_id, &header, &topic.name, index)?;
+    }
+    let appended = partition.log.lock().append(&header, batch, now_ms).inspect_err(|error| {
+        if matches!(error, LogError::Storage { .. }) {
+            tracing::error!(topic = %topic.name, partition = index, %error, "records could not be written");
+        }
+    })?;
+    Ok((partition, appended))
+}
+
+/// Exactly one batch, whole, with a good CRC and the records it says it has.
+fn check(batch: &Bytes) -> Result<BatchHeader, LogError> {
+    let header = BatchHeader::check(batch).map_err(|fault| match fault {
+        BatchFault::Magic(magic) if (0..2).contains(&magic) => LogError::refused(
+            ResponseError::UnsupportedForMessageFormat,
+            format!("message format {magic} is not supported, only 2 is"),
+        ),
+        BatchFault::Magic(magic) => LogError::refused(ResponseError::InvalidRecord, format!("unknown magic {magic}")),
+        BatchFault::CutOff => LogError::refused(ResponseError::CorruptMessage, "the record batch is cut off"),
+        BatchFault::Crc => LogError::refused(ResponseError::CorruptMessage, "the record batch's CRC is wrong"),
+        BatchFault::Malformed(what) => LogError::refused(ResponseError::CorruptMessage, what),
+    })?;
+    let invalid = |reason: &str| Err(LogError::refused(ResponseError::InvalidRecord, reason));
+    if batch.len() > header.size {
+        return invalid("a produce request has exactly one record batch per partition");
+    }
+    if header.is_control() {
+        return invalid("clients cannot write control records");
+    }
+    if header.has_producer() && header.base_sequence < 0 {
+        return invalid("a producer's batch needs a sequence");
+    }
+    debug_assert!(header.size >= HEADER_BYTES, "checked by the parser");
+    match validate_records(&header, batch) {
+        Ok(()) => Ok(header),
+        Err(reason) => invalid(reason),
+    }
+}
+
+fn answer(
+    index: i32,
+    appended: Result<(Arc<Partition>, Appended), LogError>,
+    version: i16,
+) -> PartitionProduceResponse {
+    let answer = PartitionProduceResponse::default().with_index(index);
+    match appended {
+        Ok((partition, appended)) => answer
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.log_append_time)
+            .with_log_start_offset(partition.log.lock().log_start()),
+        Err(error) => {
+            let answer = answer
+                .with_error_code(error.code().code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(-1);
+            match error {
+                LogError::Refused(code, reason) if version >= 8 && !reason.is_empty() => {
+                    let answer = answer.with_error_message(Some(text(reason.clone())));
+                    if code == ResponseError::InvalidRecord {
+                        let record = BatchIndexAndErrorMessage::default()
+                            .with_batch_index(0)
+                            .with_batch_index_error_message(Some(text(reason)));
+                        answer.with_record_errors(vec![record])
+                    } else {
+                        answer
+                    }
+                }
+                _ => answer,
+            }
+        }
+    }
+}
+
+/// Syncs what has just been written; false when any of it failed.
+async fn sync(written: &[Arc<Partition>]) -> bool {
+    let files: Vec<Arc<File>> =
+        written.iter().filter_map(|partition| Some(partition.log.lock().take_unsynced()?.0)).collect();
+    if files.is_empty() {
+        return true;
+    }
+    let synced = tokio::task::spawn_blocking(move || files.iter().try_for_each(|file| file.sync_data())).await;
+    match synced {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "records could not be synced");
+            false
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! The broker's settings, its limits, and the clock it takes.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::BrokerError;
+
+/// What a power cut may take. A killed process loses nothing acknowledged, whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// The operating system decides, as with Kafka's defaults.
+    Os,
+    /// Files are synced this often; a power cut takes at most that much.
+    Interval(Duration),
+    /// Synced before the acknowledgement; a power cut takes nothing acknowledged.
+    Always,
+}
+
+/// The wall clock. Retention, log-append times and commit times read it.
+pub trait Clock: Debug + Send + Sync + 'static {
+    /// Milliseconds since 1970, UTC.
+    fn now_ms(&self) -> i64;
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    // The one place of this crate that reads the wall clock; everything else takes a `Clock`.
+    #[allow(clippy::disallowed_methods)]
+    fn now_ms(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    }
+}
+
+/// Bounds on what clients can make the broker hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest request, in bytes; a larger one closes its connection.
+    pub request_bytes_max: usize,
+    /// Requests being read or answered at one time, in bytes, over all connections.
+    pub in_flight_bytes_max: usize,
+    /// Open connections; further ones are closed at once.
+    pub connections_max: usize,
+    /// Records in one fetch answer, in bytes, whatever the client asks for.
+    pub fetch_bytes_max: usize,
+    /// Partitions over all topics: each holds an open file.
+    pub partitions_max: usize,
+    /// Largest record batch, in bytes (`max.message.bytes`).
+    pub message_bytes_max: usize,
+    /// Records of one compressed batch when unpacked for validation, in bytes.
+    pub decompressed_bytes_max: usize,
+    /// Consumer groups.
+    pub groups_max: usize,
+    /// Transactional ids.
+    pub transactions_max: usize,
+    /// A connection that sends nothing for this long is closed.
+    pub idle_connection: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 100 << 20,
+            in_flight_bytes_max: 256 << 20,
+            connections_max: 2_000,
+            fetch_bytes_max: 55 << 20,
+            partitions_max: 4_000,
+            message_bytes_max: 1_048_588,
+            decompressed_bytes_max: 64 << 20,
+            groups_max: 10_000,
+            transactions_max: 10_000,
+            idle_connection: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What [`crate::Broker::start`] needs to know.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Host and port that clients are told to connect to; the listening address when `None`.
+    pub advertised: Option<(String, u16)>,
+    /// Everything the broker keeps; made when missing.
+    pub data_dir: PathBuf,
+    /// Partitions of a topic whose creator does not say.
+    pub num_partitions: i32,
+    /// Whether a topic is made when a client asks for it.
+    pub auto_create_topics: bool,
+    /// A segment is closed at this size, in bytes.
+    pub segment_bytes: u64,
+    /// Records older than this are deleted, a segment at a time; `None` keeps them.
+    pub retention: Option<Duration>,
+    /// Oldest segments are deleted while a partition is larger than this, in bytes; `None` keeps them.
+    pub retention_bytes: Option<u64>,
+    /// How often retention looks.
+    pub retention_check: Duration,
+    /// Offsets of a group without members are forgotten after this long.
+    pub offsets_retention: Duration,
+    /// A producer that has been silent this long is forgotten.
+    pub producer_expiry: Duration,
+    /// Longest transaction time-out that a client may ask for.
+    pub transaction_timeout_max: Duration,
+    /// What a power cut may take.
+    pub flush: Flush,
+    /// Bounds on clients.
+    pub limits: Limits,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl BrokerConfig {
+    /// Kafka's defaults where they fit a single node: 4 partitions, automatic topics, 7 days of retention.
+    pub fn new(listen: SocketAddr, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            advertised: None,
+            data_dir: data_dir.into(),
+            num_partitions: 4,
+            auto_create_topics: true,
+            segment_bytes: 128 << 20,
+            retention: Some(Duration::from_secs(7 * 24 * 3600)),
+            retention_bytes: None,
+            retention_check: Duration::from_secs(300),
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+            producer_expiry: Duration::from_secs(24 * 3600),
+            transaction_timeout_max: Duration::from_secs(15 * 60),
+            flush: Flush::Os,
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
+        let fault = |name, reason: &str| Err(BrokerError::Config { name, reason: reason.to_owned() });
+        if self.num_partitions < 1 {
+            return fault("num_partitions", "must be at least 1");
+        }
+        if self.segment_bytes < 1 << 10 || self.segment_bytes > i32::MAX as u64 {
+            return fault("segment_bytes", "must be from 1 KiB to 2 GiB");
+        }
+        if self.limits.request_bytes_max > self.limits.in_flight_bytes_max {
+            return fault("limits.in_flight_bytes_max", "must be at least request_bytes_max");
+        }
+        if self.limits.in_flight_bytes_max > u32::MAX as usize {
+            return fault("limits.in_flight_bytes_max", "must be under 4 GiB");
+        }
+        if matches!(self.flush, Flush::Interval(every) if every.is_zero()) {
+            return fault("flush", "the interval must be longer than 0");
+        }
+        Ok(())
+    }
+}

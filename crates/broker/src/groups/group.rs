@@ -1,0 +1,585 @@
+//! One consumer group: the classic rebalance protocol as a state machine.
+//!
+//! It does no input or output and reads no clock: requests and ticks come with the time, answers go to the waiting
+//! requests through their channels. Names follow Kafka's: a member joins, the leader assigns, all sync.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError as Code;
+use tokio::sync::oneshot;
+
+/// How long an id given out by KIP-394 waits for its owner to join with it, at most.
+const MEMBERS_MAX: usize = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupState {
+    Empty,
+    PreparingRebalance,
+    CompletingRebalance,
+    Stable,
+}
+
+impl GroupState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Join {
+    /// Empty for a member that has no id yet.
+    pub(crate) member_id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) session_timeout: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) protocol_type: String,
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    /// KIP-394: a new member first gets its id and joins again with it.
+    pub(crate) id_required: bool,
+    /// KIP-814: the leader can be told to skip the assignment.
+    pub(crate) can_skip_assignment: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Joined {
+    pub(crate) error: i16,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: String,
+    pub(crate) skip_assignment: bool,
+    pub(crate) member_id: String,
+    /// For the leader: id, instance id, metadata of every member.
+    pub(crate) members: Vec<(String, Option<String>, Bytes)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Synced {
+    pub(crate) error: i16,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) assignment: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    pub(crate) assignment: Bytes,
+    session_timeout: Duration,
+    rebalance_timeout: Duration,
+    /// Out when nothing is heard until then.
+    expires: Instant,
+    joining: Option<oneshot::Sender<Joined>>,
+    syncing: Option<oneshot::Sender<Synced>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) state: GroupState,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    leader: Option<String>,
+    /// In the order of joining, which makes the leader's choice plain.
+    members: Vec<Member>,
+    /// Ids given out by KIP-394 whose owners have not joined with them yet, and until when they may.
+    pending: HashMap<String, Instant>,
+    /// When the present phase of a rebalance ends without those who are missing.
+    deadline: Option<Instant>,
+}
+
+impl Group {
+    pub(crate) fn new(generation: i32, protocol_type: Option<String>) -> Self {
+        Self {
+            state: GroupState::Empty,
+            generation,
+            protocol_type,
+            protocol: None,
+            leader: None,
+            members: Vec::new(),
+            pending: HashMap::new(),
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.members.is_empty() && self.pending.is_empty()
+    }
+
+    pub(crate) fn join(&mut self, join: Join, new_id: String, now: Instant) -> oneshot::Receiver<Joined> {
+        let (sender, receiver) = oneshot::channel();
+        if let Err((code, member_id)) = self.admit(join, new_id, sender, now) {
+            // `admit` has dropped the sender: answer on a channel of its own.
+            let (sender, refused) = oneshot::channel();
+            let _ = sender.send(Joined {
+                error: code.code(),
+                generation: -1,
+                member_id,
+                protocol: Some(String::new()),
+                ..Joined::default()
+            });
+            return refused;
+        }
+        self.complete_join_if_all_here(now);
+        receiver
+    }
+
+    fn admit(
+        &mut self,
+        join: Join,
+        new_id: String,
+        sender: oneshot::Sender<Joined>,
+        now: Instant,
+    ) -> Result<(), (Code, String)> {
+        let refuse = |code: Code| Err((code, join.member_id.clone()));
+        if join.protocols.is_empty() || join.protocol_type.is_empty() {
+            return refuse(Code::InconsistentGroupProtocol);
+        }
+        if !self.members.is_empty() && !self.is_compatible(&join) {
+            return refuse(Code::InconsistentGroupProtocol);
+        }
+        if self.members.len() + self.pending.len() >= MEMBERS_MAX && join.member_id.is_empty() {
+            return refuse(Code::GroupMaxSizeReached);
+        }
+        if join.member_id.is_empty() {
+            let known = join.instance_id.as_ref().and_then(|instance| self.position_of_instance(instance));
+            return match known {
+                Some(at) => {
+                    self.replace_static(at, join, new_id, sender, now);
+                    Ok(())
+                }
+                None if join.instance_id.is_none() && join.id_required => {
+                    self.pending.insert(new_id.clone(), now + join.session_timeout);
+                    Err((Code::MemberIdRequired, new_id))
+                }
+                None => {
+                    self.add(join, new_id, sender, now);
+                    Ok(())
+                }
+            };
+        }
+        if self.pending.remove(&join.member_id).is_some() {
+            let id = join.member_id.clone();
+            self.add(join, id, sender, now);
+            return Ok(());
+        }
+        let at = match self.position(&join.member_id, join.instance_id.as_deref()) {
+            Ok(at) => at,
+            Err(code) => return refuse(code),
+        };
+        let same_protocols = self.members[at].protocols == join.protocols;
+        let is_leader = self.leader.as_deref() == Some(join.member_id.as_str());
+        match self.state {
+            GroupState::PreparingRebalance => self.rejoin(at, join, sender, now),
+            // Its answer got lost: give it again.
+            GroupState::CompletingRebalance if same_protocols => {
+                let joined = self.joined_answer(at, false);
+                self.members[at].touch(now);
+                let _ = sender.send(joined);
+            }
+            GroupState::Stable if same_protocols && !is_leader => {
+                let joined = self.joined_answer(at, false);
+                self.members[at].touch(now);
+                let _ = sender.send(joined);
+            }
+            _ => {
+                self.rejoin(at, join, sender, now);
+                self.prepare_rebalance(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, join: Join, id: String, sender: oneshot::Sender<Joined>, now: Instant) {
+        if self.members.is_empty() {
+            self.protocol_type = Some(join.protocol_type.clone());
+        }
+        self.members.push(Member {
+            id,
+            instance_id: join.instance_id,
+            client_id: join.client_id,
+            client_host: join.client_host,
+            protocols: join.protocols,
+            assignment: Bytes::new(),
+            session_timeout: join.session_timeout,
+            rebalance_timeout: join.rebalance_timeout,
+            expires: now + join.session_timeout,
+            joining: Some(sender),
+            syncing: None,
+        });
+        if self.state != GroupState::PreparingRebalance {
+            self.prepare_rebalance(now);
+        }
+    }
+
+    fn rejoin(&mut self, at: usize, join: Join, sender: oneshot::Sender<Joined>, now: Instant) {
+        let member = &mut self.members[at];
+        member.protocols = join.protocols;
+        member.client_id = join.client_id;
+        member.client_host = join.client_host;
+        member.session_timeout = join.session_timeout;
+        member.rebalance_timeout = join.rebalance_timeout;
+        member.joining = Some(sender);
+        member.touch(now);
+    }
+
+    /// KIP-345: a restarted static member takes its place back under a new id; the old id is fenced.
+    fn replace_static(&mut self, at: usize, join: Join, id: String, sender: oneshot::Sender<Joined>, now: Instant) {
+        let same_protocols = self.members[at].protocols == join.protocols;
+        let can_skip_assignment = join.can_skip_assignment;
+        let member = &mut self.members[at];
+        let old_id = std::mem::replace(&mut member.id, id.clone());
+        if let Some(old) = member.joining.take() {
+            let _ = old.send(Joined {
+                error: Code::FencedInstanceId.code(),
+                member_id: old_id.clone(),
+                generation: -1,
+                ..Joined::default()
+            });
+        }
+        if let Some(old) = member.syncing.take() {
+            let _ = old.send(Synced { error: Code::FencedInstanceId.code(), ..Synced::default() });
+        }
+        if self.leader.as_ref() == Some(&old_id) {
+            self.leader = Some(id);
+        }
+        self.rejoin(at, join, sender, now);
+        match self.state {
+            GroupState::Stable if same_protocols => {
+                let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
+                let mut joined = self.joined_answer(at, is_leader && can_skip_assignment);
+                if is_leader && !can_skip_assignment {
+                    // An old client's leader would assign anew; shown another leader it just syncs.
+                    joined.leader = old_id;
+                    joined.members.clear();
+                }
+                if let Some(sender) = self.members[at].joining.take() {
+                    let _ = sender.send(joined);
+                }
+            }
+            GroupState::PreparingRebalance => {}
+            _ => self.prepare_rebalance(now),
+        }
+    }
+
+    pub(crate) fn sync(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        protocol: (Option<&str>, Option<&str>),
+        assignments: Vec<(String, Bytes)>,
+        now: Instant,
+    ) -> oneshot::Receiver<Synced> {
+        let (sender, receiver) = oneshot::channel();
+        let refuse = |sender: oneshot::Sender<Synced>, code: Code| {
+            let _ = sender.send(Synced { error: code.code(), ..Synced::default() });
+        };
+        let differs = |given: Option<&str>, ours: &Option<String>| given.is_some_and(|g| ours.as_deref() != Some(g));
+        let at = match self.position(member_id, instance_id) {
+            Ok(at) => at,
+            Err(code) => {
+                refuse(sender, code);
+                return receiver;
+            }
+        };
+        if generation != self.generation {
+            refuse(sender, Code::IllegalGeneration);
+            return receiver;
+        }
+        if differs(protocol.0, &self.protocol_type) || differs(protocol.1, &self.protocol) {
+            refuse(sender, Code::InconsistentGroupProtocol);
+            return receiver;
+        }
+        self.members[at].touch(now);
+        match self.state {
+            GroupState::Empty => refuse(sender, Code::UnknownMemberId),
+            GroupState::PreparingRebalance => refuse(sender, Code::RebalanceInProgress),
+            GroupState::Stable => {
+                let _ = sender.send(self.synced_answer(at));
+            }
+            GroupState::CompletingRebalance => {
+                self.members[at].syncing = Some(sender);
+                if self.leader.as_deref() == Some(member_id) {
+                    let mut assignments: HashMap<_, _> = assignments.into_iter().collect();
+                    for member in &mut self.members {
+                        member.assignment = assignments.remove(&member.id).unwrap_or_default();
+                    }
+                    self.state = GroupState::Stable;
+                    self.deadline = None;
+                    for at in 0..self.members.len() {
+                        if let Some(syncing) = self.members[at].syncing.take() {
+                            let _ = syncing.send(self.synced_answer(at));
+                            self.members[at].touch(now);
+                        }
+                    }
+                }
+            }
+        }
+        receiver
+    }
+
+    pub(crate) fn heartbeat(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        now: Instant,
+    ) -> Result<(), Code> {
+        if self.pending.contains_key(member_id) {
+            return Err(Code::UnknownMemberId);
+        }
+        let at = self.position(member_id, instance_id)?;
+        if generation != self.generation {
+            return Err(Code::IllegalGeneration);
+        }
+        self.members[at].touch(now);
+        match self.state {
+            GroupState::PreparingRebalance => Err(Code::RebalanceInProgress),
+            GroupState::Empty => Err(Code::UnknownMemberId),
+            GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
+        }
+    }
+
+    pub(crate) fn leave(&mut self, member_id: &str, instance_id: Option<&str>, now: Instant) -> Result<(), Code> {
+        if self.pending.remove(member_id).is_some() {
+            self.complete_join_if_all_here(now);
+            return Ok(());
+        }
+        // An administrator removes a static member by its instance id alone.
+        let at = match (member_id.is_empty(), instance_id) {
+            (true, Some(instance)) => self.position_of_instance(instance).ok_or(Code::UnknownMemberId)?,
+            _ => self.position(member_id, instance_id)?,
+        };
+        self.remove(at, now);
+        Ok(())
+    }
+
+    /// Whether this member may commit offsets now. `generation` is negative for one outside the group's management.
+    pub(crate) fn check_commit(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        transactional: bool,
+        now: Instant,
+    ) -> Result<(), Code> {
+        if generation < 0 && self.state == GroupState::Empty {
+            return Ok(());
+        }
+        if generation < 0 && member_id.is_empty() && instance_id.is_none() {
+            return if transactional { Ok(()) } else { Err(Code::UnknownMemberId) };
+        }
+        let at = self.position(member_id, instance_id)?;
+        if generation != self.generation {
+            return Err(Code::IllegalGeneration);
+        }
+        self.members[at].touch(now);
+        if self.state == GroupState::CompletingRebalance { Err(Code::RebalanceInProgress) } else { Ok(()) }
+    }
+
+    /// Lets time pass: members not heard of are out, a rebalance goes on without those who did not come.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let before = self.pending.len();
+        self.pending.retain(|_, expires| *expires > now);
+        let mut changed = self.pending.len() != before;
+        while let Some(at) = self.members.iter().position(|m| m.joining.is_none() && m.syncing.is_none() && m.expires <= now) {
+            tracing::info!(member = %self.members[at].id, "group member not heard of within its session time-out");
+            self.remove(at, now);
+            changed = true;
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            match self.state {
+                GroupState::PreparingRebalance => {
+                    self.members.retain(|member| member.joining.is_some() || member.instance_id.is_some());
+                    self.pending.clear();
+                    self.complete_join(now);
+                }
+                GroupState::CompletingRebalance => {
+                    // The leader or others never synced.
+                    let missing = |m: &Member| m.syncing.is_none() && m.instance_id.is_none();
+                    self.members.retain(|member| !missing(member));
+                    self.prepare_rebalance(now);
+                    changed = true;
+                }
+                _ => self.deadline = None,
+            }
+        }
+        if changed {
+            self.complete_join_if_all_here(now);
+        }
+    }
+
+    /// Tells every waiting request that the coordinator goes away.
+    pub(crate) fn dissolve(&mut self) {
+        self.members.clear();
+        self.pending.clear();
+    }
+
+    fn remove(&mut self, at: usize, now: Instant) {
+        let member = self.members.remove(at);
+        if let Some(joining) = member.joining {
+            let _ = joining.send(Joined {
+                error: Code::UnknownMemberId.code(),
+                generation: -1,
+                member_id: member.id.clone(),
+                ..Joined::default()
+            });
+        }
+        if let Some(syncing) = member.syncing {
+            let _ = syncing.send(Synced { error: Code::UnknownMemberId.code(), ..Synced::default() });
+        }
+        if self.leader.as_ref() == Some(&member.id) {
+            self.leader = None;
+        }
+        if matches!(self.state, GroupState::Stable | GroupState::CompletingRebalance) {
+            self.prepare_rebalance(now);
+        }
+        self.complete_join_if_all_here(now);
+    }
+
+    fn prepare_rebalance(&mut self, now: Instant) {
+        for member in &mut self.members {
+            member.assignment = Bytes::new();
+            if let Some(syncing) = member.syncing.take() {
+                let _ = syncing.send(Synced { error: Code::RebalanceInProgress.code(), ..Synced::default() });
+            }
+        }
+        self.state = GroupState::PreparingRebalance;
+        self.deadline = Some(now + self.rebalance_timeout());
+    }
+
+    fn complete_join_if_all_here(&mut self, now: Instant) {
+        let all_here = self.members.iter().all(|member| member.joining.is_some());
+        if self.state == GroupState::PreparingRebalance && all_here && self.pending.is_empty() {
+            self.complete_join(now);
+        }
+    }
+
+    fn complete_join(&mut self, now: Instant) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        if self.members.is_empty() {
+            self.state = GroupState::Empty;
+            self.protocol = None;
+            self.leader = None;
+            self.deadline = None;
+            return;
+        }
+        self.protocol = self.choose_protocol();
+        let leader_is_here =
+            self.leader.as_ref().is_some_and(|leader| self.members.iter().any(|m| m.id == *leader && m.joining.is_some()));
+        if !leader_is_here {
+            let next = self.members.iter().find(|member| member.joining.is_some()).or(self.members.first());
+            self.leader = next.map(|member| member.id.clone());
+        }
+        self.state = GroupState::CompletingRebalance;
+        self.deadline = Some(now + self.rebalance_timeout());
+        for at in 0..self.members.len() {
+            if let Some(joining) = self.members[at].joining.take() {
+                let _ = joining.send(self.joined_answer(at, false));
+                self.members[at].touch(now);
+            }
+        }
+    }
+
+    fn joined_answer(&self, at: usize, skip_assignment: bool) -> Joined {
+        let member = &self.members[at];
+        let is_leader = self.leader.as_ref() == Some(&member.id);
+        let members = if is_leader {
+            self.members.iter().map(|m| (m.id.clone(), m.instance_id.clone(), self.metadata_of(m))).collect()
+        } else {
+            Vec::new()
+        };
+        Joined {
+            error: 0,
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            skip_assignment,
+            member_id: member.id.clone(),
+            members,
+        }
+    }
+
+    fn synced_answer(&self, at: usize) -> Synced {
+        Synced {
+            error: 0,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            assignment: self.members[at].assignment.clone(),
+        }
+    }
+
+    /// The member's metadata for the protocol that was chosen.
+    pub(crate) fn metadata_of(&self, member: &Member) -> Bytes {
+        let chosen = member.protocols.iter().find(|(name, _)| Some(name) == self.protocol.as_ref());
+        chosen.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
+    }
+
+    fn is_compatible(&self, join: &Join) -> bool {
+        let others = || self.members.iter().filter(|m| {
+            m.id != join.member_id && (m.instance_id.is_none() || m.instance_id != join.instance_id)
+        });
+        let same_type = others().next().is_none() || self.protocol_type.as_ref() == Some(&join.protocol_type);
+        let common = |name: &String| others().all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name));
+        same_type && join.protocols.iter().any(|(name, _)| common(name))
+    }
+
+    /// Each member votes for its first protocol that all support; the most votes win.
+    fn choose_protocol(&self) -> Option<String> {
+        let supported = |name: &str| self.members.iter().all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name));
+        let mut votes: Vec<(&str, usize)> = Vec::new();
+        for member in &self.members {
+            let Some((name, _)) = member.protocols.iter().find(|(name, _)| supported(name)) else { continue };
+            match votes.iter_mut().find(|(candidate, _)| candidate == name) {
+                Some((_, count)) => *count += 1,
+                None => votes.push((name, 1)),
+            }
+        }
+        let most = votes.iter().map(|&(_, count)| count).max()?;
+        votes.into_iter().find(|&(_, count)| count == most).map(|(name, _)| name.to_owned())
+    }
+
+    fn position(&self, member_id: &str, instance_id: Option<&str>) -> Result<usize, Code> {
+        if let Some(instance) = instance_id {
+            return match self.position_of_instance(instance) {
+                Some(at) if self.members[at].id == member_id => Ok(at),
+                Some(_) => Err(Code::FencedInstanceId),
+                None => Err(Code::UnknownMemberId),
+            };
+        }
+        self.members.iter().position(|member| member.id == member_id).ok_or(Code::UnknownMemberId)
+    }
+
+    fn position_of_instance(&self, instance_id: &str) -> Option<usize> {
+        self.members.iter().position(|member| member.instance_id.as_deref() == Some(instance_id))
+    }
+
+    fn rebalance_timeout(&self) -> Duration {
+        self.members.iter().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+    }
+}
+
+impl Member {
+    fn touch(&mut self, now: Instant) {
+        self.expires = now + self.session_timeout;
+    }
+}

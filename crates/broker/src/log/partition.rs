@@ -1,0 +1,505 @@
+//! The log of one partition: where batches are appended, and from where they are found again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+
+use crate::journal::write_atomically;
+
+use super::batch::{BatchHeader, patched_prefix, with_append_time};
+use super::producers::{AbortedTransaction, ProducerView, Producers, Snapshot, Verdict};
+use super::read::{ReadPlan, TimestampPlan};
+use super::segment::{Scanner, Segment, index_path};
+use super::{LogError, StorageAt};
+
+/// One node has one leader for ever.
+pub(crate) const LEADER_EPOCH: i32 = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimestampType {
+    Create,
+    LogAppend,
+}
+
+/// What a topic's settings say about its logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogConfig {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_ms: i64,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) timestamp_type: TimestampType,
+    pub(crate) retention_ms: Option<i64>,
+    pub(crate) retention_bytes: Option<u64>,
+    /// Whether retention deletes at all (`cleanup.policy=delete`).
+    pub(crate) deletes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) base_offset: i64,
+    /// -1 unless the broker's time was written into the batch.
+    pub(crate) log_append_time: i64,
+    /// It was there already: a client sent it twice.
+    pub(crate) duplicate: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct PartitionLog {
+    dir: PathBuf,
+    config: LogConfig,
+    /// Never empty; the last one is being written.
+    segments: Vec<Segment>,
+    /// The last segment's file, opened for appending.
+    file: Arc<File>,
+    log_start: i64,
+    producers: Producers,
+    /// A failed write left bytes behind the end that are still to be cut off.
+    torn: bool,
+    unsynced: bool,
+    /// Producers' state at the last roll, for upkeep to write.
+    pending_snapshot: Option<Snapshot>,
+    /// When the first record of the last segment was written here.
+    segment_since_ms: i64,
+}
+
+/// Slow work that upkeep does without the log's lock.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    dir: PathBuf,
+    closed: Vec<Segment>,
+    snapshot: Option<Snapshot>,
+}
+
+impl PartitionLog {
+    /// Opens the log, making the directory when missing: cuts a torn tail, rebuilds what indexes or snapshots lack.
+    pub(crate) fn open(dir: &Path, config: LogConfig, now_ms: i64) -> Result<Self, LogError> {
+        fs::create_dir_all(dir).at("create", dir)?;
+        let log_start = read_log_start(dir);
+        let mut bases = Vec::new();
+        for entry in fs::read_dir(dir).at("list", dir)? {
+            let name = entry.at("list", dir)?.file_name();
+            let base = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|base| base.parse::<i64>().ok());
+            bases.extend(base);
+        }
+        bases.sort_unstable();
+        let mut producers = match read_snapshot(dir) {
+            Some(snapshot) => (snapshot.next_offset, Producers::from_snapshot(snapshot)),
+            None => (i64::MIN, Producers::default()),
+        };
+        let mut segments: Vec<Segment> = Vec::with_capacity(bases.len().max(1));
+        for (i, &base) in bases.iter().enumerate() {
+            segments.push(open_segment(dir, base, i + 1 == bases.len(), &mut producers)?);
+        }
+        if segments.is_empty() {
+            segments.push(Segment::empty(dir, log_start.unwrap_or(0)));
+        }
+        let last = segments.len() - 1;
+        let next_offset = segments[last].next_offset;
+        let (snapshot_offset, mut producers) = producers;
+        if snapshot_offset > next_offset {
+            // The snapshot saw batches that are gone (a power cut): only what is in the files counts.
+            let mut rebuilt = (i64::MIN, Producers::default());
+            for segment in &segments {
+                replay_producers(segment, &mut rebuilt)?;
+            }
+            producers = rebuilt.1;
+        }
+        let path = segments[last].path.clone();
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).at("open", &path)?;
+        let log_start = log_start.unwrap_or(0).clamp(segments[0].base_offset, next_offset);
+        producers.log_starts_at(log_start);
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            config,
+            segments,
+            file: Arc::new(file),
+            log_start,
+            producers,
+            torn: false,
+            unsynced: false,
+            pending_snapshot: None,
+            segment_since_ms: now_ms,
+        })
+    }
+
+    pub(crate) fn log_start(&self) -> i64 {
+        self.log_start
+    }
+
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.active().next_offset
+    }
+
+    /// Readers of committed records see what lies before this offset.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.producers.first_open_offset().unwrap_or_else(|| self.high_watermark())
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    pub(crate) fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    pub(crate) fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    pub(crate) fn producers(&self) -> Vec<ProducerView> {
+        self.producers.views()
+    }
+
+    pub(crate) fn has_open_transaction(&self, producer_id: i64) -> bool {
+        self.producers.has_open_transaction(producer_id)
+    }
+
+    pub(crate) fn aborted_in(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.producers.aborted_in(from, to)
+    }
+
+    pub(crate) fn expire_producers(&mut self, before_ms: i64) {
+        self.producers.expire(before_ms);
+    }
+
+    /// Appends one batch whose header and CRC have been checked. When this returns it is in the file.
+    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &Bytes, now_ms: i64) -> Result<Appended, LogError> {
+        if header.size > self.config.message_bytes_max && !header.is_control() {
+            let limit = self.config.message_bytes_max;
+            return Err(LogError::refused(
+                ResponseError::MessageTooLarge,
+                format!("the batch has {} bytes, the topic takes {limit} (max.message.bytes)", header.size),
+            ));
+        }
+        if header.has_producer()
+            && let Verdict::Duplicate { base_offset, timestamp } = self.producers.check(header)?
+        {
+            let log_append_time = if self.config.timestamp_type == TimestampType::LogAppend { timestamp } else { -1 };
+            return Ok(Appended { base_offset, log_append_time, duplicate: true });
+        }
+        let (stamped, log_append_time) = match self.config.timestamp_type {
+            TimestampType::LogAppend if !header.is_control() => (Some(with_append_time(batch, now_ms)), now_ms),
+            _ => (None, -1),
+        };
+        let batch = stamped.as_ref().unwrap_or(batch);
+        let mut header = *header;
+        if stamped.is_some() {
+            header.max_timestamp = now_ms;
+        }
+        self.cut_torn_tail()?;
+        self.roll_if_due(&header, now_ms)?;
+        let base_offset = self.high_watermark();
+        let prefix = patched_prefix(batch, base_offset, LEADER_EPOCH);
+        if let Err(source) = write_all(&self.file, &prefix, &batch[prefix.len()..header.size]) {
+            self.torn = true;
+            let path = self.active().path.clone();
+            // Cut now if possible; otherwise the next append does it first.
+            let _ = self.cut_torn_tail();
+            return Err(LogError::Storage { action: "append to", path, source });
+        }
+        self.unsynced = true;
+        let last = self.segments.len() - 1;
+        self.segments[last].push(&header, base_offset);
+        header.base_offset = base_offset;
+        self.producers.appended(&header, batch, base_offset);
+        Ok(Appended { base_offset, log_append_time, duplicate: false })
+    }
+
+    /// A place to read from: batches that hold `offset` and later ones, all before `upper`. `None`: nothing there yet.
+    pub(crate) fn plan_read(&self, offset: i64, upper: i64) -> Result<Option<ReadPlan>, LogError> {
+        if offset < self.log_start || offset > self.high_watermark() {
+            return Err(LogError::refused(
+                ResponseError::OffsetOutOfRange,
+                format!("offset {offset} is not in [{}, {}]", self.log_start, self.high_watermark()),
+            ));
+        }
+        if offset >= upper.min(self.high_watermark()) {
+            return Ok(None);
+        }
+        // The last segment that starts at or before the offset; past its end (a gap) the next one holds what follows.
+        let i = self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
+        let i = if self.segments[i].next_offset <= offset { (i + 1).min(self.segments.len() - 1) } else { i };
+        let segment = &self.segments[i];
+        let position = segment.place_of_offset(offset).at("read the index of", &segment.path)?;
+        let file = (i + 1 == self.segments.len()).then(|| Arc::clone(&self.file));
+        Ok(Some(ReadPlan { path: segment.path.clone(), file, position, end: segment.len, offset, upper }))
+    }
+
+    /// About how many bytes lie in `[offset, upper)`; exact enough to decide whether a fetch has its `min_bytes`.
+    pub(crate) fn bytes_from(&self, offset: i64, upper: i64) -> u64 {
+        if offset >= upper.min(self.high_watermark()) {
+            return 0;
+        }
+        let after: u64 = self.segments.iter().rev().take_while(|s| s.base_offset > offset).map(|s| s.len).sum();
+        let i = self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
+        let segment = &self.segments[i];
+        let inside = segment.place_of_offset(offset).map_or(0, |position| segment.len.saturating_sub(position));
+        (after + inside).max(1)
+    }
+
+    /// Where to look for the first record at or after a time; `None` when every record is earlier.
+    pub(crate) fn plan_timestamp(&self, timestamp: i64) -> Result<Option<TimestampPlan>, LogError> {
+        let found = self.segments.iter().find(|s| s.max_timestamp >= timestamp && s.next_offset > self.log_start);
+        let Some(segment) = found else { return Ok(None) };
+        let position = segment.place_of_timestamp(timestamp).at("read the index of", &segment.path)?;
+        Ok(Some(self.timestamp_plan(segment, position, timestamp)))
+    }
+
+    /// Where to look for the record with the latest time.
+    pub(crate) fn plan_max_timestamp(&self) -> Result<Option<TimestampPlan>, LogError> {
+        let latest = self.segments.iter().filter(|s| s.len > 0).rev().max_by_key(|s| s.max_timestamp);
+        let Some(segment) = latest.filter(|_| self.high_watermark() > self.log_start) else { return Ok(None) };
+        let position = segment.place_of_offset(segment.max_timestamp_at).at("read the index of", &segment.path)?;
+        Ok(Some(self.timestamp_plan(segment, position, segment.max_timestamp)))
+    }
+
+    fn timestamp_plan(&self, segment: &Segment, position: u64, timestamp: i64) -> TimestampPlan {
+        TimestampPlan {
+            path: segment.path.clone(),
+            position,
+            end: segment.len,
+            timestamp,
+            log_start: self.log_start,
+        }
+    }
+
+    /// Moves the log's start (DeleteRecords); segments wholly before it are deleted.
+    pub(crate) fn delete_before(&mut self, offset: i64) -> Result<i64, LogError> {
+        if offset > self.high_watermark() || offset < 0 {
+            return Err(LogError::refused(
+                ResponseError::OffsetOutOfRange,
+                format!("offset {offset} is above the end, {}", self.high_watermark()),
+            ));
+        }
+        if offset > self.log_start {
+            let path = log_start_path(&self.dir);
+            write_atomically(&path, offset.to_string().as_bytes()).at("write", &path)?;
+            self.log_start = offset;
+            self.producers.log_starts_at(offset);
+            let keep = self.segments.iter().position(|s| s.next_offset > offset).unwrap_or(self.segments.len() - 1);
+            self.delete_oldest(keep)?;
+        }
+        Ok(self.log_start)
+    }
+
+    /// Deletes closed segments that retention does not keep; answers how many.
+    pub(crate) fn retain(&mut self, now_ms: i64) -> Result<usize, LogError> {
+        if !self.config.deletes {
+            return Ok(0);
+        }
+        if let Some(retention_ms) = self.config.retention_ms
+            && self.active().len > 0
+            && self.active().max_timestamp < now_ms.saturating_sub(retention_ms)
+        {
+            self.roll(now_ms)?;
+        }
+        let closed = self.segments.len() - 1;
+        let mut delete = 0;
+        if let Some(retention_ms) = self.config.retention_ms {
+            let before = now_ms.saturating_sub(retention_ms);
+            delete = self.segments[..closed].iter().take_while(|s| s.max_timestamp < before).count();
+        }
+        if let Some(retention_bytes) = self.config.retention_bytes {
+            let mut size = self.segments[delete..].iter().map(|s| s.len).sum::<u64>();
+            // As Kafka: a segment goes only when what is left is still at least the limit.
+            while delete < closed && size - self.segments[delete].len >= retention_bytes {
+                size -= self.segments[delete].len;
+                delete += 1;
+            }
+        }
+        // An open transaction holds its records.
+        let held = self.producers.first_open_offset().unwrap_or(i64::MAX);
+        let delete = self.segments[..delete].iter().take_while(|s| s.next_offset <= held).count();
+        self.delete_oldest(delete)?;
+        Ok(delete)
+    }
+
+    fn delete_oldest(&mut self, count: usize) -> Result<(), LogError> {
+        for _ in 0..count {
+            let path = self.segments[0].path.clone();
+            fs::remove_file(&path).at("delete", &path)?;
+            // An index without its segment is ignored.
+            let _ = fs::remove_file(index_path(&path));
+            self.segments.remove(0);
+            self.log_start = self.log_start.max(self.segments[0].base_offset);
+        }
+        if count > 0 {
+            self.producers.log_starts_at(self.log_start);
+        }
+        Ok(())
+    }
+
+    /// The slow work that is due: closed segments to sync and index, a snapshot to write.
+    pub(crate) fn take_upkeep(&mut self) -> Option<Upkeep> {
+        let last = self.segments.len() - 1;
+        let closed: Vec<_> = self.segments[..last].iter().filter(|s| s.index_in_memory()).cloned().collect();
+        let snapshot = self.pending_snapshot.take();
+        (!closed.is_empty() || snapshot.is_some()).then(|| Upkeep { dir: self.dir.clone(), closed, snapshot })
+    }
+
+    /// Takes note that [`Upkeep::run`] has finished.
+    pub(crate) fn upkeep_done(&mut self, done: &Upkeep) {
+        for closed in &done.closed {
+            if let Some(segment) = self.segments.iter_mut().find(|s| s.base_offset == closed.base_offset) {
+                segment.index_on_disk();
+            }
+        }
+    }
+
+    /// The file to sync, when there is something unsynced in it.
+    pub(crate) fn take_unsynced(&mut self) -> Option<(Arc<File>, PathBuf)> {
+        std::mem::take(&mut self.unsynced).then(|| (Arc::clone(&self.file), self.active().path.clone()))
+    }
+
+    /// Syncs everything and leaves index and snapshot, so that the next open reads no batches.
+    pub(crate) fn close(&mut self) -> Result<(), LogError> {
+        self.cut_torn_tail()?;
+        let snapshot = Some(self.producers.snapshot(self.high_watermark()));
+        let closed = self.segments.iter().filter(|s| s.index_in_memory()).cloned().collect();
+        Upkeep { dir: self.dir.clone(), closed, snapshot }.run()
+    }
+
+    fn active(&self) -> &Segment {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    fn roll_if_due(&mut self, header: &BatchHeader, now_ms: i64) -> Result<(), LogError> {
+        let active = self.active();
+        if active.len == 0 {
+            self.segment_since_ms = now_ms;
+            return Ok(());
+        }
+        let full = active.len + header.size as u64 > self.config.segment_bytes;
+        let old = now_ms.saturating_sub(self.segment_since_ms) > self.config.segment_ms;
+        if full || old { self.roll(now_ms) } else { Ok(()) }
+    }
+
+    fn roll(&mut self, now_ms: i64) -> Result<(), LogError> {
+        let segment = Segment::empty(&self.dir, self.high_watermark());
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create(true).open(&segment.path).at("create", &segment.path)?;
+        self.pending_snapshot = Some(self.producers.snapshot(segment.base_offset));
+        self.file = Arc::new(file);
+        self.segments.push(segment);
+        self.segment_since_ms = now_ms;
+        Ok(())
+    }
+
+    fn cut_torn_tail(&mut self) -> Result<(), LogError> {
+        if self.torn {
+            self.file.set_len(self.active().len).at("truncate", &self.active().path)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+}
+
+impl Upkeep {
+    pub(crate) fn run(&self) -> Result<(), LogError> {
+        for segment in &self.closed {
+            match File::open(&segment.path) {
+                Ok(file) => file.sync_data().at("sync", &segment.path)?,
+                // Retention was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).at("open", &segment.path),
+            }
+            segment.write_index().at("write the index of", &segment.path)?;
+        }
+        if let Some(snapshot) = &self.snapshot {
+            let path = snapshot_path(&self.dir);
+            let bytes = serde_json::to_vec(snapshot).map_err(io::Error::from).at("encode", &path)?;
+            write_atomically(&path, &bytes).at("write", &path)?;
+        }
+        Ok(())
+    }
+}
+
+fn open_segment(
+    dir: &Path,
+    base_offset: i64,
+    last: bool,
+    producers: &mut (i64, Producers),
+) -> Result<Segment, LogError> {
+    let path = Segment::empty(dir, base_offset).path;
+    let file_len = fs::metadata(&path).at("read", &path)?.len();
+    if let Some(mut segment) = Segment::from_index(dir, base_offset, file_len) {
+        replay_producers(&segment, producers)?;
+        if last {
+            segment.load_index().at("read the index of", &path)?;
+            // It is true of the file as it is now, not of what will be appended.
+            fs::remove_file(index_path(&path)).at("delete", &index_path(&path))?;
+        }
+        return Ok(segment);
+    }
+    let (from, state) = producers;
+    let segment = Segment::scan(dir, base_offset, |header, batch| {
+        if header.base_offset >= *from {
+            state.appended(header, batch, header.base_offset);
+        }
+    })
+    .at("scan", &path)?;
+    if segment.len < file_len {
+        let bytes = file_len - segment.len;
+        if last {
+            tracing::warn!(path = %path.display(), bytes, "cut a torn tail off the log");
+            let file = OpenOptions::new().write(true).open(&path).at("open", &path)?;
+            file.set_len(segment.len).at("truncate", &path)?;
+        } else {
+            // Later segments are whole, so their records stay; what cannot be read is left for a person to look at.
+            tracing::error!(path = %path.display(), bytes, "records in the middle of the log cannot be read");
+        }
+    }
+    Ok(segment)
+}
+
+/// Replays the batch headers of a segment that was not scanned anyway.
+fn replay_producers(segment: &Segment, (from, producers): &mut (i64, Producers)) -> Result<(), LogError> {
+    if segment.next_offset <= *from || segment.len == 0 {
+        return Ok(());
+    }
+    let position = segment.place_of_offset(*from).at("read the index of", &segment.path)?;
+    let file = File::open(&segment.path).at("open", &segment.path)?;
+    let mut scanner = Scanner::new(&file, position, segment.len);
+    while let Some((_, header, batch)) = scanner.next(false).at("read", &segment.path)? {
+        if header.base_offset >= *from {
+            producers.appended(&header, batch, header.base_offset);
+        }
+    }
+    Ok(())
+}
+
+fn write_all(mut file: &File, mut head: &[u8], mut tail: &[u8]) -> io::Result<()> {
+    while !head.is_empty() {
+        let written = match file.write_vectored(&[IoSlice::new(head), IoSlice::new(tail)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        tail = &tail[written.saturating_sub(head.len())..];
+        head = &head[written.min(head.len())..];
+    }
+    file.write_all(tail)
+}
+
+fn snapshot_path(dir: &Path) -> PathBuf {
+    dir.join("producers.snapshot")
+}
+
+fn log_start_path(dir: &Path) -> PathBuf {
+    dir.join("log-start-offset")
+}
+
+fn read_snapshot(dir: &Path) -> Option<Snapshot> {
+    serde_json::from_slice(&fs::read(snapshot_path(dir)).ok()?).ok()
+}
+
+fn read_log_start(dir: &Path) -> Option<i64> {
+    fs::read_to_string(log_start_path(dir)).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,131 @@
+//! The records inside a batch: walked only to validate what a producer sent and to find a record by its time.
+//! Fetching never comes here.
+
+use bytes::Bytes;
+use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
+
+use super::batch::{BatchHeader, HEADER_BYTES};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordPlace {
+    pub(crate) offset_delta: i32,
+    pub(crate) timestamp_delta: i64,
+}
+
+/// Checks that a batch holds as many whole records as it says, numbered from 0. Compressed batches are taken at their
+/// word: their CRC has been checked, and unpacking each would cost more than all the rest.
+pub(crate) fn validate(header: &BatchHeader, batch: &[u8]) -> Result<(), &'static str> {
+    if header.record_count == 0 || header.last_offset_delta != header.record_count - 1 {
+        return Err("record count and last offset delta do not fit");
+    }
+    if header.compression() > 4 {
+        return Err("unknown compression type");
+    }
+    if header.compression() != 0 {
+        return Ok(());
+    }
+    let mut walk = Walk { bytes: &batch[HEADER_BYTES..] };
+    for expected in 0..header.record_count {
+        if walk.record()?.offset_delta != expected {
+            return Err("record offsets are not consecutive");
+        }
+    }
+    if walk.bytes.is_empty() { Ok(()) } else { Err("bytes behind the last record") }
+}
+
+/// The first record with a timestamp of at least `target`, as its offset and timestamp.
+pub(super) fn first_at_or_after(header: &BatchHeader, batch: &Bytes, target: i64) -> Option<(i64, i64)> {
+    if header.is_log_append_time() {
+        return (header.max_timestamp >= target).then_some((header.base_offset, header.max_timestamp));
+    }
+    let place = |found: RecordPlace| {
+        (header.base_offset + i64::from(found.offset_delta), header.base_timestamp + found.timestamp_delta)
+    };
+    unpacked(header, batch, |bytes| {
+        let mut walk = Walk { bytes };
+        for _ in 0..header.record_count {
+            let record = walk.record()?;
+            if header.base_timestamp.saturating_add(record.timestamp_delta) >= target {
+                return Ok(Some(place(record)));
+            }
+        }
+        Ok(None)
+    })
+    // A batch that cannot be unpacked still has a time: answer its start rather than skip it.
+    .unwrap_or(Some((header.base_offset, header.max_timestamp)))
+}
+
+fn unpacked<R>(
+    header: &BatchHeader,
+    batch: &Bytes,
+    read: impl FnOnce(&[u8]) -> Result<R, &'static str>,
+) -> Result<R, &'static str> {
+    let mut packed = batch.slice(HEADER_BYTES..header.size);
+    let unpacked = match header.compression() {
+        0 => return read(&packed),
+        1 => Gzip::decompress(&mut packed, |bytes| Ok(read(bytes))),
+        2 => Snappy::decompress(&mut packed, |bytes| Ok(read(bytes))),
+        3 => Lz4::decompress(&mut packed, |bytes| Ok(read(bytes))),
+        4 => Zstd::decompress(&mut packed, |bytes| Ok(read(bytes))),
+        _ => return Err("unknown compression type"),
+    };
+    unpacked.unwrap_or(Err("records cannot be unpacked"))
+}
+
+struct Walk<'a> {
+    bytes: &'a [u8],
+}
+
+impl Walk<'_> {
+    fn record(&mut self) -> Result<RecordPlace, &'static str> {
+        let length = self.length()?.ok_or("record without a length")?;
+        let rest = self.bytes.len().checked_sub(length).ok_or("record goes past its batch")?;
+        self.skip(1)?;
+        let timestamp_delta = self.varlong()?;
+        let offset_delta = self.varlong()? as i32;
+        for _ in 0..2 {
+            if let Some(length) = self.length()? {
+                self.skip(length)?;
+            }
+        }
+        let headers = self.length()?.ok_or("negative header count")?;
+        for _ in 0..headers {
+            let key = self.length()?.ok_or("header without a key")?;
+            self.skip(key)?;
+            if let Some(value) = self.length()? {
+                self.skip(value)?;
+            }
+        }
+        if self.bytes.len() == rest {
+            Ok(RecordPlace { offset_delta, timestamp_delta })
+        } else {
+            Err("record is not as long as it says")
+        }
+    }
+
+    /// A length of -1 stands for null.
+    fn length(&mut self) -> Result<Option<usize>, &'static str> {
+        match self.varlong()? {
+            -1 => Ok(None),
+            length if length >= 0 => Ok(Some(length as usize)),
+            _ => Err("negative length"),
+        }
+    }
+
+    fn skip(&mut self, length: usize) -> Result<(), &'static str> {
+        self.bytes = self.bytes.get(length..).ok_or("field goes past its batch")?;
+        Ok(())
+    }
+
+    fn varlong(&mut self) -> Result<i64, &'static str> {
+        let mut value = 0_u64;
+        for (i, &byte) in self.bytes.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte < 0x80 {
+                self.bytes = &self.bytes[i + 1..];
+                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+            }
+        }
+        Err("varint does not end")
+    }
+}

@@ -1,0 +1,283 @@
+//! One segment: a file of batches and a sparse index over it by offset and by time.
+//!
+//! The segment being written keeps its index in memory; a closed one keeps it in a file beside it, which is read by
+//! binary search, so that memory does not grow with the backlog. An index file is written only after the segment
+//! has been synced and is checked by length and CRC; without a good one the segment is scanned.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::journal::write_atomically;
+
+use super::batch::{BatchFault, BatchHeader, HEADER_BYTES};
+
+/// One index entry for so many bytes of log.
+const INDEX_INTERVAL: u64 = 16 << 10;
+const ENTRY_BYTES: usize = 24;
+const INDEX_HEADER: usize = 64;
+const INDEX_MAGIC: &[u8; 8] = b"SCINDEX1";
+const SCAN_BUFFER: usize = 1 << 20;
+
+/// A batch's place, and the latest record time of all batches before it: no record before `position` is as late as
+/// a target above `max_timestamp_before`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IndexEntry {
+    pub(super) base_offset: i64,
+    pub(super) position: u64,
+    pub(super) max_timestamp_before: i64,
+}
+
+#[derive(Debug, Clone)]
+enum Index {
+    Memory(Vec<IndexEntry>),
+    File { entries: usize },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) base_offset: i64,
+    pub(super) next_offset: i64,
+    /// Bytes of whole batches.
+    pub(super) len: u64,
+    pub(super) max_timestamp: i64,
+    /// Base offset of the first batch with that time.
+    pub(super) max_timestamp_at: i64,
+    /// When the first batch was written, by its records; `i64::MIN` while empty.
+    pub(super) first_timestamp: i64,
+    pub(super) path: PathBuf,
+    index: Index,
+    indexed_upto: u64,
+}
+
+impl Segment {
+    pub(super) fn empty(dir: &Path, base_offset: i64) -> Self {
+        Self {
+            base_offset,
+            next_offset: base_offset,
+            len: 0,
+            max_timestamp: -1,
+            max_timestamp_at: base_offset,
+            first_timestamp: i64::MIN,
+            path: dir.join(format!("{base_offset:020}.log")),
+            index: Index::Memory(Vec::new()),
+            indexed_upto: 0,
+        }
+    }
+
+    /// Takes note of a batch written at the end.
+    pub(super) fn push(&mut self, header: &BatchHeader, base_offset: i64) {
+        if self.len >= self.indexed_upto
+            && let Index::Memory(entries) = &mut self.index
+        {
+            entries.push(IndexEntry { base_offset, position: self.len, max_timestamp_before: self.max_timestamp });
+            self.indexed_upto = self.len + INDEX_INTERVAL;
+        }
+        if self.len == 0 {
+            self.first_timestamp = header.max_timestamp;
+        }
+        if header.max_timestamp > self.max_timestamp {
+            self.max_timestamp = header.max_timestamp;
+            self.max_timestamp_at = base_offset;
+        }
+        self.len += header.size as u64;
+        self.next_offset = base_offset + i64::from(header.last_offset_delta) + 1;
+    }
+
+    /// The last indexed place at or before `offset`.
+    pub(super) fn place_of_offset(&self, offset: i64) -> io::Result<u64> {
+        self.last_entry(|entry| entry.base_offset <= offset)
+    }
+
+    /// The last indexed place before which every record is earlier than `timestamp`.
+    pub(super) fn place_of_timestamp(&self, timestamp: i64) -> io::Result<u64> {
+        self.last_entry(|entry| entry.max_timestamp_before < timestamp)
+    }
+
+    fn last_entry(&self, holds: impl Fn(&IndexEntry) -> bool) -> io::Result<u64> {
+        match &self.index {
+            Index::Memory(entries) => {
+                let after = entries.partition_point(holds);
+                Ok(after.checked_sub(1).map_or(0, |i| entries[i].position))
+            }
+            Index::File { entries } => {
+                let file = File::open(index_path(&self.path))?;
+                let (mut low, mut high, mut position) = (0, *entries, 0);
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    let mut bytes = [0; ENTRY_BYTES];
+                    file.read_exact_at(&mut bytes, (INDEX_HEADER + middle * ENTRY_BYTES) as u64)?;
+                    let entry = read_entry(&bytes);
+                    if holds(&entry) {
+                        position = entry.position;
+                        low = middle + 1;
+                    } else {
+                        high = middle;
+                    }
+                }
+                Ok(position)
+            }
+        }
+    }
+
+    /// Writes the index beside the segment. The segment's file must have been synced before.
+    pub(super) fn write_index(&self) -> io::Result<()> {
+        let Index::Memory(entries) = &self.index else { return Ok(()) };
+        let mut bytes = Vec::with_capacity(INDEX_HEADER + entries.len() * ENTRY_BYTES + 4);
+        bytes.extend_from_slice(INDEX_MAGIC);
+        let words = [
+            self.len as i64,
+            self.next_offset,
+            self.max_timestamp,
+            self.max_timestamp_at,
+            self.first_timestamp,
+            entries.len() as i64,
+            0,
+        ];
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_be_bytes()));
+        for entry in entries {
+            bytes.extend_from_slice(&entry.base_offset.to_be_bytes());
+            bytes.extend_from_slice(&entry.position.to_be_bytes());
+            bytes.extend_from_slice(&entry.max_timestamp_before.to_be_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        write_atomically(&index_path(&self.path), &bytes)
+    }
+
+    pub(super) fn index_in_memory(&self) -> bool {
+        matches!(self.index, Index::Memory(_))
+    }
+
+    /// Lets go of the in-memory index when its file is in place.
+    pub(super) fn index_on_disk(&mut self) {
+        if let Index::Memory(entries) = &self.index {
+            self.index = Index::File { entries: entries.len() };
+        }
+    }
+
+    /// Opens a segment by its index file; `None` when that is missing or does not fit the segment.
+    pub(super) fn from_index(dir: &Path, base_offset: i64, file_len: u64) -> Option<Self> {
+        let mut segment = Self::empty(dir, base_offset);
+        let bytes = std::fs::read(index_path(&segment.path)).ok()?;
+        let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+        if !body.starts_with(INDEX_MAGIC) || crc32c::crc32c(body).to_be_bytes() != crc {
+            return None;
+        }
+        let word = |i: usize| Some(i64::from_be_bytes(body.get(8 + 8 * i..16 + 8 * i)?.try_into().ok()?));
+        segment.len = word(0)? as u64;
+        segment.next_offset = word(1)?;
+        segment.max_timestamp = word(2)?;
+        segment.max_timestamp_at = word(3)?;
+        segment.first_timestamp = word(4)?;
+        let entries = usize::try_from(word(5)?).ok()?;
+        segment.index = Index::File { entries };
+        let fits = segment.len == file_len && body.len() == INDEX_HEADER + entries * ENTRY_BYTES;
+        fits.then_some(segment)
+    }
+
+    /// Reads the index file back into memory, to go on writing the segment.
+    pub(super) fn load_index(&mut self) -> io::Result<()> {
+        let Index::File { entries } = self.index else { return Ok(()) };
+        let bytes = std::fs::read(index_path(&self.path))?;
+        let entries: Vec<_> = bytes
+            .get(INDEX_HEADER..INDEX_HEADER + entries * ENTRY_BYTES)
+            .ok_or(io::ErrorKind::UnexpectedEof)?
+            .chunks_exact(ENTRY_BYTES)
+            .map(|bytes| read_entry(bytes.first_chunk().unwrap_or(&[0; ENTRY_BYTES])))
+            .collect();
+        self.indexed_upto = entries.last().map_or(0, |last| last.position + INDEX_INTERVAL);
+        self.index = Index::Memory(entries);
+        Ok(())
+    }
+
+    /// Scans the whole file with CRC checks, giving each good batch to `on_batch`. What is left is the segment up to
+    /// the first bad batch; the rest of the file is for the caller to cut.
+    pub(super) fn scan(
+        dir: &Path,
+        base_offset: i64,
+        mut on_batch: impl FnMut(&BatchHeader, &[u8]),
+    ) -> io::Result<Self> {
+        let mut segment = Self::empty(dir, base_offset);
+        let file = File::open(&segment.path)?;
+        let mut scanner = Scanner::new(&file, 0, file.metadata()?.len());
+        while let Some((_, header, batch)) = scanner.next(true)? {
+            if header.base_offset < segment.next_offset {
+                break;
+            }
+            on_batch(&header, batch);
+            segment.push(&header, header.base_offset);
+        }
+        Ok(segment)
+    }
+}
+
+pub(super) fn index_path(segment: &Path) -> PathBuf {
+    segment.with_extension("index")
+}
+
+fn read_entry(bytes: &[u8; ENTRY_BYTES]) -> IndexEntry {
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        i64::from_be_bytes(word)
+    };
+    IndexEntry { base_offset: word(0), position: word(8) as u64, max_timestamp_before: word(16) }
+}
+
+/// Walks the batches of a file range in order.
+pub(super) struct Scanner<'a> {
+    file: &'a File,
+    /// Where the next read from the file starts.
+    read_at: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    /// The unread part of the buffer.
+    from: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(file: &'a File, start: u64, end: u64) -> Self {
+        Self { file, read_at: start, end, buffer: Vec::new(), from: 0 }
+    }
+
+    /// The next whole batch with its position, or `None` at the end or at the first bad batch.
+    pub(super) fn next(&mut self, check_crc: bool) -> io::Result<Option<(u64, BatchHeader, &[u8])>> {
+        if !self.fill(HEADER_BYTES)? {
+            return Ok(None);
+        }
+        let Ok(header) = BatchHeader::parse(&self.buffer[self.from..]) else { return Ok(None) };
+        if !self.fill(header.size)? {
+            return Ok(None);
+        }
+        let position = self.read_at - (self.buffer.len() - self.from) as u64;
+        let batch = &self.buffer[self.from..self.from + header.size];
+        match if check_crc { BatchHeader::check(batch) } else { Ok(header) } {
+            Ok(header) => {
+                self.from += header.size;
+                Ok(Some((position, header, batch)))
+            }
+            Err(BatchFault::CutOff | BatchFault::Magic(_) | BatchFault::Malformed(_) | BatchFault::Crc) => Ok(None),
+        }
+    }
+
+    /// Makes `bytes` available behind `from`; false when the range ends before.
+    fn fill(&mut self, bytes: usize) -> io::Result<bool> {
+        let have = self.buffer.len() - self.from;
+        if have >= bytes {
+            return Ok(true);
+        }
+        let left = self.end - self.read_at;
+        if (have as u64).saturating_add(left) < bytes as u64 {
+            return Ok(false);
+        }
+        self.buffer.drain(..self.from);
+        self.from = 0;
+        let more = (bytes - have).max(SCAN_BUFFER).min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.buffer.resize(have + more, 0);
+        self.file.read_exact_at(&mut self.buffer[have..], self.read_at)?;
+        self.read_at += more as u64;
+        Ok(true)
+    }
+}

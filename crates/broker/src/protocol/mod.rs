@@ -1,0 +1,151 @@
+//! From a frame to an answer: the request's header, the versions this broker speaks, the dispatch to `api`.
+
+mod versions;
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+
+use crate::api;
+use crate::state::State;
+
+pub(crate) use versions::{SPOKEN, spoken};
+
+/// Who asks.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) host: String,
+    pub(crate) client_id: String,
+}
+
+impl Peer {
+    pub(crate) fn new(host: String) -> Self {
+        Self { host, client_id: String::new() }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A whole frame.
+    Answer(Bytes),
+    /// Produce with acks=0 is not answered.
+    Silence,
+    /// The bytes are no request that can be answered.
+    Close(String),
+}
+
+pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> Outcome {
+    let Some((key, version)) = frame.first_chunk::<8>().map(|head| {
+        (i16::from_be_bytes([head[0], head[1]]), i16::from_be_bytes([head[2], head[3]]))
+    }) else {
+        return Outcome::Close("a request shorter than its header".to_owned());
+    };
+    let Ok(api_key) = ApiKey::try_from(key) else {
+        return Outcome::Close(format!("unknown API key {key}"));
+    };
+    let Some(range) = spoken(api_key) else {
+        return Outcome::Close(format!("{api_key:?} is not supported"));
+    };
+    if !range.contains(&version) {
+        let correlation_id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
+        if api_key == ApiKey::ApiVersions {
+            // KIP-511: the client learns from a version 0 answer what to ask with.
+            let answer = api::versions::answer(ResponseError::UnsupportedVersion.code());
+            return reply(correlation_id, 0, &answer);
+        }
+        return Outcome::Close(format!(
+            "{api_key:?} version {version} is not supported, {} to {} are",
+            range.start(),
+            range.end()
+        ));
+    }
+    let header = match RequestHeader::decode(&mut frame, api_key.request_header_version(version)) {
+        Ok(header) => header,
+        Err(error) => return Outcome::Close(format!("{api_key:?} version {version}: bad header: {error}")),
+    };
+    let client_id = header.client_id.as_deref().unwrap_or("");
+    if peer.client_id != client_id {
+        client_id.clone_into(&mut peer.client_id);
+    }
+    let started = Instant::now();
+    let outcome = dispatch(state, peer, api_key, version, header.correlation_id, frame).await;
+    let api = versions::name(api_key);
+    metrics::counter!("smartcity_broker_requests", "api" => api).increment(1);
+    metrics::histogram!("smartcity_broker_request_seconds", "api" => api).record(started.elapsed().as_secs_f64());
+    outcome
+}
+
+async fn dispatch(
+    state: &State,
+    peer: &Peer,
+    api_key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    mut body: Bytes,
+) -> Outcome {
+    macro_rules! answer {
+        ($type:ident, $request:pat => $answer:expr) => {{
+            match $type::decode(&mut body, version) {
+                Ok($request) => reply(correlation_id, version, &$answer),
+                Err(error) => malformed(api_key, version, &error),
+            }
+        }};
+    }
+    match api_key {
+        ApiKey::ApiVersions => answer!(ApiVersionsRequest, _ => api::versions::answer(0)),
+        ApiKey::Metadata => answer!(MetadataRequest, r => api::metadata::metadata(state, version, r)),
+        ApiKey::Produce => match ProduceRequest::decode(&mut body, version) {
+            Ok(request) => {
+                let silent = request.acks == 0;
+                let answer = api::produce::produce(state, version, request).await;
+                if silent { Outcome::Silence } else { reply(correlation_id, version, &answer) }
+            }
+            Err(error) => malformed(api_key, version, &error),
+        },
+        ApiKey::Fetch => answer!(FetchRequest, r => api::fetch::fetch(state, version, r).await),
+        ApiKey::ListOffsets => answer!(ListOffsetsRequest, r => api::offsets::list_offsets(state, version, r)),
+        ApiKey::OffsetForLeaderEpoch => {
+            answer!(OffsetForLeaderEpochRequest, r => api::offsets::for_leader_epoch(state, r))
+        }
+        ApiKey::CreateTopics => answer!(CreateTopicsRequest, r => api::topics::create(state, version, r)),
+        ApiKey::FindCoordinator => answer!(FindCoordinatorRequest, r => api::groups::find(state, version, r)),
+        ApiKey::JoinGroup => answer!(JoinGroupRequest, r => api::groups::join(state, peer, version, r).await),
+        ApiKey::SyncGroup => answer!(SyncGroupRequest, r => api::groups::sync(state, version, r).await),
+        ApiKey::Heartbeat => answer!(HeartbeatRequest, r => api::groups::heartbeat(state, r)),
+        ApiKey::LeaveGroup => answer!(LeaveGroupRequest, r => api::groups::leave(state, version, r)),
+        ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, r)),
+        ApiKey::OffsetFetch => answer!(OffsetFetchRequest, r => api::group_offsets::fetch(state, version, r)),
+        ApiKey::InitProducerId => answer!(InitProducerIdRequest, r => api::transactions::init(state, r)),
+        _ => Outcome::Close(format!("{api_key:?} is not supported")),
+    }
+}
+
+fn malformed(api_key: ApiKey, version: i16, error: &dyn std::fmt::Display) -> Outcome {
+    Outcome::Close(format!("{api_key:?} version {version} cannot be read: {error}"))
+}
+
+fn reply<R: Encodable + HeaderVersion>(correlation_id: i32, version: i16, answer: &R) -> Outcome {
+    match encode(correlation_id, version, answer) {
+        Some(frame) => Outcome::Answer(frame),
+        None => Outcome::Close("an answer could not be encoded".to_owned()),
+    }
+}
+
+fn encode<R: Encodable + HeaderVersion>(correlation_id: i32, version: i16, answer: &R) -> Option<Bytes> {
+    let header = ResponseHeader::default().with_correlation_id(correlation_id);
+    let header_version = R::header_version(version);
+    let size = 4 + header.compute_size(header_version).ok()? + answer.compute_size(version).ok()?;
+    let mut frame = BytesMut::with_capacity(size);
+    frame.extend_from_slice(&[0; 4]);
+    header.encode(&mut frame, header_version).ok()?;
+    if let Err(error) = answer.encode(&mut frame, version) {
+        tracing::error!(%error, version, "an answer could not be encoded");
+        return None;
+    }
+    let length = (frame.len() - 4) as i32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Some(frame.freeze())
+}

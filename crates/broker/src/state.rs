@@ -1,0 +1,226 @@
+//! Everything the broker holds, opened and closed in one place, and the upkeep that runs beside the requests.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{BrokerConfig, Flush};
+use crate::error::{AtPath, BrokerError};
+use crate::groups::Groups;
+use crate::ids::{Ids, base64_id};
+use crate::journal::write_atomically;
+use crate::log::LogError;
+use crate::topics::{Partition, Topics};
+use crate::transactions::Transactions;
+
+/// Of the layout of the data directory.
+const FORMAT: u32 = 1;
+/// The one node.
+pub(crate) const NODE_ID: i32 = 1;
+
+const LOCK: &str = "lock";
+const META: &str = "meta.json";
+const CLEAN: &str = "clean-shutdown";
+
+const TICK: Duration = Duration::from_millis(50);
+const LOG_UPKEEP: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: BrokerConfig,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) cluster_id: String,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
+    pub(crate) ids: Ids,
+    /// Held for as long as the broker runs.
+    _lock: File,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    cluster_id: String,
+}
+
+impl State {
+    pub(crate) fn open(config: BrokerConfig, address: SocketAddr) -> Result<Self, BrokerError> {
+        config.check()?;
+        let started = Instant::now();
+        let dir = config.data_dir.clone();
+        fs::create_dir_all(&dir).at("create", &dir)?;
+        let lock = lock(&dir)?;
+        let ids = Ids::new(config.clock.now_ms());
+        let cluster_id = open_meta(&dir, &ids)?;
+        let clean = dir.join(CLEAN);
+        let was_clean = clean.exists();
+        let topics = Topics::open(&config)?;
+        let groups = Groups::open(&dir.join("groups.journal"), config.limits.groups_max)?;
+        let transactions = Transactions::open(&dir.join("transactions.journal"), &config)?;
+        if was_clean {
+            fs::remove_file(&clean).at("delete", &clean)?;
+        }
+        let (host, port) =
+            config.advertised.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
+        let state = Self { config, host, port, cluster_id, topics, groups, transactions, ids, _lock: lock };
+        state.transactions.complete_prepared(&state);
+        let topics = state.topics.all().len();
+        let elapsed_ms = started.elapsed().as_millis();
+        tracing::info!(data_dir = %dir.display(), topics, was_clean, elapsed_ms, "broker data opened");
+        Ok(state)
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.config.clock.now_ms()
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<(String, Arc<Partition>)> {
+        let topics = self.topics.all();
+        let of = |topic: &Arc<crate::topics::Topic>| {
+            let name = topic.name.clone();
+            topic.partitions.read().iter().map(|p| (name.clone(), Arc::clone(p))).collect::<Vec<_>>()
+        };
+        topics.iter().flat_map(of).collect()
+    }
+
+    /// Flushes everything and leaves the clean mark. The lock goes with `self`.
+    pub(crate) fn close(&self) -> Result<(), BrokerError> {
+        for (_, partition) in self.partitions() {
+            partition.log.lock().close().map_err(|error| match error {
+                LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
+                LogError::Refused(_, reason) => {
+                    BrokerError::DataDir { dir: self.config.data_dir.clone(), reason }
+                }
+            })?;
+        }
+        let dir = &self.config.data_dir;
+        self.groups.sync().at("sync", &dir.join("groups.journal"))?;
+        self.transactions.sync().at("sync", &dir.join("transactions.journal"))?;
+        let clean = dir.join(CLEAN);
+        write_atomically(&clean, b"").at("write", &clean)?;
+        tracing::info!(data_dir = %dir.display(), "broker closed its data cleanly");
+        Ok(())
+    }
+
+    fn log_upkeep(&self) {
+        for (topic, partition) in self.partitions() {
+            let due = partition.log.lock().take_upkeep();
+            let Some(due) = due else { continue };
+            match due.run() {
+                Ok(()) => partition.log.lock().upkeep_done(&due),
+                Err(error) => tracing::warn!(topic, partition = partition.index, %error, "log upkeep failed"),
+            }
+        }
+    }
+
+    fn flush(&self) {
+        for (topic, partition) in self.partitions() {
+            let unsynced = partition.log.lock().take_unsynced();
+            if let Some((file, _)) = unsynced
+                && let Err(error) = file.sync_data()
+            {
+                tracing::error!(topic, partition = partition.index, %error, "flush failed");
+            }
+        }
+    }
+
+    fn retain(&self) {
+        let now_ms = self.now_ms();
+        for (topic, partition) in self.partitions() {
+            let mut log = partition.log.lock();
+            log.expire_producers(now_ms.saturating_sub(self.config.producer_expiry.as_millis() as i64));
+            match log.retain(now_ms) {
+                Ok(0) => {}
+                Ok(segments) => {
+                    let log_start = log.log_start();
+                    tracing::info!(topic, partition = partition.index, segments, log_start, "retention deleted segments");
+                }
+                Err(error) => tracing::warn!(topic, partition = partition.index, %error, "retention failed"),
+            }
+        }
+        self.groups.expire(now_ms, self.config.offsets_retention.as_millis() as i64);
+    }
+}
+
+/// Runs what is due beside the requests: session time-outs, indexes of closed segments, flushes, retention.
+pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: CancellationToken) {
+    let ticking = Arc::clone(&state);
+    let stopping = stop.clone();
+    tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            ticking.groups.tick(Instant::now());
+            ticking.transactions.tick(&ticking);
+        }
+        ticking.groups.dissolve();
+    });
+    spawn_periodic(tasks, &stop, LOG_UPKEEP, &state, State::log_upkeep);
+    spawn_periodic(tasks, &stop, state.config.retention_check, &state, State::retain);
+    if let Flush::Interval(every) = state.config.flush {
+        spawn_periodic(tasks, &stop, every, &state, State::flush);
+    }
+}
+
+fn spawn_periodic(
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    every: Duration,
+    state: &Arc<State>,
+    act: fn(&State),
+) {
+    let (stop, state) = (stop.clone(), Arc::clone(state));
+    tasks.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            let state = Arc::clone(&state);
+            // File work, off the threads that answer requests.
+            let _ = tokio::task::spawn_blocking(move || act(&state)).await;
+        }
+    });
+}
+
+fn lock(dir: &Path) -> Result<File, BrokerError> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).at("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BrokerError::DataDirInUse { dir: dir.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(source).at("lock", &path),
+    }
+}
+
+/// The cluster id, from the directory's description or a new one.
+fn open_meta(dir: &Path, ids: &Ids) -> Result<String, BrokerError> {
+    let path = dir.join(META);
+    let fault = |reason: String| BrokerError::DataDir { dir: dir.to_path_buf(), reason };
+    if path.exists() {
+        let bytes = fs::read(&path).at("read", &path)?;
+        let meta: Meta =
+            serde_json::from_slice(&bytes).map_err(|error| fault(format!("{META} cannot be understood: {error}")))?;
+        if meta.format > FORMAT {
+            return Err(fault(format!(
+                "its format is {}, this version knows up to {FORMAT}: use the version that wrote it",
+                meta.format
+            )));
+        }
+        return Ok(meta.cluster_id);
+    }
+    for entry in fs::read_dir(dir).at("list", dir)? {
+        let name = entry.at("list", dir)?.file_name();
+        if name != LOCK && name != "meta.tmp" {
+            return Err(fault(format!("it has no {META} but holds other files, such as {}", name.display())));
+        }
+    }
+    let meta = Meta { format: FORMAT, cluster_id: base64_id(ids.uuid()) };
+    let bytes = serde_json::to_vec_pretty(&meta).map_err(|error| fault(error.to_string()))?;
+    write_atomically(&path, &bytes).at("write", &path)?;
+    Ok(meta.cluster_id)
+}
