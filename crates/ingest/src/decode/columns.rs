@@ -15,6 +15,7 @@ use super::judge::{Row, Value};
 #[derive(Debug)]
 pub(super) struct Columns {
     schema: SchemaRef,
+    event_time: usize,
     declared: Vec<Column>,
     event_date: Vec<i32>,
     partition: Vec<i32>,
@@ -66,6 +67,9 @@ struct Booleans {
 #[derive(Debug)]
 struct Nulls(Option<NullBufferBuilder>);
 
+/// Texts up to this length are copied as if they had it.
+const SHORT: usize = 16;
+
 impl Columns {
     pub(super) fn new(stream: &Stream) -> Self {
         let declared = stream
@@ -85,6 +89,7 @@ impl Columns {
             .collect();
         Self {
             schema: stream.arrow_schema(),
+            event_time: stream.event_time_index(),
             declared,
             event_date: Vec::new(),
             partition: Vec::new(),
@@ -112,10 +117,10 @@ impl Columns {
         for (column, value) in self.declared.iter_mut().zip(&row.values) {
             match (column, *value) {
                 (Column::Text(texts), Value::Text { start, end }) => {
-                    texts.append(&record[start as usize..end as usize]);
+                    texts.append(record, start, end);
                 }
                 (Column::Text(texts), Value::Unescaped { start, end }) => {
-                    texts.append(&row.unescaped[start as usize..end as usize]);
+                    texts.append(&row.unescaped, start, end);
                 }
                 (Column::Double(doubles), Value::Double(double)) => doubles.append(double),
                 (Column::Timestamp(instants), Value::Integer(instant)) => instants.append(instant),
@@ -131,7 +136,11 @@ impl Columns {
                 }
             }
         }
-        self.event_date.push(event_time::days(row.event_time_us));
+        // A required timestamp, by the rules for declarations.
+        let Value::Integer(event_time_us) = row.values[self.event_time] else {
+            unreachable!("judged a timestamp")
+        };
+        self.event_date.push(event_time::days(event_time_us));
         self.partition.push(origin.partition);
         self.offset.push(origin.offset);
         match origin.kafka_timestamp_us {
@@ -141,7 +150,7 @@ impl Columns {
         self.ingested_at.push(origin.ingested_at_us);
         match extra {
             [] => self.extra.append_null(),
-            extra => self.extra.append(extra),
+            extra => self.extra.append(extra, 0, extra.len() as u32),
         }
     }
 
@@ -238,9 +247,20 @@ impl Texts {
         }
     }
 
+    /// Appends `text[start..end]`.
     #[inline]
-    fn append(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
+    fn append(&mut self, text: &[u8], start: u32, end: u32) {
+        let (start, end) = (start as usize, end as usize);
+        let len = end - start;
+        // Most texts are short, and copying a fixed number of bytes takes no call.
+        match text.get(start..).and_then(|text| text.first_chunk::<SHORT>()) {
+            Some(short) if len <= SHORT => {
+                let before = self.bytes.len();
+                self.bytes.extend_from_slice(short);
+                self.bytes.truncate(before + len);
+            }
+            _ => self.bytes.extend_from_slice(&text[start..end]),
+        }
         self.end(true);
     }
 

@@ -4,6 +4,7 @@ use model::{FieldType, event_time};
 
 use super::error::{ErrorClass, Fault};
 use super::layout::{FieldRule, Layout};
+use super::number::Number;
 use super::parser::{Token, unescape};
 
 /// A value that fits its column.
@@ -27,12 +28,26 @@ pub(super) enum Value {
 }
 
 /// A record's values by field, reused from record to record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Row {
     pub(super) values: Vec<Value>,
     pub(super) unescaped: Vec<u8>,
-    pub(super) event_time_us: i64,
+    /// The shape that filled the values, so that it need not empty those it does not fill; 0 is the general path.
+    pub(super) shape: u64,
 }
+
+impl Row {
+    pub(super) fn new(layout: &Layout) -> Self {
+        Self {
+            values: vec![Value::Null; layout.fields.len()],
+            unescaped: Vec::new(),
+            shape: 0,
+        }
+    }
+}
+
+/// What is wrong with a value.
+pub(super) type Wrong = (ErrorClass, &'static str);
 
 /// Instants of the years 0001 to 9999, UTC. A zone can carry a text's instant past them, and neither SQL nor the
 /// partition's directory name has a word for that day.
@@ -41,118 +56,106 @@ const TIMESTAMP_MAX_US: i64 = 253_402_300_799_999_999;
 
 /// Judges a record's tokens, field by field in declared order; the first fault counts.
 pub(super) fn judge(record: &[u8], slots: &[Token], layout: &Layout, row: &mut Row) -> Result<(), Fault> {
-    row.values.clear();
     row.unescaped.clear();
-    for (index, rule) in layout.fields.iter().enumerate() {
+    row.shape = 0;
+    for (index, (rule, value)) in layout.fields.iter().zip(&mut row.values).enumerate() {
         let places = &slots[rule.places.clone()];
-        let token = *places
-            .iter()
-            .find(|token| !matches!(token, Token::Missing | Token::Null))
-            .unwrap_or(&Token::Null);
-        let value = match (token, rule.field_type) {
-            (Token::Null, _) if rule.nullable => Value::Null,
-            (Token::Null, _) => {
-                let is_null = places.contains(&Token::Null);
-                let what = if is_null {
-                    "is null and must not be"
-                } else {
-                    "is missing"
-                };
-                return Err(Fault::of_field(ErrorClass::MissingField, index, (0, 0), what));
-            }
-            (Token::Text { start, end, escaped }, FieldType::String) => {
-                text(record, (start, end), escaped, rule, index, &mut row.unescaped)?
-            }
-            (Token::Number(number), FieldType::Double) => {
-                let double = number.as_f64(record);
-                let fault = |class, what| Fault::of_field(class, index, (number.start, number.end), what);
-                if !double.is_finite() {
-                    return Err(fault(ErrorClass::NotFinite, "is beyond 64-bit floating point"));
-                }
-                if double < rule.limits.double_min || double > rule.limits.double_max {
-                    return Err(fault(ErrorClass::OutOfRange, "is outside"));
-                }
-                Value::Double(double)
-            }
-            (Token::Number(number), FieldType::Integer | FieldType::Long) => {
-                let fault = |class, what| Fault::of_field(class, index, (number.start, number.end), what);
-                let fits = |integer: &i64| rule.field_type == FieldType::Long || i32::try_from(*integer).is_ok();
-                let Some(integer) = number.as_i64().filter(fits) else {
-                    let what = if number.is_whole() {
-                        "does not fit its type,"
-                    } else {
-                        "is not of its type,"
-                    };
-                    return Err(fault(ErrorClass::WrongType, what));
-                };
-                if integer < rule.limits.int_min || integer > rule.limits.int_max {
-                    return Err(fault(ErrorClass::OutOfRange, "is outside"));
-                }
-                Value::Integer(integer)
-            }
-            (Token::Text { start, end, escaped }, FieldType::Timestamp) => {
-                let mut buffer = Vec::new();
-                let mut text = &record[start as usize..end as usize];
-                if escaped {
-                    unescape(text, &mut buffer);
-                    text = &buffer;
-                }
-                let instant = event_time::parse(text);
-                let Some(instant) = instant.filter(|us| (TIMESTAMP_MIN_US..=TIMESTAMP_MAX_US).contains(us)) else {
-                    let what = match instant {
-                        None => "is no timestamp",
-                        Some(_) => "is outside the years 0001 to 9999 UTC",
-                    };
-                    return Err(Fault::of_field(ErrorClass::BadTimestamp, index, (start, end), what));
-                };
-                Value::Integer(instant)
-            }
-            (Token::True, FieldType::Boolean) => Value::Boolean(true),
-            (Token::False, FieldType::Boolean) => Value::Boolean(false),
-            (token, _) => return Err(wrong_type(token, index)),
+        let holds_value = |token: &&Token| !matches!(token, Token::Missing | Token::Null);
+        let token = match places.iter().find(holds_value) {
+            Some(token) => *token,
+            None if places.contains(&Token::Null) => Token::Null,
+            None => Token::Missing,
         };
-        if let (Value::Integer(instant), true) = (value, index == layout.event_time) {
-            row.event_time_us = instant;
-        }
-        row.values.push(value);
+        *value = judge_token(record, token, rule, &mut row.unescaped).map_err(|wrong| fault(token, index, wrong))?;
     }
     Ok(())
 }
 
-#[inline]
-fn text(
+/// Judges one value by the rule of its field. `unescaped` takes the text of a string with escapes.
+pub(super) fn judge_token(
     record: &[u8],
-    (start, end): (u32, u32),
-    escaped: bool,
+    token: Token,
     rule: &FieldRule,
-    index: usize,
     unescaped: &mut Vec<u8>,
-) -> Result<Value, Fault> {
-    let mut text = &record[start as usize..end as usize];
-    let mut value = Value::Text { start, end };
-    if escaped {
-        let from = unescaped.len();
-        unescape(text, unescaped);
-        text = &unescaped[from..];
-        value = Value::Unescaped {
-            start: from as u32,
-            end: unescaped.len() as u32,
+) -> Result<Value, Wrong> {
+    match (token, rule.field_type) {
+        (Token::Missing | Token::Null, _) if rule.nullable => Ok(Value::Null),
+        (Token::Missing, _) => Err((ErrorClass::MissingField, "is missing")),
+        (Token::Null, _) => Err((ErrorClass::MissingField, "is null and must not be")),
+        (Token::Text { start, end, escaped }, FieldType::String | FieldType::Timestamp) => {
+            let text = &record[start as usize..end as usize];
+            if !escaped {
+                return judge_text(text, (start, end), rule);
+            }
+            let from = unescaped.len();
+            unescape(text, unescaped);
+            let span = (from as u32, unescaped.len() as u32);
+            Ok(match judge_text(&unescaped[from..], span, rule)? {
+                Value::Text { start, end } => Value::Unescaped { start, end },
+                other => other,
+            })
+        }
+        (Token::Number(number), FieldType::Double) => judge_double(record, number, rule),
+        (Token::Number(number), FieldType::Integer | FieldType::Long) => judge_integer(number, rule),
+        (Token::True, FieldType::Boolean) => Ok(Value::Boolean(true)),
+        (Token::False, FieldType::Boolean) => Ok(Value::Boolean(false)),
+        (Token::Text { .. }, _) => Err((ErrorClass::WrongType, "is text and should be")),
+        (Token::Number(_), _) => Err((ErrorClass::WrongType, "is a number and should be")),
+        (Token::Nested { .. }, _) => Err((ErrorClass::WrongType, "is an object or array and should be")),
+        (Token::True | Token::False, _) => Err((ErrorClass::WrongType, "is a boolean and should be")),
+    }
+}
+
+/// Judges text for a field that takes text, a timestamp's included; `(start, end)` is where it stands.
+#[inline]
+pub(super) fn judge_text(text: &[u8], (start, end): (u32, u32), rule: &FieldRule) -> Result<Value, Wrong> {
+    if rule.field_type == FieldType::Timestamp {
+        return match event_time::parse(text) {
+            Some(us @ TIMESTAMP_MIN_US..=TIMESTAMP_MAX_US) => Ok(Value::Integer(us)),
+            Some(_) => Err((ErrorClass::BadTimestamp, "is outside the years 0001 to 9999 UTC")),
+            None => Err((ErrorClass::BadTimestamp, "is no timestamp")),
         };
     }
     if !rule.one_of.is_empty() && !rule.one_of.iter().any(|allowed| allowed.as_bytes() == text) {
-        return Err(Fault::of_field(ErrorClass::NotInSet, index, (start, end), "is none of"));
+        return Err((ErrorClass::NotInSet, "is none of"));
     }
-    Ok(value)
+    Ok(Value::Text { start, end })
+}
+
+#[inline]
+pub(super) fn judge_double(record: &[u8], number: Number, rule: &FieldRule) -> Result<Value, Wrong> {
+    let double = number.as_f64(record);
+    if !double.is_finite() {
+        return Err((ErrorClass::NotFinite, "is beyond 64-bit floating point"));
+    }
+    if double < rule.limits.double_min || double > rule.limits.double_max {
+        return Err((ErrorClass::OutOfRange, "is outside"));
+    }
+    Ok(Value::Double(double))
+}
+
+#[inline]
+pub(super) fn judge_integer(number: Number, rule: &FieldRule) -> Result<Value, Wrong> {
+    let fits = |integer: &i64| rule.field_type == FieldType::Long || i32::try_from(*integer).is_ok();
+    let Some(integer) = number.as_i64().filter(fits) else {
+        let what = match number.is_whole() {
+            true => "does not fit its type,",
+            false => "is not of its type,",
+        };
+        return Err((ErrorClass::WrongType, what));
+    };
+    if integer < rule.limits.int_min || integer > rule.limits.int_max {
+        return Err((ErrorClass::OutOfRange, "is outside"));
+    }
+    Ok(Value::Integer(integer))
 }
 
 #[cold]
-fn wrong_type(token: Token, index: usize) -> Fault {
-    let (span, what) = match token {
-        Token::Text { start, end, .. } => ((start, end), "is text and should be"),
-        Token::Number(number) => ((number.start, number.end), "is a number and should be"),
-        Token::Nested { start, end } => ((start, end), "is an object or array and should be"),
-        Token::True | Token::False => ((0, 0), "is a boolean and should be"),
-        Token::Missing | Token::Null => ((0, 0), "has no value and should be"),
+fn fault(token: Token, field: usize, (class, what): Wrong) -> Fault {
+    let span = match token {
+        Token::Text { start, end, .. } | Token::Nested { start, end } => (start, end),
+        Token::Number(number) => (number.start, number.end),
+        Token::Missing | Token::Null | Token::True | Token::False => (0, 0),
     };
-    Fault::of_field(ErrorClass::WrongType, index, span, what)
+    Fault::of_field(class, field, span, what)
 }

@@ -11,7 +11,6 @@ use super::error::ErrorClass;
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) fields: Vec<FieldRule>,
-    pub(super) event_time: usize,
     pub(super) root: ObjectNode,
     /// Slots for one record: first every place, a field's places side by side in the order of their rank, then every
     /// inner object and array.
@@ -62,6 +61,11 @@ pub(super) struct ArrayNode {
 }
 
 impl Layout {
+    /// The field that a slot is a place of.
+    pub(super) fn field_of(&self, slot: usize) -> Option<usize> {
+        self.fields.iter().position(|rule| rule.places.contains(&slot))
+    }
+
     pub(super) fn new(stream: &Stream) -> Self {
         let mut places = 0;
         let fields: Vec<FieldRule> = stream
@@ -90,12 +94,7 @@ impl Layout {
             PathNode::Field { .. } | PathNode::Array(_) => numbering.object(&[]),
         };
         let slots = numbering.slots;
-        Self {
-            fields,
-            event_time: stream.event_time_index(),
-            root,
-            slots,
-        }
+        Self { fields, root, slots }
     }
 }
 

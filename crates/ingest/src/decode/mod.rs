@@ -87,13 +87,13 @@ impl Decoder {
         let layout = Layout::new(stream);
         Self {
             scan: Scan::new(&layout),
+            row: Row::new(&layout),
             layout,
             limits: DecodeLimits {
                 record_bytes_max: limits.record_bytes_max.min(BYTES_MAX),
                 ..limits
             },
             shapes: Shapes::new(limits.shapes_max),
-            row: Row::default(),
             columns: Columns::new(stream),
         }
     }
@@ -154,13 +154,14 @@ impl Decoder {
         if value.len() > self.limits.record_bytes_max {
             return Err(Fault::at(ErrorClass::TooLarge, 0, "longer than the limit for a record"));
         }
-        if self.shapes.read(value, &mut self.scan) {
+        if self.shapes.read(value, &self.layout, &mut self.scan, &mut self.row) {
             counts.by_shape += 1;
-        } else {
-            self.scan.read(value, &self.layout)?;
-            self.shapes.learn(value, &self.scan);
+            return Ok(());
         }
-        judge(value, &self.scan.slots, &self.layout, &mut self.row)
+        self.scan.read(value, &self.layout)?;
+        judge(value, &self.scan.slots, &self.layout, &mut self.row)?;
+        self.shapes.learn(value, &self.layout, &self.scan);
+        Ok(())
     }
 
     /// Rows since the last [`Self::take`].

@@ -130,25 +130,50 @@ impl<'a> Parser<'a> {
         })
     }
 
+    /// Reads a string that has no escapes; `None` for anything else, with the parser anywhere.
+    #[inline]
+    pub(super) fn plain_text(&mut self) -> Option<(u32, u32)> {
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        self.at += 1;
+        let start = self.at as u32;
+        self.find_string_stop();
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        self.at += 1;
+        Some((start, self.at as u32 - 1))
+    }
+
+    /// Reads a number; `None` for anything else, with the parser anywhere.
+    #[inline]
+    pub(super) fn number(&mut self) -> Option<Number> {
+        read_number(self.bytes, &mut self.at).ok()
+    }
+
     /// Moves to the next quote, backslash or control character, eight bytes at a time.
     #[inline]
     fn find_string_stop(&mut self) {
         while let Some(word) = self.rest().first_chunk::<8>() {
             let word = u64::from_le_bytes(*word);
             self.seen |= word;
-            // A zero byte borrows from the one above it, so the lowest bit that is set is true; those above it may lie.
-            let quote = word ^ (ONES * b'"' as u64);
-            let backslash = word ^ (ONES * b'\\' as u64);
-            let quotes = quote.wrapping_sub(ONES) & !quote;
-            let backslashes = backslash.wrapping_sub(ONES) & !backslash;
-            let controls = word.wrapping_sub(ONES * 0x20) & !word;
-            let stops = (quotes | backslashes | controls) & HIGH_BITS;
+            // Flipping bit 1 turns a quote (0x22) into 0x20 and leaves the control characters below that. A byte that
+            // is found borrows from the one above it, so the lowest bit set is true; those above it may lie.
+            let quotes_and_controls = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+            let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+            let stops = (quotes_and_controls | backslashes) & !word & HIGH_BITS;
             if stops != 0 {
                 self.at += stops.trailing_zeros() as usize / 8;
                 return;
             }
             self.at += 8;
         }
+        self.find_string_stop_at_the_end();
+    }
+
+    #[cold]
+    fn find_string_stop_at_the_end(&mut self) {
         while let Some(byte) = self.peek() {
             self.seen |= u64::from(byte);
             if matches!(byte, b'"' | b'\\' | 0..0x20) {

@@ -13,8 +13,6 @@ use super::parser::{Parser, Token, unescape};
 pub(super) struct Scan {
     /// By the numbers of [`Layout`].
     pub(super) slots: Vec<Token>,
-    /// The shape that filled the slots, so that it need not empty those it does not fill; 0 is the general path.
-    pub(super) shape: u64,
     /// Text for the column `_extra`; empty when there was nothing.
     pub(super) extra: Vec<u8>,
     /// Values in `extra`.
@@ -67,7 +65,6 @@ impl Scan {
 
     fn clear(&mut self) {
         self.slots.fill(Token::Missing);
-        self.shape = 0;
         self.extra.clear();
         self.extra_fields = 0;
         self.marks.clear();

@@ -3,8 +3,14 @@
 //!
 //! A shape is a record with its values taken out. A record that has the same bytes between its values is valid JSON of
 //! the same structure, because any JSON value may stand where one stood; so the shape says at once which value belongs
-//! to which field, and what no one declared. On any difference the general path decides, which also words every fault.
+//! to which field, and what no one declared. Values are judged as they are met, by the same rules as on the general
+//! path. On any difference, and on any fault, the general path decides from the start and has the only word: the two
+//! cannot judge apart.
 
+use model::FieldType;
+
+use super::judge::{Row, Value, judge_double, judge_integer, judge_text, judge_token};
+use super::layout::{FieldRule, Layout};
 use super::parser::{Parser, Token};
 use super::scan::{Mark, Scan, Target, append_compact};
 
@@ -53,13 +59,17 @@ struct Segment {
     /// End of its further bytes in [`Shape::bytes`].
     rest_end: u32,
     depth: u32,
-    /// A slot; or for a value to keep the end of the text before it in [`Shape::extra`].
     goes_to: GoesTo,
 }
 
-#[derive(Debug)]
+/// What becomes of a value.
+#[derive(Debug, Clone, Copy)]
 enum GoesTo {
-    Slot(u16),
+    /// It is the field's. Where the record has other places of that field, a null here leaves the field to them.
+    Field { field: u16, alone: bool },
+    /// A better place of the same field counts.
+    Nowhere,
+    /// It is kept; `text_end` is the end of the text before it in [`Shape::extra`].
     Extra { text_end: u32 },
 }
 
@@ -76,10 +86,14 @@ impl Shapes {
         }
     }
 
-    /// Reads a record by a known shape; `false` when none fits.
+    /// Reads a good record of a known shape into `row` and `scan.extra`; `false` when it is none.
     #[inline]
-    pub(super) fn read(&mut self, record: &[u8], scan: &mut Scan) -> bool {
-        let Some(at) = self.known.iter().position(|shape| shape.read(record, scan)) else {
+    pub(super) fn read(&mut self, record: &[u8], layout: &Layout, scan: &mut Scan, row: &mut Row) -> bool {
+        let Some(at) = self
+            .known
+            .iter()
+            .position(|shape| shape.read(record, layout, scan, row))
+        else {
             return false;
         };
         if at > 0 {
@@ -89,8 +103,8 @@ impl Shapes {
         true
     }
 
-    /// Remembers the shape of a record that the general path has read.
-    pub(super) fn learn(&mut self, record: &[u8], scan: &Scan) {
+    /// Remembers the shape of a good record that the general path has read.
+    pub(super) fn learn(&mut self, record: &[u8], layout: &Layout, scan: &Scan) {
         if self.shapes_max == 0 || !scan.repeatable {
             return;
         }
@@ -99,7 +113,7 @@ impl Shapes {
             return;
         }
         self.last_id += 1;
-        let Some(shape) = Shape::new(self.last_id, record, scan) else {
+        let Some(shape) = Shape::new(self.last_id, record, layout, scan) else {
             return;
         };
         if self.known.len() >= self.shapes_max
@@ -118,7 +132,7 @@ impl Shapes {
 }
 
 impl Shape {
-    fn new(id: u64, record: &[u8], scan: &Scan) -> Option<Self> {
+    fn new(id: u64, record: &[u8], layout: &Layout, scan: &Scan) -> Option<Self> {
         if record.len() > SHAPE_BYTES_MAX || scan.marks.len() > SHAPE_VALUES_MAX {
             return None;
         }
@@ -138,7 +152,7 @@ impl Shape {
                     record_at = *end as usize;
                     bytes.extend_from_slice(literal.get(HEAD..).unwrap_or_default());
                     let goes_to = match *target {
-                        Target::Slot(slot) => GoesTo::Slot(slot),
+                        Target::Slot(slot) => place(slot as usize, layout, scan),
                         Target::Extra { start, end } => {
                             extra.extend_from_slice(&scan.extra[extra_at..start as usize]);
                             extra_at = end as usize;
@@ -175,13 +189,14 @@ impl Shape {
         })
     }
 
-    /// Reads a record of this shape; `false` when it is not. Then the scan holds nothing of use.
+    /// Reads a good record of this shape; `false` when it is none. Then `scan` and `row` hold nothing of use.
     #[inline]
-    fn read(&self, record: &[u8], scan: &mut Scan) -> bool {
-        if scan.shape != self.id {
-            scan.slots.fill(Token::Missing);
-            scan.shape = self.id;
+    fn read(&self, record: &[u8], layout: &Layout, scan: &mut Scan, row: &mut Row) -> bool {
+        if row.shape != self.id {
+            row.values.fill(Value::Null);
+            row.shape = self.id;
         }
+        row.unescaped.clear();
         scan.extra.clear();
         let mut parser = Parser::new(record);
         let (mut rest_from, mut text_from) = (0, 0);
@@ -192,12 +207,31 @@ impl Shape {
             rest_from = segment.rest_end as usize;
             parser.at += segment.len as usize;
             let start = parser.at;
-            let Ok(token) = parser.value(segment.depth) else {
-                return false;
-            };
             match segment.goes_to {
-                GoesTo::Slot(slot) => scan.slots[slot as usize] = token,
+                GoesTo::Field { field, alone } => {
+                    let rule = &layout.fields[field as usize];
+                    let value = match usual_value(record, &mut parser, rule) {
+                        Some(value) => value,
+                        None => {
+                            parser.at = start;
+                            match unusual_value(record, &mut parser, segment.depth, rule, &mut row.unescaped) {
+                                Some(Value::Null) if !alone => return false,
+                                Some(value) => value,
+                                None => return false,
+                            }
+                        }
+                    };
+                    row.values[field as usize] = value;
+                }
+                GoesTo::Nowhere => {
+                    if parser.value(segment.depth).is_err() {
+                        return false;
+                    }
+                }
                 GoesTo::Extra { text_end } => {
+                    if parser.value(segment.depth).is_err() {
+                        return false;
+                    }
                     scan.extra.extend_from_slice(&self.extra[text_from..text_end as usize]);
                     text_from = text_end as usize;
                     append_compact(&record[start..parser.at], &mut scan.extra);
@@ -212,6 +246,54 @@ impl Shape {
         // The bytes between the values are known; only strings can hold others.
         !parser.non_ascii() || simdutf8::basic::from_utf8(record).is_ok()
     }
+}
+
+/// Where the value of a place goes in records with the same places as this one.
+fn place(slot: usize, layout: &Layout, scan: &Scan) -> GoesTo {
+    let Some(field) = layout.field_of(slot) else {
+        return GoesTo::Nowhere;
+    };
+    let places = layout.fields[field].places.clone();
+    let filled = |slot: &usize| scan.slots[*slot] != Token::Missing;
+    if places
+        .clone()
+        .take_while(|other| *other < slot)
+        .any(|other| filled(&other))
+    {
+        return GoesTo::Nowhere;
+    }
+    let alone = places.filter(filled).count() == 1;
+    GoesTo::Field {
+        field: field as u16,
+        alone,
+    }
+}
+
+/// Reads and judges a value of the field's own type, written in the usual way; `None` for any other.
+#[inline]
+fn usual_value(record: &[u8], parser: &mut Parser<'_>, rule: &FieldRule) -> Option<Value> {
+    match rule.field_type {
+        FieldType::String | FieldType::Timestamp => {
+            let (start, end) = parser.plain_text()?;
+            judge_text(&record[start as usize..end as usize], (start, end), rule).ok()
+        }
+        FieldType::Double => judge_double(record, parser.number()?, rule).ok(),
+        FieldType::Integer | FieldType::Long => judge_integer(parser.number()?, rule).ok(),
+        FieldType::Boolean => None,
+    }
+}
+
+/// Reads and judges any value: a null, a boolean, text with escapes. `None` when it is wrong.
+#[inline(never)]
+fn unusual_value(
+    record: &[u8],
+    parser: &mut Parser<'_>,
+    depth: u32,
+    rule: &FieldRule,
+    unescaped: &mut Vec<u8>,
+) -> Option<Value> {
+    let token = parser.value(depth).ok()?;
+    judge_token(record, token, rule, unescaped).ok()
 }
 
 impl Segment {
