@@ -31,25 +31,198 @@ pub struct Recorded {
 ///
 /// A partition of which nothing is recorded may start anywhere. An empty span agrees with either.
 pub fn decide(recorded: impl Fn(&TopicPartition) -> Recorded, spans: &[(TopicPartition, Span)]) -> Decision {
-    let (mut all_ready, mut all_landed, mut ours) = (true, true, true);
-    let mut moved = None;
-    for (topic_partition, span) in spans {
+    agree(spans, |topic_partition, span| {
         let found = recorded(topic_partition);
-        let ready = found.offset.is_none_or(|offset| offset == span.from);
-        all_ready &= ready;
-        all_landed &= found.offset == Some(span.to);
-        ours &= found.ours;
-        if !ready && moved.is_none() {
-            moved = Some(Decision::Fenced {
+        Judgement {
+            found,
+            ready: found.offset.is_none_or(|offset| offset == span.from),
+            landed: found.offset == Some(span.to),
+        }
+    })
+}
+
+/// The same for dead letters, whose recorded offsets lag behind the rows' (a batch without letters commits none) and run
+/// ahead of them after a crash: a span is ready when the log still records what this writer last knew (`expected`).
+///
+/// Only a commit of ours counts as landed: another writer's letters may be other letters, so they fence.
+pub fn decide_letters(
+    recorded: impl Fn(&TopicPartition) -> Recorded,
+    expected: impl Fn(&TopicPartition) -> Option<i64>,
+    spans: &[(TopicPartition, Span)],
+) -> Decision {
+    agree(spans, |topic_partition, span| {
+        let found = recorded(topic_partition);
+        let expected = expected(topic_partition);
+        Judgement {
+            found,
+            ready: found.offset == expected && !found.ours,
+            landed: found.ours && found.offset == Some(letters_move_to(expected, *span)),
+        }
+    })
+}
+
+/// Where a span moves the letters' recorded offset: never back.
+pub(crate) fn letters_move_to(recorded: Option<i64>, span: Span) -> i64 {
+    recorded.map_or(span.to, |offset| offset.max(span.to))
+}
+
+struct Judgement {
+    found: Recorded,
+    ready: bool,
+    landed: bool,
+}
+
+fn agree(spans: &[(TopicPartition, Span)], judge: impl Fn(&TopicPartition, &Span) -> Judgement) -> Decision {
+    let (mut all_landed, mut ours) = (true, true);
+    let mut fenced = None;
+    for (topic_partition, span) in spans {
+        let judgement = judge(topic_partition, span);
+        all_landed &= judgement.landed;
+        ours &= judgement.found.ours;
+        if !judgement.ready && fenced.is_none() {
+            fenced = Some(Decision::Fenced {
                 topic_partition: topic_partition.clone(),
-                recorded: found.offset,
+                recorded: judgement.found.offset,
                 span: *span,
             });
         }
     }
-    match moved {
+    match fenced {
         _ if all_landed => Decision::AlreadyLanded { ours },
-        Some(fenced) if !all_ready => fenced,
-        _ => Decision::Commit,
+        Some(fenced) => fenced,
+        None => Decision::Commit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spans(of: &[(i64, i64)]) -> Vec<(TopicPartition, Span)> {
+        let numbered = of.iter().enumerate();
+        numbered
+            .map(|(partition, (from, to))| (TopicPartition::new("t", partition as i32), Span::new(*from, *to)))
+            .collect()
+    }
+
+    fn recorded(of: &[Option<(i64, bool)>]) -> impl Fn(&TopicPartition) -> Recorded {
+        let found: HashMap<i32, Recorded> = of
+            .iter()
+            .enumerate()
+            .map(|(partition, found)| {
+                let recorded = found.map_or(Recorded::default(), |(offset, ours)| Recorded {
+                    offset: Some(offset),
+                    ours,
+                });
+                (partition as i32, recorded)
+            })
+            .collect();
+        move |topic_partition| found.get(&topic_partition.partition).copied().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_cases_by_name() {
+        let batch = spans(&[(10, 20), (5, 9)]);
+        let at = |found: [Option<(i64, bool)>; 2]| decide(recorded(&found), &batch);
+        assert_eq!(at([Some((10, false)), Some((5, false))]), Decision::Commit);
+        assert_eq!(at([None, Some((5, false))]), Decision::Commit);
+        assert_eq!(at([None, None]), Decision::Commit);
+        assert_eq!(
+            at([Some((20, true)), Some((9, true))]),
+            Decision::AlreadyLanded { ours: true }
+        );
+        assert_eq!(
+            at([Some((20, false)), Some((9, false))]),
+            Decision::AlreadyLanded { ours: false }
+        );
+        // One landed and one not: that was not our commit.
+        let Decision::Fenced {
+            topic_partition,
+            recorded,
+            span,
+        } = at([Some((20, false)), Some((5, false))])
+        else {
+            panic!("a mixture must be fenced");
+        };
+        assert_eq!(
+            (topic_partition.partition, recorded, span),
+            (0, Some(20), Span::new(10, 20))
+        );
+        assert!(matches!(
+            at([Some((12, false)), Some((5, false))]),
+            Decision::Fenced { .. }
+        ));
+    }
+
+    #[test]
+    fn an_empty_span_agrees_with_either() {
+        let batch = spans(&[(7, 7), (5, 9)]);
+        assert_eq!(
+            decide(recorded(&[Some((7, false)), Some((5, false))]), &batch),
+            Decision::Commit
+        );
+        assert_eq!(
+            decide(recorded(&[Some((7, false)), Some((9, false))]), &batch),
+            Decision::AlreadyLanded { ours: false }
+        );
+        assert!(matches!(
+            decide(recorded(&[Some((8, false)), Some((5, false))]), &batch),
+            Decision::Fenced { .. }
+        ));
+    }
+
+    #[test]
+    fn letters_lag_behind_and_run_ahead() {
+        let batch = spans(&[(60, 80)]);
+        let at = |expected: Option<i64>, found| decide_letters(recorded(&[found]), |_| expected, &batch);
+        assert_eq!(at(Some(50), Some((50, false))), Decision::Commit, "they lag");
+        assert_eq!(at(None, None), Decision::Commit);
+        assert_eq!(
+            at(Some(100), Some((100, false))),
+            Decision::Commit,
+            "they ran ahead before a crash"
+        );
+        assert_eq!(at(Some(50), Some((80, true))), Decision::AlreadyLanded { ours: true });
+        assert_eq!(at(Some(100), Some((100, true))), Decision::AlreadyLanded { ours: true });
+        assert!(
+            matches!(at(Some(50), Some((80, false))), Decision::Fenced { .. }),
+            "another's letters"
+        );
+        assert!(matches!(at(None, Some((50, false))), Decision::Fenced { .. }));
+    }
+
+    proptest! {
+        /// Against a log of offsets that a batch either extends or does not: committing must never leave a hole nor
+        /// repeat an offset, and a batch that landed is never committed again.
+        #[test]
+        fn commit_means_that_every_span_follows(
+            state in prop::collection::vec((prop::option::of((0..6_i64, any::<bool>())), 0..6_i64, 0..4_i64), 1..5)
+        ) {
+            let batch = spans(&state.iter().map(|(_, from, len)| (*from, from + len)).collect::<Vec<_>>());
+            let found: Vec<_> = state.iter().map(|(found, ..)| *found).collect();
+            let decision = decide(recorded(&found), &batch);
+            let follows = |(found, from, _): &(Option<(i64, bool)>, i64, i64)| found.is_none_or(|(offset, _)| offset == *from);
+            let landed = |(found, from, len): &(Option<(i64, bool)>, i64, i64)| found.is_some_and(|(offset, _)| offset == from + len);
+            match decision {
+                Decision::Commit => {
+                    prop_assert!(state.iter().all(follows));
+                    prop_assert!(!state.iter().all(landed));
+                }
+                Decision::AlreadyLanded { ours } => {
+                    prop_assert!(state.iter().all(landed));
+                    prop_assert_eq!(ours, found.iter().flatten().all(|(_, ours)| *ours));
+                }
+                Decision::Fenced { topic_partition, recorded, span } => {
+                    prop_assert!(!state.iter().all(landed));
+                    prop_assert_ne!(recorded, None);
+                    prop_assert_ne!(recorded, Some(span.from));
+                    prop_assert_eq!(recorded, found[topic_partition.partition as usize].map(|(offset, _)| offset));
+                }
+            }
+        }
     }
 }

@@ -132,7 +132,7 @@ impl LakeError {
 
 /// Every error of the chain, outermost first.
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
 fn io_kinds(error: &StoreError) -> impl Iterator<Item = io::ErrorKind> {
@@ -147,5 +147,10 @@ fn is_denied(error: &StoreError) -> bool {
     matches!(
         error,
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }
-    ) || io_kinds(error).any(|kind| matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+    ) || io_kinds(error).any(|kind| {
+        matches!(
+            kind,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
+    })
 }

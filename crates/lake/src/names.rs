@@ -15,7 +15,10 @@ impl Names {
     }
 
     /// Names from the machine's randomness: never the same twice, in any process.
-    #[allow(clippy::disallowed_methods, reason = "the one place that draws names from the machine's randomness")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that draws names from the machine's randomness"
+    )]
     pub fn random() -> Self {
         Self::new(Uuid::new_v4)
     }

@@ -1,0 +1,164 @@
+//! Table schemas: from Arrow to Delta, the first version's actions, and whether a table fits what is declared.
+
+use arrow_schema::Schema;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake_core::kernel::{StructField, StructType};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::LakeError;
+
+/// Versions between two checkpoints; a reader replays at most these many commits.
+pub(crate) const CHECKPOINT_INTERVAL: i64 = 100;
+
+/// What a table must be for its writer.
+#[derive(Debug, Clone)]
+pub(crate) struct TableSpec {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) schema: StructType,
+    pub(crate) partition_columns: Vec<String>,
+}
+
+/// The parts of a `metaData` action that bind a writer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MetadataAction {
+    pub(crate) schema_string: String,
+    #[serde(default)]
+    pub(crate) partition_columns: Vec<String>,
+}
+
+/// The parts of a `protocol` action that bind a writer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProtocolAction {
+    pub(crate) min_writer_version: i64,
+    #[serde(default)]
+    pub(crate) writer_features: Option<Vec<String>>,
+}
+
+/// Features of writer version 7 that ask nothing of an append of plain files. `invariants` does when a column has one,
+/// which [`TableSpec::check_metadata`] sees.
+const KNOWN_WRITER_FEATURES: [&str; 2] = ["appendOnly", "invariants"];
+
+impl TableSpec {
+    pub(crate) fn new(
+        name: &str,
+        description: &str,
+        schema: &Schema,
+        partition_columns: &[&str],
+    ) -> Result<Self, LakeError> {
+        let schema = schema
+            .try_into_kernel()
+            .map_err(|error| LakeError::batch(name, format!("its schema has no Delta form: {error}")))?;
+        Ok(Self {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            schema,
+            partition_columns: partition_columns.iter().map(|column| (*column).to_owned()).collect(),
+        })
+    }
+
+    /// The actions of version 0, without the commit's own.
+    pub(crate) fn create_actions(&self, table_id: &str, now_ms: i64) -> Result<Vec<Value>, LakeError> {
+        let schema_string = serde_json::to_string(&self.schema)
+            .map_err(|error| LakeError::batch(&self.name, format!("its schema has no JSON form: {error}")))?;
+        let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
+        let metadata = json!({"metaData": {
+            "id": table_id,
+            "name": self.name,
+            "description": self.description,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema_string,
+            "partitionColumns": self.partition_columns,
+            "configuration": {"delta.checkpointInterval": CHECKPOINT_INTERVAL.to_string()},
+            "createdTime": now_ms,
+        }});
+        Ok(vec![protocol, metadata])
+    }
+
+    /// The files this writer makes must be legal in the table. Columns that only the table has are read as null, so they
+    /// may stay if they are nullable.
+    pub(crate) fn check_metadata(&self, found: &MetadataAction) -> Result<(), LakeError> {
+        let schema: StructType = serde_json::from_str(&found.schema_string)
+            .map_err(|error| LakeError::unusable(&self.name, format!("its schema cannot be read: {error}")))?;
+        let mut differences = Vec::new();
+        for declared in self.schema.fields() {
+            match schema.field(declared.name()) {
+                None => differences.push(format!("the table has no column `{}`", declared.name())),
+                Some(column) => differences.extend(difference(declared, column)),
+            }
+        }
+        for column in schema.fields() {
+            if self.schema.field(column.name()).is_none() && !column.is_nullable() {
+                differences.push(format!("required column `{}` is not declared", column.name()));
+            }
+            if column.metadata().contains_key("delta.invariants") {
+                differences.push(format!(
+                    "column `{}` has an invariant, which we do not check",
+                    column.name()
+                ));
+            }
+        }
+        if found.partition_columns != self.partition_columns {
+            differences.push(format!(
+                "it is partitioned by {:?}, not by {:?}",
+                found.partition_columns, self.partition_columns
+            ));
+        }
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(LakeError::SchemaDiffers {
+            table: self.name.clone(),
+            differences,
+        })
+    }
+
+    /// Refuses what this writer does not know: an append that ignores a feature damages the table.
+    pub(crate) fn check_protocol(&self, found: &ProtocolAction) -> Result<(), LakeError> {
+        let unknown: Vec<&str> = match (found.min_writer_version, &found.writer_features) {
+            (..=2, _) => return Ok(()),
+            (7, Some(features)) => features
+                .iter()
+                .map(String::as_str)
+                .filter(|feature| !KNOWN_WRITER_FEATURES.contains(feature))
+                .collect(),
+            (7, None) => return Ok(()),
+            (version, _) => {
+                return Err(LakeError::unusable(
+                    &self.name,
+                    format!("it asks for Delta writer version {version}, we know 2 and 7"),
+                ));
+            }
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(LakeError::unusable(
+            &self.name,
+            format!(
+                "it asks for Delta writer features we do not know: {}",
+                unknown.join(", ")
+            ),
+        ))
+    }
+}
+
+fn difference(declared: &StructField, column: &StructField) -> Option<String> {
+    if declared.data_type() != column.data_type() {
+        return Some(format!(
+            "column `{}` is {} in the table and declared {}",
+            declared.name(),
+            column.data_type(),
+            declared.data_type()
+        ));
+    }
+    (declared.is_nullable() && !column.is_nullable()).then(|| {
+        format!(
+            "column `{}` is required in the table and declared nullable",
+            declared.name()
+        )
+    })
+}

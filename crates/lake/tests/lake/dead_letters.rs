@@ -1,0 +1,167 @@
+//! Letters are committed before rows, and an offset is never both.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use lake::{CommitOutcome, DeadLetters, LakeError};
+use model::{DeadLetter, Span, Stage, TopicPartition};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use crate::faults::{Fault, FaultyStore};
+use crate::rows::{NOON_US, active_files, assert_whole, lake_on, land, partition, vehicle_data};
+
+pub(crate) fn letter(number: i32, offset: i64) -> DeadLetter {
+    DeadLetter {
+        topic_partition: partition(number),
+        offset,
+        kafka_timestamp_us: (offset % 2 == 0).then_some(NOON_US + offset),
+        ingested_at_us: NOON_US,
+        key: Some(vec![0, 159, 146, 150]),
+        value: (offset % 5 != 0).then(|| vec![0xff; 3 + (offset % 7) as usize]),
+        headers: vec![("trace".to_owned(), Some(vec![1, 2, 255])), ("empty".to_owned(), None)],
+        stage: Stage::Decode,
+        error_class: "not_json",
+        error: format!("no JSON at byte {offset}"),
+        field: (offset % 3 == 0).then(|| "speed".to_owned()),
+    }
+}
+
+fn known(letters: &DeadLetters, of: &[TopicPartition]) -> HashMap<TopicPartition, Option<i64>> {
+    of.iter()
+        .map(|topic_partition| (topic_partition.clone(), letters.recorded(topic_partition)))
+        .collect()
+}
+
+async fn commit(letters: &DeadLetters, number: i32, span: Span, offsets: &[i64]) -> Result<CommitOutcome, LakeError> {
+    let all: Vec<DeadLetter> = offsets.iter().map(|offset| letter(number, *offset)).collect();
+    let expected = known(letters, &[partition(number)]);
+    letters.commit(&all, &[(partition(number), span)], &expected).await
+}
+
+#[tokio::test]
+async fn after_a_crash_between_letters_and_rows_the_letters_stay_dead() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let lake = lake_on(store.clone(), 1);
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    let letters = lake.dead_letters("ingest").await.unwrap();
+    commit(&letters, 0, Span::new(0, 10), &[3, 7]).await.unwrap();
+    land(&table, 0, Span::new(0, 3)).await.unwrap();
+    land(&table, 0, Span::new(3, 10)).await.unwrap();
+    // Batches without letters commit none, so the letters lag behind.
+    land(&table, 0, Span::new(10, 40)).await.unwrap();
+    commit(&letters, 0, Span::new(40, 60), &[41, 59]).await.unwrap();
+    commit(&letters, 1, Span::new(0, 90), &[45, 80]).await.unwrap();
+    // Here the process dies: the rows of [40, 60) never land.
+
+    let lake = lake_on(store, 2);
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    let letters = lake.dead_letters("ingest").await.unwrap();
+    let recorded = table.recorded(&partition(0)).unwrap();
+    assert_eq!((recorded, letters.recorded(&partition(0))), (40, Some(60)));
+    let dead = letters.offsets_from(&partition(0), recorded).await.unwrap();
+    assert_eq!(dead, BTreeSet::from([41, 59]));
+    assert_eq!(
+        letters.offsets_from(&partition(0), 42).await.unwrap(),
+        BTreeSet::from([59])
+    );
+    assert!(letters.offsets_from(&partition(0), 60).await.unwrap().is_empty());
+    assert!(letters.offsets_from(&partition(2), 0).await.unwrap().is_empty());
+    assert_eq!(
+        letters.offsets_from(&partition(1), 0).await.unwrap(),
+        BTreeSet::from([45, 80])
+    );
+
+    // Another cut of the batches: the first ends below the letters' offset, which does not go back.
+    assert!(matches!(
+        commit(&letters, 0, Span::new(40, 50), &[]).await.unwrap(),
+        CommitOutcome::Committed { .. }
+    ));
+    assert_eq!(letters.recorded(&partition(0)), Some(60));
+    land(&table, 0, Span::new(40, 50)).await.unwrap();
+    commit(&letters, 0, Span::new(50, 70), &[65]).await.unwrap();
+    land(&table, 0, Span::new(50, 70)).await.unwrap();
+    assert_eq!(letters.recorded(&partition(0)), Some(70));
+    assert_whole(&lake, &[(0, 70)]).await;
+    let rows: usize = active_files(&lake, "dead_letters")
+        .await
+        .iter()
+        .flat_map(|file| &file.rows)
+        .map(|rows| rows.num_rows())
+        .sum();
+    assert_eq!(rows, 7);
+}
+
+#[tokio::test]
+async fn a_zombies_letters_are_fenced() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let letters = lake_on(store.clone(), 1).dead_letters("ingest").await.unwrap();
+    commit(&letters, 0, Span::new(0, 10), &[3]).await.unwrap();
+    let zombie = lake_on(store, 2).dead_letters("ingest").await.unwrap();
+    let stale = known(&zombie, &[partition(0)]);
+    commit(&letters, 0, Span::new(10, 20), &[15]).await.unwrap();
+    for span in [Span::new(10, 20), Span::new(10, 15)] {
+        let outcome = zombie
+            .commit(&[letter(0, 12)], &[(partition(0), span)], &stale)
+            .await
+            .unwrap();
+        assert!(
+            matches!(outcome, CommitOutcome::Fenced { recorded: Some(20), .. }),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_neither_lose_nor_double_letters() {
+    use Fault::*;
+    for faults in [
+        vec![DoneThenTimeOut],
+        vec![DoneThenExists],
+        vec![Unavailable, DoneThenPrecondition],
+        vec![DoneLate, None],
+        vec![Unavailable, Unavailable],
+    ] {
+        let store = FaultyStore::new();
+        let lake = lake_on(store.clone(), 1);
+        let letters = lake.dead_letters("ingest").await.unwrap();
+        store.fail_commits(&faults);
+        let outcome = commit(&letters, 0, Span::new(0, 10), &[3, 4]).await.unwrap();
+        assert!(
+            matches!(
+                outcome,
+                CommitOutcome::Committed { version: 1 } | CommitOutcome::AlreadyLanded { version: 1, ours: true }
+            ),
+            "{faults:?}: {outcome:?}"
+        );
+        store.calm();
+        assert_eq!(letters.recorded(&partition(0)), Some(10));
+        commit(&letters, 0, Span::new(10, 20), &[12]).await.unwrap();
+        assert_eq!(
+            letters.offsets_from(&partition(0), 0).await.unwrap(),
+            BTreeSet::from([3, 4, 12])
+        );
+        let files = active_files(&lake, "dead_letters").await;
+        let rows: u64 = files
+            .iter()
+            .map(|file| file.stats["numRecords"].as_u64().unwrap())
+            .sum();
+        assert_eq!(rows, 3, "{faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn letters_outside_their_spans_are_refused() {
+    let lake = lake_on(Arc::new(InMemory::new()), 1);
+    let letters = lake.dead_letters("ingest").await.unwrap();
+    for (number, offset) in [(0, 10), (1, 5)] {
+        let refused = letters
+            .commit(
+                &[letter(number, offset)],
+                &[(partition(0), Span::new(0, 10))],
+                &HashMap::new(),
+            )
+            .await;
+        assert!(matches!(refused, Err(LakeError::Batch { .. })), "{refused:?}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The lake from the outside: what lands, what a store's faults and other writers can do to it, and who can read it.
+
+#![allow(clippy::unwrap_used)]
+
+mod commit;
+mod dead_letters;
+mod faults;
+mod files;
+mod open;
+mod readers;
+mod rows;

@@ -1,0 +1,235 @@
+//! Opening lakes and tables, and tables that others have made or changed.
+
+use std::sync::Arc;
+
+use lake::{Lake, LakeError, Names};
+use model::{FieldType, ManualClock, Span, Stream};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::Value;
+
+use crate::rows::{lake_on, land, open_delta, partition, vehicle_data};
+
+async fn open(location: &str) -> Result<Lake, LakeError> {
+    Lake::open(location, Arc::new(ManualClock::new(0)), Names::seeded(1)).await
+}
+
+#[tokio::test]
+async fn a_folder_becomes_a_lake() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("my city (1)/lake");
+    let lake = open(root.to_str().unwrap()).await.unwrap();
+    assert_eq!(lake.table_names().await.unwrap(), Vec::<String>::new());
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    land(&table, 0, Span::new(0, 3)).await.unwrap();
+    lake.dead_letters("ingest").await.unwrap();
+    std::fs::create_dir_all(root.join("data/no_table")).unwrap();
+    assert_eq!(lake.table_names().await.unwrap(), ["dead_letters", "vehicle_data"]);
+    assert!(
+        root.join("data/vehicle_data/_delta_log/00000000000000000001.json")
+            .is_file()
+    );
+
+    // By its URL it is the same lake.
+    let url = url::Url::from_file_path(std::fs::canonicalize(&root).unwrap()).unwrap();
+    let again = open(url.as_str()).await.unwrap();
+    let table = again.table(&vehicle_data(), "ingest").await.unwrap();
+    assert_eq!(table.recorded(&partition(0)), Some(3));
+    assert_eq!(open_delta(&again, "vehicle_data").await.version(), Some(1));
+}
+
+#[tokio::test]
+async fn a_location_that_will_not_do_is_told_so() {
+    for (location, says) in [
+        ("s3://bucket/lake", "s3:// lakes are not supported yet"),
+        ("hdfs://host/lake", "hdfs:// is no scheme we know"),
+    ] {
+        let error = open(location).await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below = format!("{}/lake", file.path().display());
+    assert!(open(&below).await.is_err());
+}
+
+#[tokio::test]
+async fn the_table_documents_itself() {
+    let lake = lake_on(Arc::new(InMemory::new()), 1);
+    lake.table(&vehicle_data(), "ingest").await.unwrap();
+    let table = open_delta(&lake, "vehicle_data").await;
+    let metadata = table.snapshot().unwrap().metadata().clone();
+    assert_eq!(metadata.partition_columns(), &["event_date"]);
+    assert!(metadata.description().unwrap().starts_with("What a vehicle reports"));
+    let schema = serde_json::to_value(metadata.parse_schema().unwrap()).unwrap();
+    let field = |name: &str| -> Value {
+        let fields = schema["fields"].as_array().unwrap();
+        fields.iter().find(|field| field["name"] == name).unwrap().clone()
+    };
+    let speed = field("speed");
+    assert_eq!((&speed["type"], &speed["nullable"]), (&"double".into(), &false.into()));
+    assert_eq!(speed["metadata"]["unit"], "km/h");
+    assert_eq!(speed["metadata"]["comment"], "Speed over ground.");
+    assert_eq!(field("timestamp")["type"], "timestamp");
+    assert_eq!(field("event_date")["type"], "date");
+    assert_eq!(field("_extra")["nullable"], true);
+}
+
+#[tokio::test]
+async fn a_declaration_that_differs_is_refused_with_the_difference() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let stream = vehicle_data();
+    lake_on(store.clone(), 1).table(&stream, "ingest").await.unwrap();
+    let changed = |change: &dyn Fn(&mut Stream)| {
+        let mut stream = stream.clone();
+        change(&mut stream);
+        let lake = lake_on(store.clone(), 2);
+        async move { lake.table(&stream, "ingest").await.map(|_| ()) }
+    };
+    let gained = changed(&|stream| {
+        let mut field = stream.fields[3].clone();
+        field.name = "altitude".to_owned();
+        field.nullable = true;
+        stream.fields.push(field);
+    });
+    let error = gained.await.unwrap_err().to_string();
+    assert!(error.contains("the table has no column `altitude`"), "{error}");
+    let error = changed(&|stream| stream.fields[5].field_type = FieldType::Long)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("column `speed` is double in the table and declared long"),
+        "{error}"
+    );
+    let error = changed(&|stream| stream.fields[5].nullable = true)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("`speed` is required in the table"), "{error}");
+    let error = changed(&|stream| drop(stream.fields.remove(5)))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("required column `speed` is not declared"), "{error}");
+    assert!(changed(&|_| ()).await.is_ok());
+}
+
+/// Somebody else's commit, put beside ours.
+async fn put(store: &dyn ObjectStore, version: i64, actions: &str) {
+    let path = Path::from(format!("city/lake/data/vehicle_data/_delta_log/{version:020}.json"));
+    store.put(&path, actions.to_owned().into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn commits_of_others_are_read_over() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let table = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    land(&table, 0, Span::new(0, 3)).await.unwrap();
+    let foreign = r#"{"commitInfo":{"operation":"OPTIMIZE","timestamp":1}}
+{"remove":{"path":"x","dataChange":false}}
+{"add":{"path":"y","partitionValues":{"event_date":"2026-01-01"},"size":1,"modificationTime":1,"dataChange":false}}
+{"txn":{"appId":"somebody","version":1}}
+{"domainMetadata":{"domain":"d","configuration":"","removed":false}}
+"#;
+    put(store.as_ref(), 2, foreign).await;
+    land(&table, 0, Span::new(3, 6)).await.unwrap();
+    assert_eq!((table.version(), table.recorded(&partition(0))), (3, Some(6)));
+}
+
+#[tokio::test]
+async fn a_table_that_changed_under_us_stops_the_writer() {
+    for (action, says) in [
+        (
+            r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors","appendOnly"]}}"#,
+            "features we do not know: deletionVectors",
+        ),
+        (
+            r#"{"protocol":{"minReaderVersion":2,"minWriterVersion":5}}"#,
+            "writer version 5",
+        ),
+        (
+            r#"{"metaData":{"id":"x","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[]}","partitionColumns":["event_date"],"configuration":{}}}"#,
+            "the table has no column `id`",
+        ),
+        ("{\"txn\":", "00000000000000000001.json"),
+    ] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let table = lake_on(store.clone(), 1)
+            .table(&vehicle_data(), "ingest")
+            .await
+            .unwrap();
+        put(store.as_ref(), 1, action).await;
+        let error = land(&table, 0, Span::new(0, 3)).await.unwrap_err();
+        assert!(error.to_string().contains(says) && !error.is_retryable(), "{error}");
+        // It stays so.
+        assert!(table.refresh().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_is_not_written_to() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let table = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    for batch in 0..3 {
+        land(&table, 0, Span::new(batch, batch + 1)).await.unwrap();
+    }
+    let log = "city/lake/data/vehicle_data/_delta_log";
+    store
+        .delete(&Path::from(format!("{log}/{:020}.json", 2)))
+        .await
+        .unwrap();
+    let reopen = || async {
+        lake_on(store.clone(), 2)
+            .table(&vehicle_data(), "ingest")
+            .await
+            .map(|_| ())
+    };
+    let error = reopen().await.unwrap_err().to_string();
+    assert!(error.contains("version 2 is missing"), "{error}");
+    store
+        .delete(&Path::from(format!("{log}/{:020}.json", 0)))
+        .await
+        .unwrap();
+    let error = reopen().await.unwrap_err().to_string();
+    assert!(error.contains("starts at version 1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_slept_through_a_clean_up_finds_the_end_of_the_log() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clock = Arc::new(ManualClock::new(0));
+    let url = url::Url::parse("memory:///city/lake").unwrap();
+    let sleeper = Lake::with_store(store.clone(), url, clock.clone(), Names::seeded(7));
+    let sleeper = sleeper.table(&vehicle_data(), "ingest").await.unwrap();
+    let table = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    for batch in 0..101 {
+        land(&table, 0, Span::new(batch, batch + 1)).await.unwrap();
+    }
+    let log = Path::from("city/lake/data/vehicle_data/_delta_log");
+    for _ in 0..500 {
+        if store.head(&log.clone().join("_last_checkpoint")).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    for version in 0..100 {
+        store
+            .delete(&log.clone().join(format!("{version:020}.json")))
+            .await
+            .unwrap();
+    }
+    clock.advance(86_400_000_000 * 31);
+    let outcome = land(&sleeper, 1, Span::new(0, 1)).await.unwrap();
+    assert_eq!(outcome, lake::CommitOutcome::Committed { version: 102 });
+    assert_eq!(sleeper.recorded(&partition(0)), Some(101));
+}
