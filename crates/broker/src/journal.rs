@@ -120,6 +120,13 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// As [`write_atomically`] but without waiting for the disk: for files that carry a check and can be rebuilt.
+pub(crate) fn write_rebuildable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, bytes)?;
+    fs::rename(&temporary, path)
+}
+
 /// Makes a rename or creation in the parent directory last.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {

@@ -146,6 +146,7 @@ impl State {
                 Err(error) => tracing::warn!(topic, partition = partition.index, %error, "retention failed"),
             }
         }
+        self.transactions.expire(now_ms);
         self.groups.expire(now_ms, self.config.offsets_retention.as_millis() as i64);
     }
 }

@@ -1,6 +1,8 @@
 //! The answers, one file per family of requests.
 
+pub(crate) mod admin;
 pub(crate) mod fetch;
+pub(crate) mod group_admin;
 pub(crate) mod group_offsets;
 pub(crate) mod groups;
 pub(crate) mod metadata;

@@ -74,14 +74,18 @@ fn append(
         return Err(refused(ResponseError::InvalidRecord, "a produce request needs a record batch"));
     };
     let header = check(batch)?;
-    if header.is_transactional() {
-        state.transactions.check_produce(transactional_id, &header, &topic.name, index)?;
-    }
-    let appended = partition.log.lock().append(&header, batch, now_ms).inspect_err(|error| {
-        if matches!(error, LogError::Storage { .. }) {
-            tracing::error!(topic = %topic.name, partition = index, %error, "records could not be written");
+    let appended = {
+        // Under the log's lock, so that the marker of this transaction cannot slip in between check and append.
+        let mut log = partition.log.lock();
+        if header.is_transactional() {
+            state.transactions.check_produce(transactional_id, &header, &topic.name, index)?;
         }
-    })?;
+        log.append(&header, batch, now_ms).inspect_err(|error| {
+            if matches!(error, LogError::Storage { .. }) {
+                tracing::error!(topic = %topic.name, partition = index, %error, "records could not be written");
+            }
+        })?
+    };
     Ok((partition, appended))
 }
 

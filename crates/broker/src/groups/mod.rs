@@ -5,6 +5,9 @@
 mod group;
 mod offsets;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;

@@ -11,6 +11,9 @@ mod read;
 mod records;
 mod segment;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 
-use crate::journal::write_atomically;
+use crate::journal::{write_atomically, write_rebuildable};
 
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
 use super::producers::{AbortedTransaction, ProducerView, Producers, Snapshot, Verdict};
@@ -360,9 +360,18 @@ impl PartitionLog {
     /// Syncs everything and leaves index and snapshot, so that the next open reads no batches.
     pub(crate) fn close(&mut self) -> Result<(), LogError> {
         self.cut_torn_tail()?;
+        if self.high_watermark() == self.segments[0].base_offset {
+            // Nothing was ever written here.
+            return Ok(());
+        }
         let snapshot = Some(self.producers.snapshot(self.high_watermark()));
         let closed = self.segments.iter().filter(|s| s.index_in_memory()).cloned().collect();
         Upkeep { dir: self.dir.clone(), closed, snapshot }.run()
+    }
+
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) -> File {
+        Arc::into_inner(std::mem::replace(&mut self.file, Arc::new(file))).unwrap_or_else(|| unreachable!("not shared"))
     }
 
     fn active(&self) -> &Segment {
@@ -414,7 +423,7 @@ impl Upkeep {
         if let Some(snapshot) = &self.snapshot {
             let path = snapshot_path(&self.dir);
             let bytes = serde_json::to_vec(snapshot).map_err(io::Error::from).at("encode", &path)?;
-            write_atomically(&path, &bytes).at("write", &path)?;
+            write_rebuildable(&path, &bytes).at("write", &path)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::journal::write_atomically;
+use crate::journal::write_rebuildable;
 
 use super::batch::{BatchFault, BatchHeader, HEADER_BYTES};
 
@@ -143,7 +143,7 @@ impl Segment {
         }
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_be_bytes());
-        write_atomically(&index_path(&self.path), &bytes)
+        write_rebuildable(&index_path(&self.path), &bytes)
     }
 
     pub(super) fn index_in_memory(&self) -> bool {

@@ -1,5 +1,6 @@
 //! From a frame to an answer: the request's header, the versions this broker speaks, the dispatch to `api`.
 
+mod shape;
 mod versions;
 
 use std::time::Instant;
@@ -66,6 +67,9 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
         Ok(header) => header,
         Err(error) => return Outcome::Close(format!("{api_key:?} version {version}: bad header: {error}")),
     };
+    if !shape::fits(api_key, version, &frame) {
+        return Outcome::Close(format!("{api_key:?} version {version}: counts and lengths do not fit the request"));
+    }
     let client_id = header.client_id.as_deref().unwrap_or("");
     if peer.client_id != client_id {
         client_id.clone_into(&mut peer.client_id);
@@ -118,7 +122,36 @@ async fn dispatch(
         ApiKey::LeaveGroup => answer!(LeaveGroupRequest, r => api::groups::leave(state, version, r)),
         ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, r)),
         ApiKey::OffsetFetch => answer!(OffsetFetchRequest, r => api::group_offsets::fetch(state, version, r)),
-        ApiKey::InitProducerId => answer!(InitProducerIdRequest, r => api::transactions::init(state, r)),
+        ApiKey::InitProducerId => answer!(InitProducerIdRequest, r => api::transactions::init(state, version, r)),
+        ApiKey::AddPartitionsToTxn => {
+            answer!(AddPartitionsToTxnRequest, r => api::transactions::add_partitions(state, version, r))
+        }
+        ApiKey::AddOffsetsToTxn => {
+            answer!(AddOffsetsToTxnRequest, r => api::transactions::add_offsets(state, version, r))
+        }
+        ApiKey::TxnOffsetCommit => answer!(TxnOffsetCommitRequest, r => api::transactions::commit_offsets(state, r)),
+        ApiKey::EndTxn => answer!(EndTxnRequest, r => api::transactions::end(state, version, r)),
+        ApiKey::DescribeProducers => answer!(DescribeProducersRequest, r => api::transactions::producers(state, r)),
+        ApiKey::DescribeTransactions => {
+            answer!(DescribeTransactionsRequest, r => api::transactions::describe(state, r))
+        }
+        ApiKey::ListTransactions => answer!(ListTransactionsRequest, r => api::transactions::list(state, r)),
+        ApiKey::DeleteTopics => answer!(DeleteTopicsRequest, r => api::admin::delete_topics(state, version, r)),
+        ApiKey::CreatePartitions => answer!(CreatePartitionsRequest, r => api::admin::create_partitions(state, r)),
+        ApiKey::DeleteRecords => answer!(DeleteRecordsRequest, r => api::admin::delete_records(state, r)),
+        ApiKey::DescribeConfigs => answer!(DescribeConfigsRequest, r => api::admin::describe_configs(state, r)),
+        ApiKey::AlterConfigs => answer!(AlterConfigsRequest, r => api::admin::alter_configs(state, r)),
+        ApiKey::IncrementalAlterConfigs => {
+            answer!(IncrementalAlterConfigsRequest, r => api::admin::incremental_alter_configs(state, r))
+        }
+        ApiKey::DescribeCluster => {
+            answer!(DescribeClusterRequest, r => api::admin::describe_cluster(state, version, r))
+        }
+        ApiKey::DescribeLogDirs => answer!(DescribeLogDirsRequest, r => api::admin::describe_log_dirs(state, r)),
+        ApiKey::ListGroups => answer!(ListGroupsRequest, r => api::group_admin::list(state, r)),
+        ApiKey::DescribeGroups => answer!(DescribeGroupsRequest, r => api::group_admin::describe(state, version, r)),
+        ApiKey::DeleteGroups => answer!(DeleteGroupsRequest, r => api::group_admin::delete(state, r)),
+        ApiKey::OffsetDelete => answer!(OffsetDeleteRequest, r => api::group_admin::delete_offsets(state, r)),
         _ => Outcome::Close(format!("{api_key:?} is not supported")),
     }
 }
