@@ -67,8 +67,9 @@ struct Booleans {
 #[derive(Debug)]
 struct Nulls(Option<NullBufferBuilder>);
 
-/// Texts up to this length are copied as if they had it.
+/// Texts up to these lengths are copied as if they had them: a word or two, a UUID.
 const SHORT: usize = 16;
+const MEDIUM: usize = 48;
 
 impl Columns {
     pub(super) fn new(stream: &Stream) -> Self {
@@ -253,15 +254,25 @@ impl Texts {
         let (start, end) = (start as usize, end as usize);
         let len = end - start;
         // Most texts are short, and copying a fixed number of bytes takes no call.
-        match text.get(start..).and_then(|text| text.first_chunk::<SHORT>()) {
-            Some(short) if len <= SHORT => {
-                let before = self.bytes.len();
-                self.bytes.extend_from_slice(short);
-                self.bytes.truncate(before + len);
-            }
-            _ => self.bytes.extend_from_slice(&text[start..end]),
+        if len <= SHORT {
+            self.append_padded::<SHORT>(text, start, len);
+        } else {
+            self.append_padded::<MEDIUM>(text, start, len);
         }
         self.end(true);
+    }
+
+    /// Appends `N` bytes and takes back those beyond `len`; or `len` bytes where that is more, or `N` are not there.
+    #[inline]
+    fn append_padded<const N: usize>(&mut self, text: &[u8], start: usize, len: usize) {
+        match text.get(start..start + N) {
+            Some(padded) if len <= N => {
+                let before = self.bytes.len();
+                self.bytes.extend_from_slice(padded);
+                self.bytes.truncate(before + len);
+            }
+            _ => self.bytes.extend_from_slice(&text[start..start + len]),
+        }
     }
 
     fn append_null(&mut self) {

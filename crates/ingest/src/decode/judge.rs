@@ -60,11 +60,14 @@ pub(super) fn judge(record: &[u8], slots: &[Token], layout: &Layout, row: &mut R
     row.shape = 0;
     for (index, (rule, value)) in layout.fields.iter().zip(&mut row.values).enumerate() {
         let places = &slots[rule.places.clone()];
-        let holds_value = |token: &&Token| !matches!(token, Token::Missing | Token::Null);
-        let token = match places.iter().find(holds_value) {
-            Some(token) => *token,
-            None if places.contains(&Token::Null) => Token::Null,
-            None => Token::Missing,
+        let holds_value = |token: &Token| !matches!(token, Token::Missing | Token::Null);
+        let token = match places {
+            [token, ..] if holds_value(token) => *token,
+            places => match places.iter().find(|token| holds_value(token)) {
+                Some(token) => *token,
+                None if places.contains(&Token::Null) => Token::Null,
+                None => Token::Missing,
+            },
         };
         *value = judge_token(record, token, rule, &mut row.unescaped).map_err(|wrong| fault(token, index, wrong))?;
     }
@@ -72,6 +75,7 @@ pub(super) fn judge(record: &[u8], slots: &[Token], layout: &Layout, row: &mut R
 }
 
 /// Judges one value by the rule of its field. `unescaped` takes the text of a string with escapes.
+#[inline]
 pub(super) fn judge_token(
     record: &[u8],
     token: Token,
@@ -79,6 +83,7 @@ pub(super) fn judge_token(
     unescaped: &mut Vec<u8>,
 ) -> Result<Value, Wrong> {
     match (token, rule.field_type) {
+        (Token::Number(number), FieldType::Double) => judge_double(record, number, rule),
         (Token::Missing | Token::Null, _) if rule.nullable => Ok(Value::Null),
         (Token::Missing, _) => Err((ErrorClass::MissingField, "is missing")),
         (Token::Null, _) => Err((ErrorClass::MissingField, "is null and must not be")),
@@ -95,7 +100,6 @@ pub(super) fn judge_token(
                 other => other,
             })
         }
-        (Token::Number(number), FieldType::Double) => judge_double(record, number, rule),
         (Token::Number(number), FieldType::Integer | FieldType::Long) => judge_integer(number, rule),
         (Token::True, FieldType::Boolean) => Ok(Value::Boolean(true)),
         (Token::False, FieldType::Boolean) => Ok(Value::Boolean(false)),

@@ -139,15 +139,26 @@ impl Numbering<'_> {
 }
 
 impl ObjectNode {
-    /// Position of a key among the children. `hint` is tried first: producers send the keys in the same order.
-    pub(super) fn find(&self, key: &[u8], hint: usize) -> Option<usize> {
-        if self.children.get(hint).is_some_and(|(known, _)| **known == *key) {
-            return Some(hint);
+    /// Position of a key among the children; `guess` is tried first.
+    #[inline]
+    pub(super) fn find(&self, key: &[u8], guess: usize) -> Option<usize> {
+        if self.children.get(guess).is_some_and(|(known, _)| **known == *key) {
+            return Some(guess);
         }
         let found = self
             .by_key
             .binary_search_by(|at| (*self.children[*at as usize].0).cmp(key));
         found.ok().map(|at| self.by_key[at] as usize)
+    }
+}
+
+impl Node {
+    pub(super) fn slot(&self) -> usize {
+        match self {
+            Node::Place { slot, .. } => *slot as usize,
+            Node::Object(object) => object.slot as usize,
+            Node::Array(array) => array.slot as usize,
+        }
     }
 }
 

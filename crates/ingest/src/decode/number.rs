@@ -22,7 +22,7 @@ const DIGITS_MAX: u32 = 19;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
 /// Reads the number at `at`, which is at a digit or a minus.
-#[inline]
+#[inline(always)]
 pub(super) fn read_number(bytes: &[u8], at: &mut usize) -> Result<Number, Fault> {
     let start = *at;
     let negative = bytes.get(start) == Some(&b'-');
@@ -34,7 +34,7 @@ pub(super) fn read_number(bytes: &[u8], at: &mut usize) -> Result<Number, Fault>
             *at += 1;
             digits = 1;
         }
-        Some(b'1'..=b'9') => digits += read_digits(bytes, at, &mut mantissa),
+        Some(b'1'..=b'9') => digits += read_few_digits(bytes, at, &mut mantissa),
         _ => return Err(no_digit(bytes, *at)),
     }
     let mut whole = true;
@@ -99,6 +99,14 @@ fn read_digits(bytes: &[u8], at: &mut usize, mantissa: &mut u64) -> u32 {
         }
         return (*at - start) as u32;
     }
+    read_few_digits(bytes, at, mantissa);
+    (*at - start) as u32
+}
+
+/// As [`read_digits`], one by one: before a decimal point there are few.
+#[inline]
+fn read_few_digits(bytes: &[u8], at: &mut usize, mantissa: &mut u64) -> u32 {
+    let start = *at;
     while let Some(digit @ b'0'..=b'9') = bytes.get(*at) {
         *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
         *at += 1;

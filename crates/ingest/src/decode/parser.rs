@@ -76,7 +76,10 @@ impl<'a> Parser<'a> {
     #[inline]
     pub(super) fn value(&mut self, depth: u32) -> Result<Token, Fault> {
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => {
+                let (start, end, escaped) = self.text()?;
+                Ok(Token::Text { start, end, escaped })
+            }
             Some(b'-' | b'0'..=b'9') => read_number(self.bytes, &mut self.at).map(Token::Number),
             _ => self.other_value(depth),
         }
@@ -108,26 +111,19 @@ impl<'a> Parser<'a> {
         Err(self.unexpected("neither null, true nor false"))
     }
 
-    /// Reads a string, from its opening quote.
+    /// Reads a string, from its opening quote: where its content stands and whether it has escapes.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<Token, Fault> {
-        let start = self.at as u32 + 1;
+    fn text(&mut self) -> Result<(u32, u32, bool), Fault> {
         self.at += 1;
+        let start = self.at as u32;
         self.find_string_stop();
-        if self.peek() == Some(b'"') {
+        let escaped = self.peek() != Some(b'"');
+        if escaped {
+            self.string_with_escapes()?;
+        } else {
             self.at += 1;
-            return Ok(Token::Text {
-                start,
-                end: self.at as u32 - 1,
-                escaped: false,
-            });
         }
-        self.string_with_escapes()?;
-        Ok(Token::Text {
-            start,
-            end: self.at as u32 - 1,
-            escaped: true,
-        })
+        Ok((start, self.at as u32 - 1, escaped))
     }
 
     /// Reads a string that has no escapes; `None` for anything else, with the parser anywhere.
@@ -155,7 +151,8 @@ impl<'a> Parser<'a> {
     /// Moves to the next quote, backslash or control character, eight bytes at a time.
     #[inline]
     fn find_string_stop(&mut self) {
-        while let Some(word) = self.rest().first_chunk::<8>() {
+        let (words, _) = self.rest().as_chunks::<8>();
+        for word in words {
             let word = u64::from_le_bytes(*word);
             self.seen |= word;
             // Flipping bit 1 turns a quote (0x22) into 0x20 and leaves the control characters below that. A byte that
@@ -298,16 +295,18 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a key and its colon, up to the value.
+    /// Reads a key and its colon, up to the value; where the key's text stands and whether it has escapes.
     #[inline]
-    pub(super) fn key(&mut self) -> Result<Token, Fault> {
+    pub(super) fn key(&mut self) -> Result<(u32, u32, bool), Fault> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("no key in quotes"));
         }
-        let key = self.string()?;
-        self.skip_whitespace();
+        let key = self.text()?;
         if self.peek() != Some(b':') {
-            return Err(self.unexpected("no `:` after a key"));
+            self.skip_whitespace();
+            if self.peek() != Some(b':') {
+                return Err(self.unexpected("no `:` after a key"));
+            }
         }
         self.at += 1;
         self.skip_whitespace();

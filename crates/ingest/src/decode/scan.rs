@@ -23,6 +23,9 @@ pub(super) struct Scan {
     pub(super) repeatable: bool,
     /// A key with its escapes resolved.
     key: Vec<u8>,
+    /// By slot of an object's member, or of the object itself for its first: position of the declared member that last
+    /// came after it. Producers send the keys in the same order.
+    after: Vec<u16>,
 }
 
 /// A value of the record: its bytes, the objects and arrays around it, and where it went.
@@ -59,6 +62,7 @@ impl Scan {
     pub(super) fn new(layout: &Layout) -> Self {
         Self {
             slots: vec![Token::Missing; layout.slots],
+            after: vec![0; layout.slots],
             ..Self::default()
         }
     }
@@ -129,20 +133,18 @@ impl Walk<'_> {
             self.parser.at += 1;
             return Ok(());
         }
-        let mut hint = 0;
+        let mut before = node.slot as usize;
         loop {
             let key_start = self.parser.at;
-            let key = self.parser.key()?;
-            let Token::Text { start, end, escaped } = key else {
-                return Err(self.parser.unexpected("no key"));
-            };
+            let (start, end, escaped) = self.parser.key()?;
             let text = &self.record[start as usize..end as usize];
+            let guess = self.scan.after[before] as usize;
             let found = if escaped {
                 self.scan.key.clear();
                 unescape(text, &mut self.scan.key);
-                node.find(&self.scan.key, hint)
+                node.find(&self.scan.key, guess)
             } else {
-                node.find(text, hint)
+                node.find(text, guess)
             };
             let step = Step::Key {
                 start: start - 1,
@@ -151,14 +153,10 @@ impl Walk<'_> {
             match found {
                 None => self.keep(step, depth)?,
                 Some(at) => {
-                    hint = at + 1;
                     let child = &node.children[at].1;
-                    let slot = match child {
-                        Node::Place { slot, .. } => *slot,
-                        Node::Object(object) => object.slot,
-                        Node::Array(array) => array.slot,
-                    };
-                    if self.scan.slots[slot as usize] != Token::Missing {
+                    self.scan.after[before] = at as u16;
+                    before = child.slot();
+                    if self.scan.slots[before] != Token::Missing {
                         return Err(duplicate(child, key_start));
                     }
                     self.declared(child, step, depth)?;
