@@ -84,7 +84,7 @@ fn read_digits(bytes: &[u8], at: &mut usize, mantissa: &mut u64) -> u32 {
         let word = u64::from_le_bytes(*word);
         // A digit's difference to '0' is at most 9; adding 0x76 to more than that sets the byte's high bit.
         let values = word ^ ZEROS;
-        let others = ((values & 0x7F7F_7F7F_7F7F_7F7F) + 0x7676_7676_7676_7676 | values) & 0x8080_8080_8080_8080;
+        let others = (((values & 0x7F7F_7F7F_7F7F_7F7F) + 0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
         let count = others.trailing_zeros() / 8;
         if count == 8 {
             *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(values));
@@ -236,7 +236,7 @@ fn divide(mantissa: u64, k: usize) -> f64 {
     let lead = mantissa.leading_zeros();
     let mantissa = mantissa << lead;
     // The reciprocal is cut and so is the product: the estimate is at most 2 too small.
-    let mut quotient = (u128::from(mantissa) * u128::from(five.reciprocal) >> 64) as u64;
+    let mut quotient = ((u128::from(mantissa) * u128::from(five.reciprocal)) >> 64) as u64;
     let mut remainder = (u128::from(mantissa) << 63) - u128::from(quotient) * u128::from(five.normal);
     while remainder >= u128::from(five.normal) {
         remainder -= u128::from(five.normal);
