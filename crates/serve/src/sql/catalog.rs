@@ -1,0 +1,201 @@
+//! The lake's tables by name, each opened when a statement names it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::datasource::TableType;
+use datafusion::error::DataFusionError;
+use deltalake_core::{DeltaTableBuilder, DeltaTableError};
+use parking_lot::RwLock;
+use tracing::warn;
+use url::Url;
+
+use super::session::{CATALOG, SCHEMA};
+use super::version::{self, TimeTravel};
+use super::{ErrorKind, SqlError};
+
+/// The schema that holds the tables. What it knows is as of the latest statement.
+pub(super) struct LakeSchema {
+    /// `<root>/data`.
+    data: PathBuf,
+    location: String,
+    time_travel: TimeTravel,
+    names: RwLock<Vec<String>>,
+    opened: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+}
+
+impl LakeSchema {
+    pub(super) fn open(location: &str, time_travel: TimeTravel) -> Result<LakeSchema, SqlError> {
+        let root = root_folder(location)?;
+        if !root.is_dir() {
+            return Err(
+                SqlError::new(ErrorKind::Usage, format!("there is no lake at {}", root.display()))
+                    .with_hint("start one with `smartcity up`, or name another with --lake"),
+            );
+        }
+        let lake = LakeSchema {
+            data: root.join("data"),
+            location: root.display().to_string(),
+            time_travel,
+            names: RwLock::default(),
+            opened: RwLock::default(),
+        };
+        lake.refresh_names()?;
+        Ok(lake)
+    }
+
+    /// Names of the tables as last read, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.read().clone()
+    }
+
+    pub(super) fn refresh_names(&self) -> Result<(), SqlError> {
+        let names = list_tables(&self.data).map_err(|error| {
+            SqlError::new(
+                ErrorKind::Failed,
+                format!("the lake at {} cannot be read: {error}", self.location),
+            )
+        })?;
+        *self.names.write() = names;
+        Ok(())
+    }
+
+    /// Opens the tables that a statement names, so that it sees all that was committed before it began. A name that is
+    /// no table is left to the planner, which knows where it stands. On failure also tells which table.
+    pub(super) async fn prepare(&self, references: &[TableReference]) -> Result<(), (String, SqlError)> {
+        let about_all = references
+            .iter()
+            .any(|reference| reference.schema() == Some("information_schema"));
+        let ours: Vec<&str> = references
+            .iter()
+            .filter(|reference| matches!(reference.schema(), None | Some(SCHEMA)))
+            .filter(|reference| matches!(reference.catalog(), None | Some(CATALOG)))
+            .map(TableReference::table)
+            .collect();
+        if about_all || ours.iter().any(|name| !self.table_exist(name)) {
+            self.refresh_names().map_err(|error| (String::new(), error))?;
+        }
+        if about_all {
+            self.opened.write().clear();
+        }
+        for name in ours {
+            if self.table_exist(name) {
+                let table = self.open_table(name).await.map_err(|error| (name.to_owned(), error))?;
+                self.opened.write().insert(name.to_owned(), table);
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_table(&self, name: &str) -> Result<Arc<dyn TableProvider>, SqlError> {
+        let unreadable = |error: &dyn fmt::Display| {
+            SqlError::new(ErrorKind::Failed, format!("table '{name}' cannot be read: {error}"))
+        };
+        let folder = self.data.join(name);
+        let url = Url::from_directory_path(&folder).map_err(|()| unreadable(&"its path is no URL"))?;
+        let table = DeltaTableBuilder::from_url(url)
+            .and_then(DeltaTableBuilder::build)
+            .map_err(|error| unreadable(&error))?;
+        let at = match self.time_travel {
+            TimeTravel::Newest => None,
+            travel => {
+                let history = version::history(table.log_store().as_ref())
+                    .await
+                    .map_err(|error| unreadable(&error))?;
+                Some(history.choose(name, travel)?)
+            }
+        };
+        // Unlike a loaded `DeltaTable`, the provider's own snapshot lists no files until a plan asks for them.
+        let provider = table.table_provider().with_table_version(at).await;
+        provider.map_err(|error| match &error {
+            DataFusionError::External(inner) => match inner.downcast_ref::<DeltaTableError>() {
+                Some(inner) => unreadable(inner),
+                None => unreadable(&error),
+            },
+            error => unreadable(error),
+        })
+    }
+}
+
+impl fmt::Debug for LakeSchema {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("LakeSchema")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for LakeSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.names()
+    }
+
+    /// What [`LakeSchema::prepare`] opened. Any other table is asked for by the information schema alone, to which one
+    /// unreadable table must not hide the rest.
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(table) = self.opened.read().get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        if !self.table_exist(name) {
+            return Ok(None);
+        }
+        match self.open_table(name).await {
+            Ok(table) => Ok(Some(table)),
+            Err(error) => {
+                warn!(table = name, %error, "table left out of the information schema");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.names
+            .read()
+            .binary_search_by(|known| known.as_str().cmp(name))
+            .is_ok()
+    }
+}
+
+fn root_folder(location: &str) -> Result<PathBuf, SqlError> {
+    let usage = |message: String| SqlError::new(ErrorKind::Usage, message);
+    let Some((scheme, _)) = location.split_once("://") else {
+        return std::path::absolute(location).map_err(|error| usage(format!("no folder path: '{location}': {error}")));
+    };
+    if scheme != "file" {
+        return Err(usage(format!("{scheme}:// lakes are not supported yet")).with_hint("give a folder"));
+    }
+    Url::parse(location)
+        .ok()
+        .and_then(|url| url.to_file_path().ok())
+        .ok_or_else(|| usage(format!("no folder is named by {location}")))
+}
+
+/// Sub-folders that hold a Delta log, sorted. A lake without `data/` has no tables yet.
+fn list_tables(data: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(data) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.path().join("_delta_log").is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,7 @@
+//! The crate from outside: small lakes on disk, statements in, texts out; HTTP through a raw socket.
+#![allow(clippy::unwrap_used)]
+
+mod http;
+mod lake;
+mod output;
+mod sql;
