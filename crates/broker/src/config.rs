@@ -33,7 +33,9 @@ impl Clock for SystemClock {
     // The one place of this crate that reads the wall clock; everything else takes a `Clock`.
     #[allow(clippy::disallowed_methods)]
     fn now_ms(&self) -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as i64)
     }
 }
 
@@ -52,8 +54,6 @@ pub struct Limits {
     pub partitions_max: usize,
     /// Largest record batch, in bytes (`max.message.bytes`).
     pub message_bytes_max: usize,
-    /// Records of one compressed batch when unpacked for validation, in bytes.
-    pub decompressed_bytes_max: usize,
     /// Consumer groups.
     pub groups_max: usize,
     /// Transactional ids.
@@ -71,7 +71,6 @@ impl Default for Limits {
             fetch_bytes_max: 55 << 20,
             partitions_max: 4_000,
             message_bytes_max: 1_048_588,
-            decompressed_bytes_max: 64 << 20,
             groups_max: 10_000,
             transactions_max: 10_000,
             idle_connection: Duration::from_secs(600),
@@ -137,7 +136,12 @@ impl BrokerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), BrokerError> {
-        let fault = |name, reason: &str| Err(BrokerError::Config { name, reason: reason.to_owned() });
+        let fault = |name, reason: &str| {
+            Err(BrokerError::Config {
+                name,
+                reason: reason.to_owned(),
+            })
+        };
         if self.num_partitions < 1 {
             return fault("num_partitions", "must be at least 1");
         }

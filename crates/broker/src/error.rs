@@ -23,7 +23,9 @@ pub enum BrokerError {
         source: io::Error,
     },
     /// Without authentication and encryption the broker keeps to the loopback.
-    #[error("refusing to listen on {address}: without TLS and SASL the broker listens on the loopback only (127.0.0.1 or [::1])")]
+    #[error(
+        "refusing to listen on {address}: without TLS and SASL the broker listens on the loopback only (127.0.0.1 or [::1])"
+    )]
     NotLoopback {
         /// The address that was asked for.
         address: SocketAddr,
@@ -72,6 +74,10 @@ pub(crate) trait AtPath<T> {
 
 impl<T> AtPath<T> for io::Result<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, BrokerError> {
-        self.map_err(|source| BrokerError::Io { action, path: path.to_path_buf(), source })
+        self.map_err(|source| BrokerError::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        })
     }
 }

@@ -15,7 +15,10 @@ pub(crate) struct Ids {
 
 impl Ids {
     pub(crate) fn new(now_ms: i64) -> Self {
-        Self { seed: stir(now_ms as u64) ^ stir(u64::from(std::process::id()) << 32), next: AtomicU64::new(1) }
+        Self {
+            seed: stir(now_ms as u64) ^ stir(u64::from(std::process::id()) << 32),
+            next: AtomicU64::new(1),
+        }
     }
 
     pub(crate) fn uuid(&self) -> Uuid {
@@ -44,7 +47,11 @@ pub(crate) fn base64_id(id: Uuid) -> String {
     let bits = id.as_u128();
     (0..22)
         .map(|i| {
-            let index = if i < 21 { (bits >> (122 - 6 * i)) & 63 } else { (bits << 4) & 63 };
+            let index = if i < 21 {
+                (bits >> (122 - 6 * i)) & 63
+            } else {
+                (bits << 4) & 63
+            };
             char::from(ALPHABET[index as usize])
         })
         .collect()

@@ -30,8 +30,12 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens or makes the journal and gives every whole record to `replay`, oldest first.
     pub(crate) fn open<R: DeserializeOwned>(path: &Path, mut replay: impl FnMut(R)) -> Result<Self, BrokerError> {
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(path).at("open", path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .at("open", path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).at("read", path)?;
         let mut at = 0;
@@ -46,7 +50,13 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = bytes.len() - at, "cut a torn tail off the journal");
             file.set_len(at as u64).at("truncate", path)?;
         }
-        Ok(Self { path: path.to_path_buf(), file, len: at as u64, live_len: 0, torn: false })
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            len: at as u64,
+            live_len: 0,
+            torn: false,
+        })
     }
 
     /// Appends all of `records` or none of them.

@@ -53,7 +53,10 @@ impl Broker {
     /// or a file cannot be read or written.
     pub async fn start(config: BrokerConfig) -> Result<Broker, BrokerError> {
         let listener = server::bind(&config).await?;
-        let address = listener.local_addr().map_err(|source| BrokerError::Listen { address: config.listen, source })?;
+        let address = listener.local_addr().map_err(|source| BrokerError::Listen {
+            address: config.listen,
+            source,
+        })?;
         let state = tokio::task::spawn_blocking(move || State::open(config, address))
             .await
             .map_err(|_| BrokerError::Stopped)??;
@@ -63,7 +66,12 @@ impl Broker {
         server::spawn(listener, Arc::clone(&state), &tasks, stop.clone());
         state::spawn_upkeep(Arc::clone(&state), &tasks, stop.clone());
         tracing::info!(%address, data_dir = %state.config.data_dir.display(), "broker listens");
-        Ok(Broker { address, state, tasks, stop: stop.drop_guard() })
+        Ok(Broker {
+            address,
+            state,
+            tasks,
+            stop: stop.drop_guard(),
+        })
     }
 
     /// Where it listens; with port 0 in the configuration, the port that was free.
@@ -73,7 +81,14 @@ impl Broker {
 
     /// The offset that the next record of this partition will get, or `None` when there is no such partition.
     pub fn high_watermark(&self, topic: &str, partition: i32) -> Option<i64> {
-        Some(self.state.topics.partition(topic, partition)?.log.lock().high_watermark())
+        Some(
+            self.state
+                .topics
+                .partition(topic, partition)?
+                .log
+                .lock()
+                .high_watermark(),
+        )
     }
 
     /// Closes the connections, flushes every file, and leaves the mark that lets the next start skip recovery.
@@ -85,6 +100,8 @@ impl Broker {
         self.tasks.close();
         self.tasks.wait().await;
         let state = self.state;
-        tokio::task::spawn_blocking(move || state.close()).await.map_err(|_| BrokerError::Stopped)?
+        tokio::task::spawn_blocking(move || state.close())
+            .await
+            .map_err(|_| BrokerError::Stopped)?
     }
 }

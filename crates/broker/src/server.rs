@@ -6,11 +6,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,10 @@ const BUFFER_KEPT: usize = 256 << 10;
 /// Buffers grow as bytes arrive, by at most this, so that a length alone makes no one allocate.
 const GROWTH: usize = 1 << 20;
 const BACKLOG: u32 = 1024;
+/// Requests up to this size do not wait for large ones to end: heartbeats must get through.
+const SMALL_REQUEST: usize = 64 << 10;
+/// A request that has begun must be whole by then.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn bind(config: &BrokerConfig) -> Result<TcpListener, BrokerError> {
     let address = config.listen;
@@ -31,7 +36,11 @@ pub(crate) async fn bind(config: &BrokerConfig) -> Result<TcpListener, BrokerErr
         return Err(BrokerError::NotLoopback { address });
     }
     let listen = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         // A restart must not wait for old connections to time out.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -54,7 +63,7 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
                 Err(error) => {
                     // Out of file handles, most likely: wait for connections to end.
                     tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
@@ -62,8 +71,12 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
                 tracing::warn!(%peer, "connection refused: too many are open (limits.connections_max)");
                 continue;
             };
-            let connection =
-                Connection { state: Arc::clone(&state), stream, peer, in_flight: Arc::clone(&in_flight) };
+            let connection = Connection {
+                state: Arc::clone(&state),
+                stream,
+                peer,
+                in_flight: Arc::clone(&in_flight),
+            };
             let stop = stop.clone();
             spawner.spawn(async move {
                 metrics::gauge!("smartcity_broker_connections").increment(1.0);
@@ -113,15 +126,15 @@ impl Connection {
     }
 
     /// The next whole frame, without its length; `None` when the client is done or has been idle for too long.
-    async fn read_frame(
-        &mut self,
-        buffer: &mut BytesMut,
-    ) -> Result<Option<(Bytes, tokio::sync::OwnedSemaphorePermit)>, Closed> {
+    async fn read_frame(&mut self, buffer: &mut BytesMut) -> Result<Option<(Bytes, OwnedSemaphorePermit)>, Closed> {
         let idle = self.state.config.limits.idle_connection;
         if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT {
             *buffer = BytesMut::new();
         }
-        if !tokio::time::timeout(idle, self.read_until(buffer, 4)).await.unwrap_or(Ok(false))? {
+        if !tokio::time::timeout(idle, self.read_until(buffer, 4))
+            .await
+            .unwrap_or(Ok(false))?
+        {
             return Ok(None);
         }
         let length = i32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
@@ -130,9 +143,11 @@ impl Connection {
             return Err(Closed::FrameLength { length, limit });
         }
         let length = length as usize;
-        let permit = Arc::clone(&self.in_flight).acquire_many_owned(length as u32).await;
+        let permits = if length > SMALL_REQUEST { length as u32 } else { 0 };
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await;
         let permit = permit.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        if !tokio::time::timeout(idle, self.read_until(buffer, 4 + length)).await.unwrap_or(Ok(false))? {
+        let whole = tokio::time::timeout(REQUEST_TIMEOUT, self.read_until(buffer, 4 + length)).await;
+        if !whole.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))? {
             return Ok(None);
         }
         metrics::counter!("smartcity_broker_received_bytes").increment(4 + length as u64);

@@ -30,6 +30,7 @@ const CLEAN: &str = "clean-shutdown";
 
 const TICK: Duration = Duration::from_millis(50);
 const LOG_UPKEEP: Duration = Duration::from_secs(1);
+const GAUGES: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -68,9 +69,21 @@ impl State {
         if was_clean {
             fs::remove_file(&clean).at("delete", &clean)?;
         }
-        let (host, port) =
-            config.advertised.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
-        let state = Self { config, host, port, cluster_id, topics, groups, transactions, ids, _lock: lock };
+        let (host, port) = config
+            .advertised
+            .clone()
+            .unwrap_or_else(|| (address.ip().to_string(), address.port()));
+        let state = Self {
+            config,
+            host,
+            port,
+            cluster_id,
+            topics,
+            groups,
+            transactions,
+            ids,
+            _lock: lock,
+        };
         state.transactions.complete_prepared(&state);
         let topics = state.topics.all().len();
         let elapsed_ms = started.elapsed().as_millis();
@@ -86,7 +99,12 @@ impl State {
         let topics = self.topics.all();
         let of = |topic: &Arc<crate::topics::Topic>| {
             let name = topic.name.clone();
-            topic.partitions.read().iter().map(|p| (name.clone(), Arc::clone(p))).collect::<Vec<_>>()
+            topic
+                .partitions
+                .read()
+                .iter()
+                .map(|p| (name.clone(), Arc::clone(p)))
+                .collect::<Vec<_>>()
         };
         topics.iter().flat_map(of).collect()
     }
@@ -96,9 +114,10 @@ impl State {
         for (_, partition) in self.partitions() {
             partition.log.lock().close().map_err(|error| match error {
                 LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-                LogError::Refused(_, reason) => {
-                    BrokerError::DataDir { dir: self.config.data_dir.clone(), reason }
-                }
+                LogError::Refused(_, reason) => BrokerError::DataDir {
+                    dir: self.config.data_dir.clone(),
+                    reason,
+                },
             })?;
         }
         let dir = &self.config.data_dir;
@@ -117,6 +136,35 @@ impl State {
             match due.run() {
                 Ok(()) => partition.log.lock().upkeep_done(&due),
                 Err(error) => tracing::warn!(topic, partition = partition.index, %error, "log upkeep failed"),
+            }
+        }
+    }
+
+    /// Log ends and group lags, for whoever reads the metrics.
+    fn gauges(&self) {
+        for (topic, partition) in self.partitions() {
+            let labels = [("topic", topic), ("partition", partition.index.to_string())];
+            let (end, bytes) = {
+                let log = partition.log.lock();
+                (log.high_watermark(), log.size())
+            };
+            metrics::gauge!("smartcity_broker_log_end_offset", &labels).set(end as f64);
+            metrics::gauge!("smartcity_broker_log_bytes", &labels).set(bytes as f64);
+        }
+        for (group, _, _) in self.groups.list() {
+            for fetched in self.groups.fetch(&group, None) {
+                let (topic, index) = fetched.place;
+                let (Some(committed), Some(partition)) = (fetched.committed, self.topics.partition(&topic, index))
+                else {
+                    continue;
+                };
+                let lag = partition.log.lock().high_watermark().saturating_sub(committed.offset);
+                let labels = [
+                    ("group", group.clone()),
+                    ("topic", topic),
+                    ("partition", index.to_string()),
+                ];
+                metrics::gauge!("smartcity_broker_group_lag_records", &labels).set(lag as f64);
             }
         }
     }
@@ -141,13 +189,20 @@ impl State {
                 Ok(0) => {}
                 Ok(segments) => {
                     let log_start = log.log_start();
-                    tracing::info!(topic, partition = partition.index, segments, log_start, "retention deleted segments");
+                    tracing::info!(
+                        topic,
+                        partition = partition.index,
+                        segments,
+                        log_start,
+                        "retention deleted segments"
+                    );
                 }
                 Err(error) => tracing::warn!(topic, partition = partition.index, %error, "retention failed"),
             }
         }
         self.transactions.expire(now_ms);
-        self.groups.expire(now_ms, self.config.offsets_retention.as_millis() as i64);
+        self.groups
+            .expire(now_ms, self.config.offsets_retention.as_millis() as i64);
     }
 }
 
@@ -165,19 +220,14 @@ pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: Cancell
         ticking.groups.dissolve();
     });
     spawn_periodic(tasks, &stop, LOG_UPKEEP, &state, State::log_upkeep);
+    spawn_periodic(tasks, &stop, GAUGES, &state, State::gauges);
     spawn_periodic(tasks, &stop, state.config.retention_check, &state, State::retain);
     if let Flush::Interval(every) = state.config.flush {
         spawn_periodic(tasks, &stop, every, &state, State::flush);
     }
 }
 
-fn spawn_periodic(
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-    every: Duration,
-    state: &Arc<State>,
-    act: fn(&State),
-) {
+fn spawn_periodic(tasks: &TaskTracker, stop: &CancellationToken, every: Duration, state: &Arc<State>, act: fn(&State)) {
     let (stop, state) = (stop.clone(), Arc::clone(state));
     tasks.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
@@ -190,7 +240,12 @@ fn spawn_periodic(
 
 fn lock(dir: &Path) -> Result<File, BrokerError> {
     let path = dir.join(LOCK);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).at("open", &path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .at("open", &path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(BrokerError::DataDirInUse { dir: dir.to_path_buf() }),
@@ -201,7 +256,10 @@ fn lock(dir: &Path) -> Result<File, BrokerError> {
 /// The cluster id, from the directory's description or a new one.
 fn open_meta(dir: &Path, ids: &Ids) -> Result<String, BrokerError> {
     let path = dir.join(META);
-    let fault = |reason: String| BrokerError::DataDir { dir: dir.to_path_buf(), reason };
+    let fault = |reason: String| BrokerError::DataDir {
+        dir: dir.to_path_buf(),
+        reason,
+    };
     if path.exists() {
         let bytes = fs::read(&path).at("read", &path)?;
         let meta: Meta =
@@ -217,10 +275,16 @@ fn open_meta(dir: &Path, ids: &Ids) -> Result<String, BrokerError> {
     for entry in fs::read_dir(dir).at("list", dir)? {
         let name = entry.at("list", dir)?.file_name();
         if name != LOCK && name != "meta.tmp" {
-            return Err(fault(format!("it has no {META} but holds other files, such as {}", name.display())));
+            return Err(fault(format!(
+                "it has no {META} but holds other files, such as {}",
+                name.display()
+            )));
         }
     }
-    let meta = Meta { format: FORMAT, cluster_id: base64_id(ids.uuid()) };
+    let meta = Meta {
+        format: FORMAT,
+        cluster_id: base64_id(ids.uuid()),
+    };
     let bytes = serde_json::to_vec_pretty(&meta).map_err(|error| fault(error.to_string()))?;
     write_atomically(&path, &bytes).at("write", &path)?;
     Ok(meta.cluster_id)

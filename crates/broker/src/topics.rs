@@ -76,7 +76,11 @@ mod uuid_text {
 impl Partition {
     fn open(dir: &Path, index: i32, config: LogConfig, now_ms: i64) -> Result<Self, LogError> {
         let log = PartitionLog::open(&dir.join(index.to_string()), config, now_ms)?;
-        Ok(Self { index, log: Mutex::new(log), waiting: Mutex::default() })
+        Ok(Self {
+            index,
+            log: Mutex::new(log),
+            waiting: Mutex::default(),
+        })
     }
 
     /// Wakes every fetch that waits here.
@@ -115,7 +119,9 @@ impl Topics {
         for entry in fs::read_dir(&dir).at("list", &dir)? {
             let entry = entry.at("list", &dir)?;
             let path = entry.path();
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             if name.starts_with('~') {
                 // Made or deleted halfway when the last run ended; nobody was told that it exists.
                 fs::remove_dir_all(&path).at("delete", &path)?;
@@ -123,8 +129,10 @@ impl Topics {
             }
             let description = path.join(DESCRIPTION);
             let bytes = fs::read(&description).at("read", &description)?;
-            let described: Description = serde_json::from_slice(&bytes)
-                .map_err(|error| BrokerError::DataDir { dir: path.clone(), reason: error.to_string() })?;
+            let described: Description = serde_json::from_slice(&bytes).map_err(|error| BrokerError::DataDir {
+                dir: path.clone(),
+                reason: error.to_string(),
+            })?;
             let log_config = log_config(&defaults, &described.config);
             let partitions = (0..described.partitions)
                 .map(|index| Partition::open(&path, index, log_config.clone(), now_ms).map(Arc::new))
@@ -197,7 +205,11 @@ impl Topics {
     ) -> Result<Arc<Topic>, LogError> {
         let _changing = self.changing.lock();
         self.check_create(name, partitions, &config)?;
-        let description = Description { id: ids.uuid(), partitions, config };
+        let description = Description {
+            id: ids.uuid(),
+            partitions,
+            config,
+        };
         let making = self.dir.join(format!("~making-{}", description.id));
         let place = self.dir.join(name);
         let made = self.make(&making, &place, &description);
@@ -224,7 +236,11 @@ impl Topics {
     fn make(&self, making: &Path, place: &Path, description: &Description) -> Result<(), LogError> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
-            move |source| LogError::Storage { action: "create", path, source }
+            move |source| LogError::Storage {
+                action: "create",
+                path,
+                source,
+            }
         };
         fs::create_dir(making).map_err(failed(making))?;
         write_description(making, description)?;
@@ -239,7 +255,11 @@ impl Topics {
         };
         let place = self.dir.join(name);
         let grave = self.dir.join(format!("~deleted-{}", topic.id));
-        let failed = |source| LogError::Storage { action: "delete", path: place.clone(), source };
+        let failed = |source| LogError::Storage {
+            action: "delete",
+            path: place.clone(),
+            source,
+        };
         fs::rename(&place, &grave).map_err(failed)?;
         sync_parent(&place).map_err(failed)?;
         self.by_name.write().remove(name);
@@ -277,7 +297,14 @@ impl Topics {
         let added = (have..count)
             .map(|index| Partition::open(&place, index, log_config.clone(), now_ms).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        write_description(&place, &Description { id: topic.id, partitions: count, config })?;
+        write_description(
+            &place,
+            &Description {
+                id: topic.id,
+                partitions: count,
+                config,
+            },
+        )?;
         topic.partitions.write().extend(added);
         Ok(())
     }
@@ -290,7 +317,11 @@ impl Topics {
             return Ok(());
         }
         let place = self.dir.join(name);
-        let description = Description { id: topic.id, partitions: topic.partition_count(), config };
+        let description = Description {
+            id: topic.id,
+            partitions: topic.partition_count(),
+            config,
+        };
         write_description(&place, &description)?;
         let log_config = log_config(&self.defaults, &description.config);
         for partition in topic.partitions.read().iter() {
@@ -305,11 +336,19 @@ impl Topics {
     }
 
     fn check_room(&self, more: i32) -> Result<(), LogError> {
-        let have: i64 = self.by_name.read().values().map(|topic| i64::from(topic.partition_count())).sum();
+        let have: i64 = self
+            .by_name
+            .read()
+            .values()
+            .map(|topic| i64::from(topic.partition_count()))
+            .sum();
         if have + i64::from(more) > self.partitions_max as i64 {
             return Err(LogError::refused(
                 ResponseError::PolicyViolation,
-                format!("{have} partitions exist and {} is this broker's limit", self.partitions_max),
+                format!(
+                    "{have} partitions exist and {} is this broker's limit",
+                    self.partitions_max
+                ),
             ));
         }
         Ok(())
@@ -318,19 +357,29 @@ impl Topics {
 
 fn write_description(dir: &Path, description: &Description) -> Result<(), LogError> {
     let path = dir.join(DESCRIPTION);
-    let failed = |source| LogError::Storage { action: "write", path: path.clone(), source };
+    let failed = |source| LogError::Storage {
+        action: "write",
+        path: path.clone(),
+        source,
+    };
     let bytes = serde_json::to_vec_pretty(description).map_err(|error| failed(error.into()))?;
     write_atomically(&path, &bytes).map_err(failed)
 }
 
 pub(crate) fn unknown_topic(name: &str) -> LogError {
-    LogError::refused(ResponseError::UnknownTopicOrPartition, format!("This server does not host topic '{name}'."))
+    LogError::refused(
+        ResponseError::UnknownTopicOrPartition,
+        format!("This server does not host topic '{name}'."),
+    )
 }
 
 fn storage(error: LogError) -> BrokerError {
     match error {
         LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-        LogError::Refused(_, reason) => BrokerError::DataDir { dir: PathBuf::new(), reason },
+        LogError::Refused(_, reason) => BrokerError::DataDir {
+            dir: PathBuf::new(),
+            reason,
+        },
     }
 }
 
@@ -388,7 +437,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         name: "retention.bytes",
         kind: 5,
         documentation: "Oldest segments are deleted while a partition is larger, in bytes; -1 keeps them.",
-        default: |config| config.retention_bytes.map_or_else(|| KEEP.to_owned(), |bytes| bytes.to_string()),
+        default: |config| {
+            config
+                .retention_bytes
+                .map_or_else(|| KEEP.to_owned(), |bytes| bytes.to_string())
+        },
     },
     Setting {
         name: "retention.ms",
@@ -442,11 +495,23 @@ pub(crate) fn check_config(config: &TopicConfig) -> Result<(), LogError> {
             "segment.bytes" => number().is_ok_and(|n| (1024..=i64::from(i32::MAX)).contains(&n)),
             "segment.ms" => number().is_ok_and(|n| n >= 1),
             // What other brokers know and this one has no use for is taken and kept.
-            "delete.retention.ms" | "file.delete.delay.ms" | "flush.messages" | "flush.ms" | "index.interval.bytes"
-            | "max.compaction.lag.ms" | "message.timestamp.before.max.ms" | "message.timestamp.after.max.ms"
-            | "message.timestamp.difference.max.ms" | "message.downconversion.enable" | "message.format.version"
-            | "min.cleanable.dirty.ratio" | "min.compaction.lag.ms" | "preallocate" | "segment.index.bytes"
-            | "segment.jitter.ms" | "unclean.leader.election.enable" => true,
+            "delete.retention.ms"
+            | "file.delete.delay.ms"
+            | "flush.messages"
+            | "flush.ms"
+            | "index.interval.bytes"
+            | "max.compaction.lag.ms"
+            | "message.timestamp.before.max.ms"
+            | "message.timestamp.after.max.ms"
+            | "message.timestamp.difference.max.ms"
+            | "message.downconversion.enable"
+            | "message.format.version"
+            | "min.cleanable.dirty.ratio"
+            | "min.compaction.lag.ms"
+            | "preallocate"
+            | "segment.index.bytes"
+            | "segment.jitter.ms"
+            | "unclean.leader.election.enable" => true,
             _ => {
                 return Err(LogError::refused(
                     ResponseError::InvalidConfig,

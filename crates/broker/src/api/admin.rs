@@ -30,23 +30,36 @@ const SOURCE_STATIC: i8 = 4;
 
 pub(crate) fn delete_topics(state: &State, version: i16, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let asked: Vec<(Option<String>, Uuid)> = if version >= 6 {
-        request.topics.iter().map(|topic| (topic.name.as_ref().map(|name| name.to_string()), topic.topic_id)).collect()
+        request
+            .topics
+            .iter()
+            .map(|topic| (topic.name.as_ref().map(|name| name.to_string()), topic.topic_id))
+            .collect()
     } else {
-        request.topic_names.iter().map(|name| (Some(name.to_string()), Uuid::nil())).collect()
+        request
+            .topic_names
+            .iter()
+            .map(|name| (Some(name.to_string()), Uuid::nil()))
+            .collect()
     };
     let results = asked.into_iter().map(|(name, id)| {
         let deleted = match &name {
             Some(name) => state.topics.delete(name),
             None => match state.topics.topic_by_id(id) {
                 Some(topic) => state.topics.delete(&topic.name),
-                None => Err(LogError::refused(Code::UnknownTopicId, "This server does not host this topic ID.")),
+                None => Err(LogError::refused(
+                    Code::UnknownTopicId,
+                    "This server does not host this topic ID.",
+                )),
             },
         };
         let result = DeletableTopicResult::default().with_topic_id(id);
         match deleted {
             Ok(topic) => {
                 state.groups.forget_topic(&topic.name);
-                result.with_name(Some(TopicName(text(&topic.name)))).with_topic_id(topic.id)
+                result
+                    .with_name(Some(TopicName(text(&topic.name))))
+                    .with_topic_id(topic.id)
             }
             Err(error) => result
                 .with_name(name.map(|name| TopicName(text(name))))
@@ -60,18 +73,27 @@ pub(crate) fn delete_topics(state: &State, version: i16, request: DeleteTopicsRe
 pub(crate) fn create_partitions(state: &State, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let results = request.topics.into_iter().map(|topic| {
         let elsewhere = |broker: &BrokerId| broker.0 != NODE_ID;
-        let assigned = topic.assignments.iter().flatten().flat_map(|assignment| &assignment.broker_ids);
+        let assigned = topic
+            .assignments
+            .iter()
+            .flatten()
+            .flat_map(|assignment| &assignment.broker_ids);
         let result = if assigned.into_iter().any(elsewhere) {
-            Err(LogError::refused(Code::InvalidReplicaAssignment, format!("there is only broker {NODE_ID}")))
+            Err(LogError::refused(
+                Code::InvalidReplicaAssignment,
+                format!("there is only broker {NODE_ID}"),
+            ))
         } else {
-            state.topics.add_partitions(&topic.name, topic.count, request.validate_only, state.now_ms())
+            state
+                .topics
+                .add_partitions(&topic.name, topic.count, request.validate_only, state.now_ms())
         };
         let answer = CreatePartitionsTopicResult::default().with_name(topic.name);
         match result {
             Ok(()) => answer,
-            Err(error) => {
-                answer.with_error_code(error.code().code()).with_error_message(Some(text(error.to_string())))
-            }
+            Err(error) => answer
+                .with_error_code(error.code().code())
+                .with_error_message(Some(text(error.to_string()))),
         }
     });
     CreatePartitionsResponse::default().with_results(results.collect())
@@ -81,19 +103,30 @@ pub(crate) fn delete_records(state: &State, request: DeleteRecordsRequest) -> De
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let answer = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
-            let deleted = state.topics.partition(&topic.name, asked.partition_index).map(|partition| {
-                let mut log = partition.log.lock();
-                let offset = if asked.offset == -1 { log.high_watermark() } else { asked.offset };
-                log.delete_before(offset)
-            });
+            let deleted = state
+                .topics
+                .partition(&topic.name, asked.partition_index)
+                .map(|partition| {
+                    let mut log = partition.log.lock();
+                    let offset = if asked.offset == -1 {
+                        log.high_watermark()
+                    } else {
+                        asked.offset
+                    };
+                    log.delete_before(offset)
+                });
             match deleted {
                 Some(Ok(low_watermark)) => answer.with_low_watermark(low_watermark),
                 Some(Err(error)) => answer.with_low_watermark(-1).with_error_code(error.code().code()),
-                None => answer.with_low_watermark(-1).with_error_code(Code::UnknownTopicOrPartition.code()),
+                None => answer
+                    .with_low_watermark(-1)
+                    .with_error_code(Code::UnknownTopicOrPartition.code()),
             }
         });
         let partitions = partitions.collect();
-        DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions)
+        DeleteRecordsTopicResult::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
     });
     DeleteRecordsResponse::default().with_topics(topics.collect())
 }
@@ -110,7 +143,10 @@ pub(crate) fn describe_configs(state: &State, request: DescribeConfigsRequest) -
         let described = match resource.resource_type {
             TOPIC => describe_topic(state, &resource.resource_name, request.include_synonyms),
             BROKER => describe_broker(state, &resource.resource_name),
-            _ => Err(LogError::refused(Code::InvalidRequest, "only topics and brokers have settings here")),
+            _ => Err(LogError::refused(
+                Code::InvalidRequest,
+                "only topics and brokers have settings here",
+            )),
         };
         match described {
             Ok(mut configs) => {
@@ -120,19 +156,15 @@ pub(crate) fn describe_configs(state: &State, request: DescribeConfigsRequest) -
                 }
                 answer.with_configs(configs)
             }
-            Err(error) => {
-                answer.with_error_code(error.code().code()).with_error_message(Some(text(error.to_string())))
-            }
+            Err(error) => answer
+                .with_error_code(error.code().code())
+                .with_error_message(Some(text(error.to_string()))),
         }
     });
     DescribeConfigsResponse::default().with_results(results.collect())
 }
 
-fn describe_topic(
-    state: &State,
-    name: &str,
-    synonyms: bool,
-) -> Result<Vec<DescribeConfigsResourceResult>, LogError> {
+fn describe_topic(state: &State, name: &str, synonyms: bool) -> Result<Vec<DescribeConfigsResourceResult>, LogError> {
     let topic = state.topics.topic(name).ok_or_else(|| unknown_topic(name))?;
     let config = topic.config.read();
     let defaults = state.topics.defaults();
@@ -159,7 +191,9 @@ fn describe_topic(
             .with_documentation(Some(text(setting.documentation)))
     });
     // Taken and kept though it has no effect here: shown as it was given.
-    let other = config.iter().filter(|(name, _)| SETTINGS.iter().all(|setting| setting.name != name.as_str()));
+    let other = config
+        .iter()
+        .filter(|(name, _)| SETTINGS.iter().all(|setting| setting.name != name.as_str()));
     let other = other.map(|(name, value)| {
         DescribeConfigsResourceResult::default()
             .with_name(text(name))
@@ -172,24 +206,39 @@ fn describe_topic(
 
 fn describe_broker(state: &State, name: &str) -> Result<Vec<DescribeConfigsResourceResult>, LogError> {
     if !name.is_empty() && name != NODE_ID.to_string() {
-        return Err(LogError::refused(Code::InvalidRequest, format!("there is only broker {NODE_ID}")));
+        return Err(LogError::refused(
+            Code::InvalidRequest,
+            format!("there is only broker {NODE_ID}"),
+        ));
     }
     let (config, defaults) = (&state.config, state.topics.defaults());
     let settings = [
-        ("advertised.listeners", format!("PLAINTEXT://{}:{}", state.host, state.port)),
+        (
+            "advertised.listeners",
+            format!("PLAINTEXT://{}:{}", state.host, state.port),
+        ),
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
         ("default.replication.factor", "1".to_owned()),
         ("log.dirs", config.data_dir.display().to_string()),
-        ("log.retention.bytes", defaults.retention_bytes.map_or(-1, |bytes| bytes as i64).to_string()),
+        (
+            "log.retention.bytes",
+            defaults.retention_bytes.map_or(-1, |bytes| bytes as i64).to_string(),
+        ),
         ("log.retention.ms", defaults.retention_ms.unwrap_or(-1).to_string()),
         ("log.segment.bytes", defaults.segment_bytes.to_string()),
         ("message.max.bytes", defaults.message_bytes_max.to_string()),
         ("min.insync.replicas", "1".to_owned()),
         ("node.id", NODE_ID.to_string()),
         ("num.partitions", config.num_partitions.to_string()),
-        ("offsets.retention.minutes", (config.offsets_retention.as_secs() / 60).to_string()),
+        (
+            "offsets.retention.minutes",
+            (config.offsets_retention.as_secs() / 60).to_string(),
+        ),
         ("socket.request.max.bytes", config.limits.request_bytes_max.to_string()),
-        ("transaction.max.timeout.ms", config.transaction_timeout_max.as_millis().to_string()),
+        (
+            "transaction.max.timeout.ms",
+            config.transaction_timeout_max.as_millis().to_string(),
+        ),
     ];
     let described = settings.into_iter().map(|(name, value)| {
         DescribeConfigsResourceResult::default()
@@ -210,28 +259,34 @@ pub(crate) fn incremental_alter_configs(
     const SET: i8 = 0;
     const DELETE: i8 = 1;
     let responses = request.resources.into_iter().map(|resource| {
-        let result = alter(state, resource.resource_type, &resource.resource_name, request.validate_only, |config| {
-            for change in &resource.configs {
-                match (change.config_operation, &change.value) {
-                    (SET, Some(value)) => drop(config.insert(change.name.to_string(), value.to_string())),
-                    (DELETE, _) => drop(config.remove(change.name.as_str())),
-                    // Appending to and subtracting from lists: the one list here has one possible element.
-                    _ => {
-                        let reason = format!("the operation on {} is not supported", change.name.as_str());
-                        return Err(LogError::refused(Code::InvalidConfig, reason));
+        let result = alter(
+            state,
+            resource.resource_type,
+            &resource.resource_name,
+            request.validate_only,
+            |config| {
+                for change in &resource.configs {
+                    match (change.config_operation, &change.value) {
+                        (SET, Some(value)) => drop(config.insert(change.name.to_string(), value.to_string())),
+                        (DELETE, _) => drop(config.remove(change.name.as_str())),
+                        // Appending to and subtracting from lists: the one list here has one possible element.
+                        _ => {
+                            let reason = format!("the operation on {} is not supported", change.name.as_str());
+                            return Err(LogError::refused(Code::InvalidConfig, reason));
+                        }
                     }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            },
+        );
         let answer = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name);
         match result {
             Ok(()) => answer,
-            Err(error) => {
-                answer.with_error_code(error.code().code()).with_error_message(Some(text(error.to_string())))
-            }
+            Err(error) => answer
+                .with_error_code(error.code().code())
+                .with_error_message(Some(text(error.to_string()))),
         }
     });
     IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
@@ -245,18 +300,24 @@ pub(crate) fn alter_configs(state: &State, request: AlterConfigsRequest) -> Alte
             .iter()
             .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
             .collect();
-        let result = alter(state, resource.resource_type, &resource.resource_name, request.validate_only, |config| {
-            *config = given;
-            Ok(())
-        });
+        let result = alter(
+            state,
+            resource.resource_type,
+            &resource.resource_name,
+            request.validate_only,
+            |config| {
+                *config = given;
+                Ok(())
+            },
+        );
         let answer = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name);
         match result {
             Ok(()) => answer,
-            Err(error) => {
-                answer.with_error_code(error.code().code()).with_error_message(Some(text(error.to_string())))
-            }
+            Err(error) => answer
+                .with_error_code(error.code().code())
+                .with_error_message(Some(text(error.to_string()))),
         }
     });
     AlterConfigsResponse::default().with_responses(responses.collect())
@@ -270,7 +331,10 @@ fn alter(
     change: impl FnOnce(&mut TopicConfig) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
     if resource_type != TOPIC {
-        return Err(LogError::refused(Code::InvalidRequest, "only the settings of topics can be changed here"));
+        return Err(LogError::refused(
+            Code::InvalidRequest,
+            "only the settings of topics can be changed here",
+        ));
     }
     let topic = state.topics.topic(name).ok_or_else(|| unknown_topic(name))?;
     let mut config = topic.config.read().clone();
@@ -278,7 +342,11 @@ fn alter(
     state.topics.set_config(name, config, validate_only)
 }
 
-pub(crate) fn describe_cluster(state: &State, version: i16, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub(crate) fn describe_cluster(
+    state: &State,
+    version: i16,
+    request: DescribeClusterRequest,
+) -> DescribeClusterResponse {
     const BROKERS: i8 = 1;
     if version >= 1 && request.endpoint_type != BROKERS {
         return DescribeClusterResponse::default()
@@ -313,7 +381,9 @@ pub(crate) fn describe_log_dirs(state: &State, request: DescribeLogDirsRequest) 
         match topics.last_mut().filter(|topic| topic.name.as_str() == name) {
             Some(topic) => topic.partitions.push(described),
             None => topics.push(
-                DescribeLogDirsTopic::default().with_name(TopicName(text(name))).with_partitions(vec![described]),
+                DescribeLogDirsTopic::default()
+                    .with_name(TopicName(text(name)))
+                    .with_partitions(vec![described]),
             ),
         }
     }

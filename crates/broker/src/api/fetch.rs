@@ -42,7 +42,9 @@ fn places<'a>(state: &State, version: i16, request: &'a FetchRequest) -> Vec<Vec
         let place = |asked: &'a FetchPartition| {
             let found = topic.clone().and_then(|topic| {
                 super::check_leader_epoch(asked.current_leader_epoch)?;
-                let partition = topic.partition(asked.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
+                let partition = topic
+                    .partition(asked.partition)
+                    .ok_or(ResponseError::UnknownTopicOrPartition)?;
                 Ok((topic, partition))
             });
             Place { asked, found }
@@ -60,19 +62,28 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn new(places: &'a [Vec<Place<'a>>]) -> Self {
-        let waiting = Self { notify: Arc::new(Notify::new()), places };
-        waiting.partitions().for_each(|partition| partition.wait_with(&waiting.notify));
+        let waiting = Self {
+            notify: Arc::new(Notify::new()),
+            places,
+        };
+        waiting
+            .partitions()
+            .for_each(|partition| partition.wait_with(&waiting.notify));
         waiting
     }
 
     fn partitions(&self) -> impl Iterator<Item = &'a Arc<Partition>> {
-        self.places.iter().flatten().filter_map(|place| place.found.as_ref().ok().map(|(_, partition)| partition))
+        self.places
+            .iter()
+            .flatten()
+            .filter_map(|place| place.found.as_ref().ok().map(|(_, partition)| partition))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.partitions().for_each(|partition| partition.stop_waiting(&self.notify));
+        self.partitions()
+            .for_each(|partition| partition.stop_waiting(&self.notify));
     }
 }
 
@@ -84,7 +95,10 @@ async fn wait(request: &FetchRequest, places: &[Vec<Place<'_>>]) {
     let waiting = Waiting::new(places);
     // Records may have come between the look and the registration.
     while !has_enough(request, places) {
-        if tokio::time::timeout_at(deadline, waiting.notify.notified()).await.is_err() {
+        if tokio::time::timeout_at(deadline, waiting.notify.notified())
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -100,8 +114,14 @@ fn has_enough(request: &FetchRequest, places: &[Vec<Place<'_>>]) -> bool {
         if offset < log.log_start() || offset > log.high_watermark() {
             return true;
         }
-        let upper = if is_committed(request) { log.last_stable_offset() } else { log.high_watermark() };
-        bytes += log.bytes_from(offset, upper).min(place.asked.partition_max_bytes.max(1) as u64);
+        let upper = if is_committed(request) {
+            log.last_stable_offset()
+        } else {
+            log.high_watermark()
+        };
+        bytes += log
+            .bytes_from(offset, upper)
+            .min(place.asked.partition_max_bytes.max(1) as u64);
     }
     bytes >= request.min_bytes as u64 || places.iter().all(Vec::is_empty)
 }
@@ -161,15 +181,24 @@ fn read(
         let log = partition.log.lock();
         let (high_watermark, stable) = (log.high_watermark(), log.last_stable_offset());
         let upper = if is_committed(request) { stable } else { high_watermark };
-        (log.plan_read(asked.fetch_offset, upper), high_watermark, stable, log.log_start())
+        (
+            log.plan_read(asked.fetch_offset, upper),
+            high_watermark,
+            stable,
+            log.log_start(),
+        )
     };
     let described = |data: PartitionData| {
-        data.with_high_watermark(high_watermark).with_last_stable_offset(stable).with_log_start_offset(log_start)
+        data.with_high_watermark(high_watermark)
+            .with_last_stable_offset(stable)
+            .with_log_start_offset(log_start)
     };
     if asked.last_fetched_epoch > 0 {
         // No such epoch has been: the client's log ends where ours began to differ.
         let diverging = EpochEndOffset::default().with_epoch(0).with_end_offset(high_watermark);
-        let data = PartitionData::default().with_partition_index(asked.partition).with_diverging_epoch(diverging);
+        let data = PartitionData::default()
+            .with_partition_index(asked.partition)
+            .with_diverging_epoch(diverging);
         return described(data.with_records(Some(bytes::Bytes::new())));
     }
     let chunk = match plan {

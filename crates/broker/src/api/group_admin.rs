@@ -40,7 +40,11 @@ pub(crate) fn describe(state: &State, version: i16, request: DescribeGroupsReque
                     .with_member_id(text(&member.id))
                     .with_client_id(text(&member.client_id))
                     .with_client_host(text(format!("/{}", member.client_host)))
-                    .with_member_metadata(if chosen { group.metadata_of(member) } else { Default::default() })
+                    .with_member_metadata(if chosen {
+                        group.metadata_of(member)
+                    } else {
+                        Default::default()
+                    })
                     .with_member_assignment(member.assignment.clone());
                 if version >= 4 {
                     described.with_group_instance_id(member.instance_id.clone().map(text))
@@ -84,7 +88,12 @@ pub(crate) fn delete_offsets(state: &State, request: OffsetDeleteRequest) -> Off
     let places: Vec<Place> = request
         .topics
         .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index)))
+        .flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|partition| (topic.name.to_string(), partition.partition_index))
+        })
         .collect();
     let results = match state.groups.delete_offsets(&request.group_id, &places) {
         Ok(results) => results,
@@ -103,7 +112,9 @@ pub(crate) fn delete_offsets(state: &State, request: OffsetDeleteRequest) -> Off
                 .with_error_code(refused.unwrap_or(code))
         });
         let partitions = partitions.collect();
-        OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions)
+        OffsetDeleteResponseTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions)
     });
     OffsetDeleteResponse::default().with_topics(topics.collect())
 }

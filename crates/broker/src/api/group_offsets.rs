@@ -90,7 +90,9 @@ pub(crate) fn commit(state: &State, request: OffsetCommitRequest) -> OffsetCommi
                 .with_partition_index(partition.partition_index)
                 .with_error_code(code)
         });
-        OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        OffsetCommitResponseTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -100,47 +102,67 @@ pub(crate) fn fetch(state: &State, version: i16, request: OffsetFetchRequest) ->
     if version >= 8 {
         let groups = request.groups.into_iter().map(|group| {
             let places = group.topics.map(|topics| {
-                places(topics.iter().map(|topic| (topic.name.as_str(), topic.partition_indexes.as_slice())))
+                places(
+                    topics
+                        .iter()
+                        .map(|topic| (topic.name.as_str(), topic.partition_indexes.as_slice())),
+                )
             });
-            let topics = by_topic(state.groups.fetch(&group.group_id, places)).into_iter().map(|(name, offsets)| {
-                let partitions = offsets.into_iter().map(|fetched| {
-                    let (offset, epoch, metadata, code) = shown(&fetched, stable);
-                    OffsetFetchResponsePartitions::default()
-                        .with_partition_index(fetched.place.1)
-                        .with_committed_offset(offset)
-                        .with_committed_leader_epoch(epoch)
-                        .with_metadata(Some(text(metadata)))
-                        .with_error_code(code)
+            let topics = by_topic(state.groups.fetch(&group.group_id, places))
+                .into_iter()
+                .map(|(name, offsets)| {
+                    let partitions = offsets.into_iter().map(|fetched| {
+                        let (offset, epoch, metadata, code) = shown(&fetched, stable);
+                        OffsetFetchResponsePartitions::default()
+                            .with_partition_index(fetched.place.1)
+                            .with_committed_offset(offset)
+                            .with_committed_leader_epoch(epoch)
+                            .with_metadata(Some(text(metadata)))
+                            .with_error_code(code)
+                    });
+                    let partitions = partitions.collect();
+                    OffsetFetchResponseTopics::default()
+                        .with_name(TopicName(text(name)))
+                        .with_partitions(partitions)
                 });
-                let partitions = partitions.collect();
-                OffsetFetchResponseTopics::default().with_name(TopicName(text(name))).with_partitions(partitions)
-            });
             let topics = topics.collect();
-            OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_topics(topics)
+            OffsetFetchResponseGroup::default()
+                .with_group_id(group.group_id)
+                .with_topics(topics)
         });
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
-    let places = request
-        .topics
-        .map(|topics| places(topics.iter().map(|topic| (topic.name.as_str(), topic.partition_indexes.as_slice()))));
-    let topics = by_topic(state.groups.fetch(&request.group_id, places)).into_iter().map(|(name, offsets)| {
-        let partitions = offsets.into_iter().map(|fetched| {
-            let (offset, epoch, metadata, code) = shown(&fetched, stable);
-            OffsetFetchResponsePartition::default()
-                .with_partition_index(fetched.place.1)
-                .with_committed_offset(offset)
-                .with_committed_leader_epoch(epoch)
-                .with_metadata(Some(text(metadata)))
-                .with_error_code(code)
-        });
-        let partitions = partitions.collect();
-        OffsetFetchResponseTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
+    let places = request.topics.map(|topics| {
+        places(
+            topics
+                .iter()
+                .map(|topic| (topic.name.as_str(), topic.partition_indexes.as_slice())),
+        )
     });
+    let topics = by_topic(state.groups.fetch(&request.group_id, places))
+        .into_iter()
+        .map(|(name, offsets)| {
+            let partitions = offsets.into_iter().map(|fetched| {
+                let (offset, epoch, metadata, code) = shown(&fetched, stable);
+                OffsetFetchResponsePartition::default()
+                    .with_partition_index(fetched.place.1)
+                    .with_committed_offset(offset)
+                    .with_committed_leader_epoch(epoch)
+                    .with_metadata(Some(text(metadata)))
+                    .with_error_code(code)
+            });
+            let partitions = partitions.collect();
+            OffsetFetchResponseTopic::default()
+                .with_name(TopicName(text(name)))
+                .with_partitions(partitions)
+        });
     OffsetFetchResponse::default().with_topics(topics.collect())
 }
 
 fn places<'a>(topics: impl Iterator<Item = (&'a str, &'a [i32])>) -> Vec<Place> {
-    topics.flat_map(|(name, partitions)| partitions.iter().map(move |&p| (name.to_owned(), p))).collect()
+    topics
+        .flat_map(|(name, partitions)| partitions.iter().map(move |&p| (name.to_owned(), p)))
+        .collect()
 }
 
 /// Offset, leader epoch, metadata and error code as the client is shown them.

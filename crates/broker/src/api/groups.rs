@@ -26,11 +26,18 @@ pub(crate) fn find(state: &State, version: i16, request: FindCoordinatorRequest)
     let (node, host, port) = (BrokerId(NODE_ID), text(&state.host), i32::from(state.port));
     if version >= 4 {
         let found = request.coordinator_keys.into_iter().map(|key| {
-            Coordinator::default().with_key(key).with_node_id(node).with_host(host.clone()).with_port(port)
+            Coordinator::default()
+                .with_key(key)
+                .with_node_id(node)
+                .with_host(host.clone())
+                .with_port(port)
         });
         return FindCoordinatorResponse::default().with_coordinators(found.collect());
     }
-    FindCoordinatorResponse::default().with_node_id(node).with_host(host).with_port(port)
+    FindCoordinatorResponse::default()
+        .with_node_id(node)
+        .with_host(host)
+        .with_port(port)
 }
 
 pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: JoinGroupRequest) -> JoinGroupResponse {
@@ -47,11 +54,20 @@ pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: Join
     if !(1..=SESSION_TIMEOUT_MAX_MS).contains(&request.session_timeout_ms) {
         return refuse(Code::InvalidSessionTimeout);
     }
-    if request.protocols.iter().map(|protocol| protocol.metadata.len()).sum::<usize>() > METADATA_BYTES_MAX {
+    if request
+        .protocols
+        .iter()
+        .map(|protocol| protocol.metadata.len())
+        .sum::<usize>()
+        > METADATA_BYTES_MAX
+    {
         return refuse(Code::InvalidRequest);
     }
-    let rebalance_ms =
-        if request.rebalance_timeout_ms > 0 { request.rebalance_timeout_ms } else { request.session_timeout_ms };
+    let rebalance_ms = if request.rebalance_timeout_ms > 0 {
+        request.rebalance_timeout_ms
+    } else {
+        request.session_timeout_ms
+    };
     let instance_id = request.group_instance_id.as_ref().map(ToString::to_string);
     let new_id = state.ids.member(instance_id.as_deref().unwrap_or(&peer.client_id));
     let join = Join {
@@ -66,7 +82,12 @@ pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: Join
         protocols: request
             .protocols
             .iter()
-            .map(|protocol| (protocol.name.to_string(), bytes::Bytes::copy_from_slice(&protocol.metadata)))
+            .map(|protocol| {
+                (
+                    protocol.name.to_string(),
+                    bytes::Bytes::copy_from_slice(&protocol.metadata),
+                )
+            })
             .collect(),
         id_required: version >= 4,
         can_skip_assignment: version >= 9,
@@ -82,8 +103,14 @@ pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: Join
 
 fn answer_join(version: i16, joined: Joined) -> JoinGroupResponse {
     let members = joined.members.into_iter().map(|(id, instance_id, metadata)| {
-        let member = JoinGroupResponseMember::default().with_member_id(text(id)).with_metadata(metadata);
-        if version >= 5 { member.with_group_instance_id(instance_id.map(text)) } else { member }
+        let member = JoinGroupResponseMember::default()
+            .with_member_id(text(id))
+            .with_metadata(metadata);
+        if version >= 5 {
+            member.with_group_instance_id(instance_id.map(text))
+        } else {
+            member
+        }
     });
     // Before version 7 the protocol's name cannot be null.
     let protocol = match joined.protocol {
@@ -98,7 +125,11 @@ fn answer_join(version: i16, joined: Joined) -> JoinGroupResponse {
         .with_leader(text(joined.leader))
         .with_member_id(text(joined.member_id))
         .with_members(members.collect());
-    if version >= 9 { answer.with_skip_assignment(joined.skip_assignment) } else { answer }
+    if version >= 9 {
+        answer.with_skip_assignment(joined.skip_assignment)
+    } else {
+        answer
+    }
 }
 
 pub(crate) async fn sync(state: &State, _version: i16, request: SyncGroupRequest) -> SyncGroupResponse {
@@ -118,9 +149,16 @@ pub(crate) async fn sync(state: &State, _version: i16, request: SyncGroupRequest
             Instant::now(),
         )
     });
-    let Some(synced) = synced else { return refuse(Code::UnknownMemberId) };
+    let Some(synced) = synced else {
+        return refuse(Code::UnknownMemberId);
+    };
     match synced.await {
-        Ok(Synced { error, protocol_type, protocol, assignment }) => SyncGroupResponse::default()
+        Ok(Synced {
+            error,
+            protocol_type,
+            protocol,
+            assignment,
+        }) => SyncGroupResponse::default()
             .with_error_code(error)
             .with_protocol_type(protocol_type.map(text))
             .with_protocol_name(protocol.map(text))
@@ -143,12 +181,12 @@ pub(crate) fn heartbeat(state: &State, request: HeartbeatRequest) -> HeartbeatRe
 }
 
 pub(crate) fn leave(state: &State, version: i16, request: LeaveGroupRequest) -> LeaveGroupResponse {
-    let leave = |member_id: &str, instance_id: Option<&str>| {
-        match state.groups.with(&request.group_id, |group| group.leave(member_id, instance_id, Instant::now())) {
-            Some(Ok(())) => 0,
-            Some(Err(code)) => code.code(),
-            None => Code::UnknownMemberId.code(),
-        }
+    let leave = |member_id: &str, instance_id: Option<&str>| match state.groups.with(&request.group_id, |group| {
+        group.leave(member_id, instance_id, Instant::now())
+    }) {
+        Some(Ok(())) => 0,
+        Some(Err(code)) => code.code(),
+        None => Code::UnknownMemberId.code(),
     };
     if version < 3 {
         return LeaveGroupResponse::default().with_error_code(leave(&request.member_id, None));

@@ -43,7 +43,9 @@ fn by_name(state: &State, name: &TopicName, may_create: bool) -> MetadataRespons
         return described(&topic);
     }
     let unknown = |code: ResponseError| {
-        MetadataResponseTopic::default().with_error_code(code.code()).with_name(Some(name.clone()))
+        MetadataResponseTopic::default()
+            .with_error_code(code.code())
+            .with_name(Some(name.clone()))
     };
     if !may_create {
         let legal = state.topics.check_create(name, 1, &TopicConfig::new());
@@ -55,7 +57,10 @@ fn by_name(state: &State, name: &TopicName, may_create: bool) -> MetadataRespons
         });
     }
     let config = TopicConfig::new();
-    match state.topics.create(name, state.config.num_partitions, config, &state.ids, state.now_ms()) {
+    match state
+        .topics
+        .create(name, state.config.num_partitions, config, &state.ids, state.now_ms())
+    {
         Ok(topic) => described(&topic),
         Err(error) => match state.topics.topic(name) {
             // Someone else made it in between.

@@ -36,5 +36,9 @@ fn topic(state: &State, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Topic>,
 
 /// One node has had one leader from the start: a client that knows a later one is wrong (KIP-320).
 fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
-    if epoch > 0 { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+    if epoch > 0 {
+        Err(ResponseError::UnknownLeaderEpoch)
+    } else {
+        Ok(())
+    }
 }

@@ -27,14 +27,19 @@ pub(crate) fn list_offsets(state: &State, version: i16, request: ListOffsetsRequ
             match find(state, &topic.name, asked, committed) {
                 Ok(Some(found)) => {
                     let epoch = if version >= 4 { 0 } else { -1 };
-                    answer.with_timestamp(found.timestamp).with_offset(found.offset).with_leader_epoch(epoch)
+                    answer
+                        .with_timestamp(found.timestamp)
+                        .with_offset(found.offset)
+                        .with_leader_epoch(epoch)
                 }
                 Ok(None) => answer.with_timestamp(-1).with_offset(-1),
                 Err(code) => answer.with_error_code(code.code()).with_timestamp(-1).with_offset(-1),
             }
         });
         let partitions = partitions.collect();
-        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+        ListOffsetsTopicResponse::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
@@ -45,12 +50,18 @@ fn find(
     asked: &ListOffsetsPartition,
     committed: bool,
 ) -> Result<Option<TimestampAnswer>, ResponseError> {
-    let partition =
-        state.topics.partition(topic, asked.partition_index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = state
+        .topics
+        .partition(topic, asked.partition_index)
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
     super::check_leader_epoch(asked.current_leader_epoch)?;
     let (plan, upper) = {
         let log = partition.log.lock();
-        let upper = if committed { log.last_stable_offset() } else { log.high_watermark() };
+        let upper = if committed {
+            log.last_stable_offset()
+        } else {
+            log.high_watermark()
+        };
         let at = |offset| Ok(Some(TimestampAnswer { offset, timestamp: -1 }));
         let plan = match asked.timestamp {
             LATEST => return at(upper),
@@ -85,11 +96,16 @@ pub(crate) fn for_leader_epoch(state: &State, request: OffsetForLeaderEpochReque
             match found {
                 Ok(end) if asked.leader_epoch == 0 => answer.with_leader_epoch(0).with_end_offset(end),
                 Ok(_) => answer.with_leader_epoch(-1).with_end_offset(-1),
-                Err(code) => answer.with_error_code(code.code()).with_leader_epoch(-1).with_end_offset(-1),
+                Err(code) => answer
+                    .with_error_code(code.code())
+                    .with_leader_epoch(-1)
+                    .with_end_offset(-1),
             }
         });
         let partitions = partitions.collect();
-        OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+        OffsetForLeaderTopicResult::default()
+            .with_topic(topic.topic)
+            .with_partitions(partitions)
     });
     OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }

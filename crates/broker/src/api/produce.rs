@@ -28,15 +28,25 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
         let mut partitions = Vec::with_capacity(data.partition_data.len());
         for partition in &data.partition_data {
             let appended = match &topic {
-                _ if bad_acks => Err(LogError::refused(ResponseError::InvalidRequiredAcks, "acks must be -1, 0 or 1")),
+                _ if bad_acks => Err(LogError::refused(
+                    ResponseError::InvalidRequiredAcks,
+                    "acks must be -1, 0 or 1",
+                )),
                 Err(code) => Err(LogError::refused(*code, "")),
-                Ok(topic) => append(state, topic, partition.index, partition.records.as_ref(), transactional_id, now_ms)
-                    .map(|(partition, appended)| {
-                        if !appended.duplicate {
-                            written.push(Arc::clone(&partition));
-                        }
-                        (partition, appended)
-                    }),
+                Ok(topic) => append(
+                    state,
+                    topic,
+                    partition.index,
+                    partition.records.as_ref(),
+                    transactional_id,
+                    now_ms,
+                )
+                .map(|(partition, appended)| {
+                    if !appended.duplicate {
+                        written.push(Arc::clone(&partition));
+                    }
+                    (partition, appended)
+                }),
             };
             partitions.push(answer(partition.index, appended, version));
         }
@@ -71,14 +81,19 @@ fn append(
         return Err(refused(ResponseError::UnknownTopicOrPartition, ""));
     };
     let Some(batch) = records.filter(|records| !records.is_empty()) else {
-        return Err(refused(ResponseError::InvalidRecord, "a produce request needs a record batch"));
+        return Err(refused(
+            ResponseError::InvalidRecord,
+            "a produce request needs a record batch",
+        ));
     };
     let header = check(batch)?;
     let appended = {
         // Under the log's lock, so that the marker of this transaction cannot slip in between check and append.
         let mut log = partition.log.lock();
         if header.is_transactional() {
-            state.transactions.check_produce(transactional_id, &header, &topic.name, index)?;
+            state
+                .transactions
+                .check_produce(transactional_id, &header, &topic.name, index)?;
         }
         log.append(&header, batch, now_ms).inspect_err(|error| {
             if matches!(error, LogError::Storage { .. }) {
@@ -155,8 +170,10 @@ fn answer(
 
 /// Syncs what has just been written; false when any of it failed.
 async fn sync(written: &[Arc<Partition>]) -> bool {
-    let files: Vec<Arc<File>> =
-        written.iter().filter_map(|partition| Some(partition.log.lock().take_unsynced()?.0)).collect();
+    let files: Vec<Arc<File>> = written
+        .iter()
+        .filter_map(|partition| Some(partition.log.lock().take_unsynced()?.0))
+        .collect();
     if files.is_empty() {
         return true;
     }

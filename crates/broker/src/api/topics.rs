@@ -26,14 +26,24 @@ pub(crate) fn create(state: &State, version: i16, request: CreateTopicsRequest) 
     let results = request.topics.iter().map(|topic| {
         let result = CreatableTopicResult::default().with_name(topic.name.clone());
         let made = if asked.get(topic.name.as_str()).is_some_and(|&count| count > 1) {
-            Err(LogError::refused(ResponseError::InvalidRequest, "the topic is in the request more than once"))
+            Err(LogError::refused(
+                ResponseError::InvalidRequest,
+                "the topic is in the request more than once",
+            ))
         } else {
             make(state, topic, request.validate_only)
         };
         match made {
             Ok((id, partitions, config)) => {
-                let result = result.with_topic_id(id).with_num_partitions(partitions).with_replication_factor(1);
-                if version >= 5 { result.with_configs(Some(described(state, &config))) } else { result }
+                let result = result
+                    .with_topic_id(id)
+                    .with_num_partitions(partitions)
+                    .with_replication_factor(1);
+                if version >= 5 {
+                    result.with_configs(Some(described(state, &config)))
+                } else {
+                    result
+                }
             }
             Err(error) => result
                 .with_error_code(error.code().code())
@@ -50,9 +60,14 @@ fn make(state: &State, topic: &CreatableTopic, validate_only: bool) -> Result<(U
         ([], -1) => state.config.num_partitions,
         ([], partitions) => partitions,
         (assignments, _) => {
-            let mut indexes: Vec<_> = assignments.iter().map(|assignment| assignment.partition_index).collect();
+            let mut indexes: Vec<_> = assignments
+                .iter()
+                .map(|assignment| assignment.partition_index)
+                .collect();
             indexes.sort_unstable();
-            let ours = assignments.iter().all(|a| a.broker_ids.len() == 1 && a.broker_ids[0].0 == NODE_ID);
+            let ours = assignments
+                .iter()
+                .all(|a| a.broker_ids.len() == 1 && a.broker_ids[0].0 == NODE_ID);
             if !ours || !indexes.iter().copied().eq(0..indexes.len() as i32) {
                 return Err(LogError::refused(
                     ResponseError::InvalidReplicaAssignment,
@@ -65,7 +80,10 @@ fn make(state: &State, topic: &CreatableTopic, validate_only: bool) -> Result<(U
     if topic.assignments.is_empty() && !matches!(topic.replication_factor, -1 | 1) {
         return Err(LogError::refused(
             ResponseError::InvalidReplicationFactor,
-            format!("Replication factor: {} larger than available brokers: 1.", topic.replication_factor),
+            format!(
+                "Replication factor: {} larger than available brokers: 1.",
+                topic.replication_factor
+            ),
         ));
     }
     let config: TopicConfig = topic
@@ -77,7 +95,9 @@ fn make(state: &State, topic: &CreatableTopic, validate_only: bool) -> Result<(U
         state.topics.check_create(&topic.name, partitions, &config)?;
         return Ok((Uuid::nil(), partitions, config));
     }
-    let made = state.topics.create(&topic.name, partitions, config.clone(), &state.ids, state.now_ms())?;
+    let made = state
+        .topics
+        .create(&topic.name, partitions, config.clone(), &state.ids, state.now_ms())?;
     Ok((made.id, partitions, config))
 }
 
@@ -87,7 +107,9 @@ fn described(state: &State, config: &TopicConfig) -> Vec<CreatableTopicConfigs> 
         let given = config.get(setting.name);
         CreatableTopicConfigs::default()
             .with_name(text(setting.name))
-            .with_value(Some(text(given.cloned().unwrap_or_else(|| (setting.default)(defaults)))))
+            .with_value(Some(text(
+                given.cloned().unwrap_or_else(|| (setting.default)(defaults)),
+            )))
             .with_config_source(if given.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT })
     });
     settings.collect()

@@ -27,7 +27,9 @@ pub(crate) fn init(state: &State, version: i16, request: InitProducerIdRequest) 
         None => state.transactions.new_producer_id().map(|id| (id, 0)),
         Some(id) => {
             let claimed = (request.producer_id.0 >= 0).then_some((request.producer_id.0, request.producer_epoch));
-            state.transactions.init(state, id, request.transaction_timeout_ms, claimed)
+            state
+                .transactions
+                .init(state, id, request.transaction_timeout_ms, claimed)
         }
     };
     let answer = InitProducerIdResponse::default();
@@ -42,7 +44,11 @@ pub(crate) fn init(state: &State, version: i16, request: InitProducerIdRequest) 
 
 /// Clients older than KIP-588 know a fenced producer by another code.
 fn fenced_as(code: Code, knows_fenced: bool) -> Code {
-    if code == Code::ProducerFenced && !knows_fenced { Code::InvalidProducerEpoch } else { code }
+    if code == Code::ProducerFenced && !knows_fenced {
+        Code::InvalidProducerEpoch
+    } else {
+        code
+    }
 }
 
 pub(crate) fn add_partitions(
@@ -58,7 +64,12 @@ pub(crate) fn add_partitions(
     let asked: BTreeSet<(String, i32)> = request
         .v3_and_below_topics
         .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|&partition| (topic.name.to_string(), partition)))
+        .flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|&partition| (topic.name.to_string(), partition))
+        })
         .collect();
     let exists = |(topic, partition): &(String, i32)| state.topics.partition(topic, *partition).is_some();
     let result = if asked.iter().all(exists) {
@@ -79,7 +90,9 @@ pub(crate) fn add_partitions(
                 }
                 Err(code) => fenced_as(code, version >= 2).code(),
             };
-            AddPartitionsToTxnPartitionResult::default().with_partition_index(partition).with_partition_error_code(code)
+            AddPartitionsToTxnPartitionResult::default()
+                .with_partition_index(partition)
+                .with_partition_error_code(code)
         });
         AddPartitionsToTxnTopicResult::default()
             .with_name(topic.name.clone())
@@ -98,7 +111,9 @@ pub(crate) fn add_offsets(state: &State, version: i16, request: AddOffsetsToTxnR
     let result = if group.is_empty() {
         Err(Code::InvalidGroupId)
     } else {
-        state.transactions.add(claim, state.now_ms(), |transaction| transaction.groups.insert(group))
+        state
+            .transactions
+            .add(claim, state.now_ms(), |transaction| transaction.groups.insert(group))
     };
     let code = result.err().map_or(0, |code| fenced_as(code, version >= 2).code());
     AddOffsetsToTxnResponse::default().with_error_code(code)
@@ -142,7 +157,9 @@ pub(crate) fn commit_offsets(state: &State, request: TxnOffsetCommitRequest) -> 
                 .with_partition_index(partition.partition_index)
                 .with_error_code(code)
         });
-        TxnOffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        TxnOffsetCommitResponseTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
     });
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -169,7 +186,9 @@ pub(crate) fn describe(state: &State, request: DescribeTransactionsRequest) -> D
             match topics.iter_mut().find(|topic| topic.topic.as_str() == name) {
                 Some(topic) => topic.partitions.push(*partition),
                 None => topics.push(
-                    TopicData::default().with_topic(TopicName(text(name))).with_partitions(vec![*partition]),
+                    TopicData::default()
+                        .with_topic(TopicName(text(name)))
+                        .with_partitions(vec![*partition]),
                 ),
             }
         }
@@ -203,14 +222,26 @@ pub(crate) fn list(state: &State, request: ListTransactionsRequest) -> ListTrans
             && (ids.is_empty() || ids.iter().any(|id| id.0 == transaction.producer_id))
             && (request.duration_filter < 0 || age_ms >= request.duration_filter)
     };
-    let listed = state.transactions.list().into_iter().filter(|(_, t)| wanted(t)).map(|(id, transaction)| {
-        ListedTransaction::default()
-            .with_transactional_id(TransactionalId(text(id)))
-            .with_producer_id(ProducerId(transaction.producer_id))
-            .with_transaction_state(text(transaction.phase.name()))
-    });
-    let unknown = request.state_filters.iter().filter(|name| !known(name)).cloned().collect();
-    ListTransactionsResponse::default().with_transaction_states(listed.collect()).with_unknown_state_filters(unknown)
+    let listed = state
+        .transactions
+        .list()
+        .into_iter()
+        .filter(|(_, t)| wanted(t))
+        .map(|(id, transaction)| {
+            ListedTransaction::default()
+                .with_transactional_id(TransactionalId(text(id)))
+                .with_producer_id(ProducerId(transaction.producer_id))
+                .with_transaction_state(text(transaction.phase.name()))
+        });
+    let unknown = request
+        .state_filters
+        .iter()
+        .filter(|name| !known(name))
+        .cloned()
+        .collect();
+    ListTransactionsResponse::default()
+        .with_transaction_states(listed.collect())
+        .with_unknown_state_filters(unknown)
 }
 
 pub(crate) fn producers(state: &State, request: DescribeProducersRequest) -> DescribeProducersResponse {
@@ -232,7 +263,9 @@ pub(crate) fn producers(state: &State, request: DescribeProducersRequest) -> Des
             answer.with_active_producers(producers.collect())
         });
         let partitions = partitions.collect();
-        TopicResponse::default().with_name(topic.name).with_partitions(partitions)
+        TopicResponse::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
     });
     DescribeProducersResponse::default().with_topics(topics.collect())
 }

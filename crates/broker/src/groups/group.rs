@@ -159,7 +159,10 @@ impl Group {
             return refuse(Code::GroupMaxSizeReached);
         }
         if join.member_id.is_empty() {
-            let known = join.instance_id.as_ref().and_then(|instance| self.position_of_instance(instance));
+            let known = join
+                .instance_id
+                .as_ref()
+                .and_then(|instance| self.position_of_instance(instance));
             return match known {
                 Some(at) => {
                     self.replace_static(at, join, new_id, sender, now);
@@ -255,7 +258,10 @@ impl Group {
             });
         }
         if let Some(old) = member.syncing.take() {
-            let _ = old.send(Synced { error: Code::FencedInstanceId.code(), ..Synced::default() });
+            let _ = old.send(Synced {
+                error: Code::FencedInstanceId.code(),
+                ..Synced::default()
+            });
         }
         if self.leader.as_ref() == Some(&old_id) {
             self.leader = Some(id);
@@ -290,7 +296,10 @@ impl Group {
     ) -> oneshot::Receiver<Synced> {
         let (sender, receiver) = oneshot::channel();
         let refuse = |sender: oneshot::Sender<Synced>, code: Code| {
-            let _ = sender.send(Synced { error: code.code(), ..Synced::default() });
+            let _ = sender.send(Synced {
+                error: code.code(),
+                ..Synced::default()
+            });
         };
         let differs = |given: Option<&str>, ours: &Option<String>| given.is_some_and(|g| ours.as_deref() != Some(g));
         let at = match self.position(member_id, instance_id) {
@@ -385,14 +394,22 @@ impl Group {
             return Ok(());
         }
         if generation < 0 && member_id.is_empty() && instance_id.is_none() {
-            return if transactional { Ok(()) } else { Err(Code::UnknownMemberId) };
+            return if transactional {
+                Ok(())
+            } else {
+                Err(Code::UnknownMemberId)
+            };
         }
         let at = self.position(member_id, instance_id)?;
         if generation != self.generation {
             return Err(Code::IllegalGeneration);
         }
         self.members[at].touch(now);
-        if self.state == GroupState::CompletingRebalance { Err(Code::RebalanceInProgress) } else { Ok(()) }
+        if self.state == GroupState::CompletingRebalance {
+            Err(Code::RebalanceInProgress)
+        } else {
+            Ok(())
+        }
     }
 
     /// Lets time pass: members not heard of are out, a rebalance goes on without those who did not come.
@@ -400,7 +417,11 @@ impl Group {
         let before = self.pending.len();
         self.pending.retain(|_, expires| *expires > now);
         let mut changed = self.pending.len() != before;
-        while let Some(at) = self.members.iter().position(|m| m.joining.is_none() && m.syncing.is_none() && m.expires <= now) {
+        while let Some(at) = self
+            .members
+            .iter()
+            .position(|m| m.joining.is_none() && m.syncing.is_none() && m.expires <= now)
+        {
             tracing::info!(member = %self.members[at].id, "group member not heard of within its session time-out");
             self.remove(at, now);
             changed = true;
@@ -408,7 +429,8 @@ impl Group {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             match self.state {
                 GroupState::PreparingRebalance => {
-                    self.members.retain(|member| member.joining.is_some() || member.instance_id.is_some());
+                    self.members
+                        .retain(|member| member.joining.is_some() || member.instance_id.is_some());
                     self.pending.clear();
                     self.complete_join(now);
                 }
@@ -444,7 +466,10 @@ impl Group {
             });
         }
         if let Some(syncing) = member.syncing {
-            let _ = syncing.send(Synced { error: Code::UnknownMemberId.code(), ..Synced::default() });
+            let _ = syncing.send(Synced {
+                error: Code::UnknownMemberId.code(),
+                ..Synced::default()
+            });
         }
         if self.leader.as_ref() == Some(&member.id) {
             self.leader = None;
@@ -459,7 +484,10 @@ impl Group {
         for member in &mut self.members {
             member.assignment = Bytes::new();
             if let Some(syncing) = member.syncing.take() {
-                let _ = syncing.send(Synced { error: Code::RebalanceInProgress.code(), ..Synced::default() });
+                let _ = syncing.send(Synced {
+                    error: Code::RebalanceInProgress.code(),
+                    ..Synced::default()
+                });
             }
         }
         self.state = GroupState::PreparingRebalance;
@@ -483,10 +511,16 @@ impl Group {
             return;
         }
         self.protocol = self.choose_protocol();
-        let leader_is_here =
-            self.leader.as_ref().is_some_and(|leader| self.members.iter().any(|m| m.id == *leader && m.joining.is_some()));
+        let leader_is_here = self
+            .leader
+            .as_ref()
+            .is_some_and(|leader| self.members.iter().any(|m| m.id == *leader && m.joining.is_some()));
         if !leader_is_here {
-            let next = self.members.iter().find(|member| member.joining.is_some()).or(self.members.first());
+            let next = self
+                .members
+                .iter()
+                .find(|member| member.joining.is_some())
+                .or(self.members.first());
             self.leader = next.map(|member| member.id.clone());
         }
         self.state = GroupState::CompletingRebalance;
@@ -503,7 +537,10 @@ impl Group {
         let member = &self.members[at];
         let is_leader = self.leader.as_ref() == Some(&member.id);
         let members = if is_leader {
-            self.members.iter().map(|m| (m.id.clone(), m.instance_id.clone(), self.metadata_of(m))).collect()
+            self.members
+                .iter()
+                .map(|m| (m.id.clone(), m.instance_id.clone(), self.metadata_of(m)))
+                .collect()
         } else {
             Vec::new()
         };
@@ -530,14 +567,19 @@ impl Group {
 
     /// The member's metadata for the protocol that was chosen.
     pub(crate) fn metadata_of(&self, member: &Member) -> Bytes {
-        let chosen = member.protocols.iter().find(|(name, _)| Some(name) == self.protocol.as_ref());
+        let chosen = member
+            .protocols
+            .iter()
+            .find(|(name, _)| Some(name) == self.protocol.as_ref());
         chosen.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
     fn is_compatible(&self, join: &Join) -> bool {
-        let others = || self.members.iter().filter(|m| {
-            m.id != join.member_id && (m.instance_id.is_none() || m.instance_id != join.instance_id)
-        });
+        let others = || {
+            self.members
+                .iter()
+                .filter(|m| m.id != join.member_id && (m.instance_id.is_none() || m.instance_id != join.instance_id))
+        };
         let same_type = others().next().is_none() || self.protocol_type.as_ref() == Some(&join.protocol_type);
         let common = |name: &String| others().all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name));
         same_type && join.protocols.iter().any(|(name, _)| common(name))
@@ -545,17 +587,26 @@ impl Group {
 
     /// Each member votes for its first protocol that all support; the most votes win.
     fn choose_protocol(&self) -> Option<String> {
-        let supported = |name: &str| self.members.iter().all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name));
+        let supported = |name: &str| {
+            self.members
+                .iter()
+                .all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name))
+        };
         let mut votes: Vec<(&str, usize)> = Vec::new();
         for member in &self.members {
-            let Some((name, _)) = member.protocols.iter().find(|(name, _)| supported(name)) else { continue };
+            let Some((name, _)) = member.protocols.iter().find(|(name, _)| supported(name)) else {
+                continue;
+            };
             match votes.iter_mut().find(|(candidate, _)| candidate == name) {
                 Some((_, count)) => *count += 1,
                 None => votes.push((name, 1)),
             }
         }
         let most = votes.iter().map(|&(_, count)| count).max()?;
-        votes.into_iter().find(|&(_, count)| count == most).map(|(name, _)| name.to_owned())
+        votes
+            .into_iter()
+            .find(|&(_, count)| count == most)
+            .map(|(name, _)| name.to_owned())
     }
 
     fn position(&self, member_id: &str, instance_id: Option<&str>) -> Result<usize, Code> {
@@ -566,15 +617,24 @@ impl Group {
                 None => Err(Code::UnknownMemberId),
             };
         }
-        self.members.iter().position(|member| member.id == member_id).ok_or(Code::UnknownMemberId)
+        self.members
+            .iter()
+            .position(|member| member.id == member_id)
+            .ok_or(Code::UnknownMemberId)
     }
 
     fn position_of_instance(&self, instance_id: &str) -> Option<usize> {
-        self.members.iter().position(|member| member.instance_id.as_deref() == Some(instance_id))
+        self.members
+            .iter()
+            .position(|member| member.instance_id.as_deref() == Some(instance_id))
     }
 
     fn rebalance_timeout(&self) -> Duration {
-        self.members.iter().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+        self.members
+            .iter()
+            .map(|member| member.rebalance_timeout)
+            .max()
+            .unwrap_or_default()
     }
 }
 

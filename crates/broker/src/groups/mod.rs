@@ -20,8 +20,8 @@ use crate::error::BrokerError;
 use crate::journal::Journal;
 
 pub(crate) use group::{Group, GroupState, Join, Joined, Synced};
-pub(crate) use offsets::{Committed, Place};
 use offsets::{Change, Offsets};
+pub(crate) use offsets::{Committed, Place};
 
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -78,7 +78,10 @@ impl Groups {
     pub(crate) fn open(path: &Path, groups_max: usize) -> Result<Self, BrokerError> {
         let mut groups: HashMap<String, Entry> = HashMap::new();
         let journal = Journal::open(path, |change: Change| replay(&mut groups, change))?;
-        Ok(Self { inner: Mutex::new(Inner { groups, journal }), groups_max })
+        Ok(Self {
+            inner: Mutex::new(Inner { groups, journal }),
+            groups_max,
+        })
     }
 
     pub(crate) fn join(
@@ -124,7 +127,9 @@ impl Groups {
         let is_full = inner.groups.len() >= self.groups_max;
         match inner.groups.get_mut(by.group) {
             Some(entry) => {
-                entry.group.check_commit(by.member_id, by.instance_id, by.generation, producer_id.is_some(), now)?;
+                entry
+                    .group
+                    .check_commit(by.member_id, by.instance_id, by.generation, producer_id.is_some(), now)?;
             }
             None if by.generation >= 0 => return Err(Code::IllegalGeneration),
             None if is_full => return Err(Code::CoordinatorNotAvailable),
@@ -138,8 +143,19 @@ impl Groups {
             .map(|((topic, partition), committed)| {
                 let (topic, partition, committed) = (topic.clone(), *partition, committed.clone());
                 match producer_id {
-                    Some(producer_id) => Change::Pend { group: group(), producer_id, topic, partition, committed },
-                    None => Change::Commit { group: group(), topic, partition, committed },
+                    Some(producer_id) => Change::Pend {
+                        group: group(),
+                        producer_id,
+                        topic,
+                        partition,
+                        committed,
+                    },
+                    None => Change::Commit {
+                        group: group(),
+                        topic,
+                        partition,
+                        committed,
+                    },
                 }
             })
             .collect();
@@ -157,10 +173,18 @@ impl Groups {
     /// Ends a transaction's hold on its offsets: they count from now on, or never did.
     pub(crate) fn resolve(&self, group: &str, producer_id: i64, commit: bool) -> Result<(), Code> {
         let mut inner = self.inner.lock();
-        if !inner.groups.get(group).is_some_and(|entry| entry.offsets.pending.contains_key(&producer_id)) {
+        if !inner
+            .groups
+            .get(group)
+            .is_some_and(|entry| entry.offsets.pending.contains_key(&producer_id))
+        {
             return Ok(());
         }
-        inner.write(&[Change::Resolve { group: group.to_owned(), producer_id, commit }])?;
+        inner.write(&[Change::Resolve {
+            group: group.to_owned(),
+            producer_id,
+            commit,
+        }])?;
         if let Some(entry) = inner.groups.get_mut(group) {
             entry.offsets.resolve(producer_id, commit);
         }
@@ -172,7 +196,11 @@ impl Groups {
     pub(crate) fn fetch(&self, group: &str, places: Option<Vec<Place>>) -> Vec<FetchedOffset> {
         let inner = self.inner.lock();
         let Some(entry) = inner.groups.get(group) else {
-            let nothing = |place| FetchedOffset { place, committed: None, unstable: false };
+            let nothing = |place| FetchedOffset {
+                place,
+                committed: None,
+                unstable: false,
+            };
             return places.unwrap_or_default().into_iter().map(nothing).collect();
         };
         let places = places.unwrap_or_else(|| {
@@ -196,7 +224,13 @@ impl Groups {
         let mut list: Vec<_> = inner
             .groups
             .iter()
-            .map(|(id, entry)| (id.clone(), entry.group.state, entry.group.protocol_type.clone().unwrap_or_default()))
+            .map(|(id, entry)| {
+                (
+                    id.clone(),
+                    entry.group.state,
+                    entry.group.protocol_type.clone().unwrap_or_default(),
+                )
+            })
             .collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
@@ -208,7 +242,9 @@ impl Groups {
         if !entry.group.is_idle() {
             return Err(Code::NonEmptyGroup);
         }
-        inner.write(&[Change::Delete { group: group.to_owned() }])?;
+        inner.write(&[Change::Delete {
+            group: group.to_owned(),
+        }])?;
         inner.groups.remove(group);
         Ok(())
     }
@@ -225,7 +261,11 @@ impl Groups {
                 _ => Ok(()),
             })
             .collect();
-        let deleted: Vec<_> = places.iter().zip(&results).filter(|(_, result)| result.is_ok()).collect();
+        let deleted: Vec<_> = places
+            .iter()
+            .zip(&results)
+            .filter(|(_, result)| result.is_ok())
+            .collect();
         let changes: Vec<_> = deleted
             .iter()
             .map(|((topic, partition), _)| Change::Forget {
@@ -265,7 +305,12 @@ impl Groups {
 
     pub(crate) fn tick(&self, now: Instant) {
         let mut inner = self.inner.lock();
-        let ids: Vec<String> = inner.groups.iter().filter(|(_, e)| !e.group.is_idle()).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<String> = inner
+            .groups
+            .iter()
+            .filter(|(_, e)| !e.group.is_idle())
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             if let Some(entry) = inner.groups.get_mut(&id) {
                 entry.group.tick(now);
@@ -283,7 +328,13 @@ impl Groups {
                 entry.empty_since_ms = None;
                 continue;
             }
-            let last_commit = entry.offsets.committed.values().map(|c| c.at_ms).max().unwrap_or(i64::MIN);
+            let last_commit = entry
+                .offsets
+                .committed
+                .values()
+                .map(|c| c.at_ms)
+                .max()
+                .unwrap_or(i64::MIN);
             let since = *entry.empty_since_ms.get_or_insert(now_ms);
             if since.max(last_commit) < now_ms.saturating_sub(retention_ms) {
                 gone.push(id.clone());
@@ -291,7 +342,10 @@ impl Groups {
         }
         for group in gone {
             if inner.write(&[Change::Delete { group: group.clone() }]).is_ok() {
-                tracing::info!(group, "forgot a group that had no members for longer than its offsets are kept");
+                tracing::info!(
+                    group,
+                    "forgot a group that had no members for longer than its offsets are kept"
+                );
                 inner.groups.remove(&group);
             }
         }
@@ -303,7 +357,11 @@ impl Groups {
 
     /// Every waiting request is answered by its channel closing.
     pub(crate) fn dissolve(&self) {
-        self.inner.lock().groups.values_mut().for_each(|entry| entry.group.dissolve());
+        self.inner
+            .lock()
+            .groups
+            .values_mut()
+            .for_each(|entry| entry.group.dissolve());
     }
 }
 
@@ -373,25 +431,53 @@ impl Inner {
 
 fn replay(groups: &mut HashMap<String, Entry>, change: Change) {
     match change {
-        Change::Group { group, generation, protocol_type } => {
+        Change::Group {
+            group,
+            generation,
+            protocol_type,
+        } => {
             let entry = groups.entry(group).or_default();
             entry.group = Group::new(generation, protocol_type);
             entry.written_generation = generation;
         }
-        Change::Commit { group, topic, partition, committed } => {
+        Change::Commit {
+            group,
+            topic,
+            partition,
+            committed,
+        } => {
             let entry = groups.entry(group).or_default();
             entry.offsets.committed.insert((topic, partition), committed);
         }
-        Change::Pend { group, producer_id, topic, partition, committed } => {
+        Change::Pend {
+            group,
+            producer_id,
+            topic,
+            partition,
+            committed,
+        } => {
             let entry = groups.entry(group).or_default();
-            entry.offsets.pending.entry(producer_id).or_default().insert((topic, partition), committed);
+            entry
+                .offsets
+                .pending
+                .entry(producer_id)
+                .or_default()
+                .insert((topic, partition), committed);
         }
-        Change::Resolve { group, producer_id, commit } => {
+        Change::Resolve {
+            group,
+            producer_id,
+            commit,
+        } => {
             if let Some(entry) = groups.get_mut(&group) {
                 entry.offsets.resolve(producer_id, commit);
             }
         }
-        Change::Forget { group, topic, partition } => {
+        Change::Forget {
+            group,
+            topic,
+            partition,
+        } => {
             if let Some(entry) = groups.get_mut(&group) {
                 entry.offsets.committed.remove(&(topic, partition));
             }
@@ -408,11 +494,17 @@ fn subscribed_topics(group: &Group) -> Vec<String> {
     for member in group.members() {
         let metadata = group.metadata_of(member);
         let mut rest = metadata.get(2..).unwrap_or(&[]);
-        let Some((count, after)) = rest.split_first_chunk::<4>() else { continue };
+        let Some((count, after)) = rest.split_first_chunk::<4>() else {
+            continue;
+        };
         rest = after;
         for _ in 0..i32::from_be_bytes(*count) {
-            let Some((length, after)) = rest.split_first_chunk::<2>() else { break };
-            let Some((name, after)) = after.split_at_checked(i16::from_be_bytes(*length).max(0) as usize) else { break };
+            let Some((length, after)) = rest.split_first_chunk::<2>() else {
+                break;
+            };
+            let Some((name, after)) = after.split_at_checked(i16::from_be_bytes(*length).max(0) as usize) else {
+                break;
+            };
             topics.push(String::from_utf8_lossy(name).into_owned());
             rest = after;
         }

@@ -26,12 +26,37 @@ pub(crate) struct Offsets {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
-    Group { group: String, generation: i32, protocol_type: Option<String> },
-    Commit { group: String, topic: String, partition: i32, committed: Committed },
-    Pend { group: String, producer_id: i64, topic: String, partition: i32, committed: Committed },
-    Resolve { group: String, producer_id: i64, commit: bool },
-    Forget { group: String, topic: String, partition: i32 },
-    Delete { group: String },
+    Group {
+        group: String,
+        generation: i32,
+        protocol_type: Option<String>,
+    },
+    Commit {
+        group: String,
+        topic: String,
+        partition: i32,
+        committed: Committed,
+    },
+    Pend {
+        group: String,
+        producer_id: i64,
+        topic: String,
+        partition: i32,
+        committed: Committed,
+    },
+    Resolve {
+        group: String,
+        producer_id: i64,
+        commit: bool,
+    },
+    Forget {
+        group: String,
+        topic: String,
+        partition: i32,
+    },
+    Delete {
+        group: String,
+    },
 }
 
 impl Offsets {

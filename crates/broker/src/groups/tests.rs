@@ -18,7 +18,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { group: Group::new(0, None), now: Instant::now(), ids: 0 }
+        Self {
+            group: Group::new(0, None),
+            now: Instant::now(),
+            ids: 0,
+        }
     }
 
     fn pass(&mut self, ms: u64) {
@@ -32,9 +36,12 @@ impl Bench {
     }
 
     fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &str)]) -> Receiver<Synced> {
-        let assignments =
-            assignments.iter().map(|(m, a)| ((*m).to_owned(), Bytes::copy_from_slice(a.as_bytes()))).collect();
-        self.group.sync(member, None, generation, (None, None), assignments, self.now)
+        let assignments = assignments
+            .iter()
+            .map(|(m, a)| ((*m).to_owned(), Bytes::copy_from_slice(a.as_bytes())))
+            .collect();
+        self.group
+            .sync(member, None, generation, (None, None), assignments, self.now)
     }
 }
 
@@ -67,8 +74,14 @@ fn an_empty_group_takes_its_first_member_at_once() {
     assert_eq!(synced.assignment, "all");
     assert_eq!(bench.group.state, GroupState::Stable);
     assert_eq!(bench.group.heartbeat("m1", None, 1, bench.now), Ok(()));
-    assert_eq!(bench.group.heartbeat("m1", None, 0, bench.now), Err(Code::IllegalGeneration));
-    assert_eq!(bench.group.heartbeat("m9", None, 1, bench.now), Err(Code::UnknownMemberId));
+    assert_eq!(
+        bench.group.heartbeat("m1", None, 0, bench.now),
+        Err(Code::IllegalGeneration)
+    );
+    assert_eq!(
+        bench.group.heartbeat("m9", None, 1, bench.now),
+        Err(Code::UnknownMemberId)
+    );
 }
 
 fn two_members(bench: &mut Bench) {
@@ -76,7 +89,10 @@ fn two_members(bench: &mut Bench) {
     bench.sync("m1", 1, &[("m1", "all")]).try_recv().unwrap();
     let mut second = bench.join(request(""));
     assert!(second.try_recv().is_err(), "it waits for the first member");
-    assert_eq!(bench.group.heartbeat("m1", None, 1, bench.now), Err(Code::RebalanceInProgress));
+    assert_eq!(
+        bench.group.heartbeat("m1", None, 1, bench.now),
+        Err(Code::RebalanceInProgress)
+    );
     let first = bench.join(request("m1")).try_recv().unwrap();
     let second = second.try_recv().unwrap();
     assert_eq!((first.generation, second.generation), (2, 2));
@@ -103,14 +119,20 @@ fn a_silent_member_is_out_after_its_session() {
     assert_eq!(bench.group.state, GroupState::PreparingRebalance);
     assert_eq!(bench.join(request("m1")).try_recv().unwrap().generation, 3);
     assert_eq!(bench.group.members().len(), 1);
-    assert_eq!(bench.group.check_commit("m2", None, 2, false, bench.now), Err(Code::UnknownMemberId));
+    assert_eq!(
+        bench.group.check_commit("m2", None, 2, false, bench.now),
+        Err(Code::UnknownMemberId)
+    );
 }
 
 #[test]
 fn a_rebalance_goes_on_without_those_who_do_not_come() {
     let mut bench = Bench::new();
     two_members(&mut bench);
-    let long = Join { session_timeout: Duration::from_secs(60), ..request("m1") };
+    let long = Join {
+        session_timeout: Duration::from_secs(60),
+        ..request("m1")
+    };
     let mut waiting = bench.join(long);
     for _ in 0..11 {
         bench.pass(500);
@@ -118,7 +140,10 @@ fn a_rebalance_goes_on_without_those_who_do_not_come() {
     }
     let joined = waiting.try_recv().unwrap();
     assert_eq!((joined.generation, joined.members.len()), (3, 1));
-    assert_eq!(bench.group.heartbeat("m2", None, 2, bench.now), Err(Code::UnknownMemberId));
+    assert_eq!(
+        bench.group.heartbeat("m2", None, 2, bench.now),
+        Err(Code::UnknownMemberId)
+    );
 }
 
 #[test]
@@ -136,10 +161,22 @@ fn leaving_hands_over_at_once_and_the_last_one_leaves_an_empty_group() {
 #[test]
 fn a_member_without_an_id_gets_one_and_joins_with_it() {
     let mut bench = Bench::new();
-    let first = Join { id_required: true, ..request("") };
+    let first = Join {
+        id_required: true,
+        ..request("")
+    };
     let refused = bench.join(first.clone()).try_recv().unwrap();
-    assert_eq!((refused.error, refused.member_id.as_str()), (code(Code::MemberIdRequired), "m1"));
-    let joined = bench.join(Join { member_id: "m1".to_owned(), ..first.clone() }).try_recv().unwrap();
+    assert_eq!(
+        (refused.error, refused.member_id.as_str()),
+        (code(Code::MemberIdRequired), "m1")
+    );
+    let joined = bench
+        .join(Join {
+            member_id: "m1".to_owned(),
+            ..first.clone()
+        })
+        .try_recv()
+        .unwrap();
     assert_eq!(joined.error, 0);
     // An id that is never used does not hold the group for ever.
     bench.join(first).try_recv().unwrap();
@@ -148,21 +185,46 @@ fn a_member_without_an_id_gets_one_and_joins_with_it() {
     let _ = bench.group.heartbeat("m1", None, 1, bench.now);
     bench.pass(600);
     assert_eq!(bench.group.members().len(), 1);
-    assert_eq!(bench.join(Join { member_id: "m3".to_owned(), ..request("") }).try_recv().unwrap().error, code(Code::UnknownMemberId));
+    assert_eq!(
+        bench
+            .join(Join {
+                member_id: "m3".to_owned(),
+                ..request("")
+            })
+            .try_recv()
+            .unwrap()
+            .error,
+        code(Code::UnknownMemberId)
+    );
 }
 
 #[test]
 fn a_restarted_static_member_takes_its_place_without_a_rebalance() {
     let mut bench = Bench::new();
-    let fixed = |member: &str| Join { instance_id: Some("i".to_owned()), ..request(member) };
+    let fixed = |member: &str| Join {
+        instance_id: Some("i".to_owned()),
+        ..request(member)
+    };
     bench.join(fixed("")).try_recv().unwrap();
-    bench.group.sync("m1", Some("i"), 1, (None, None), vec![("m1".to_owned(), Bytes::from_static(b"x"))], bench.now);
+    bench.group.sync(
+        "m1",
+        Some("i"),
+        1,
+        (None, None),
+        vec![("m1".to_owned(), Bytes::from_static(b"x"))],
+        bench.now,
+    );
     let again = bench.join(fixed("")).try_recv().unwrap();
     assert_eq!((again.error, again.generation, again.member_id.as_str()), (0, 1, "m2"));
     assert!(again.skip_assignment);
-    assert_eq!(bench.group.heartbeat("m1", Some("i"), 1, bench.now), Err(Code::FencedInstanceId));
+    assert_eq!(
+        bench.group.heartbeat("m1", Some("i"), 1, bench.now),
+        Err(Code::FencedInstanceId)
+    );
     assert_eq!(bench.group.heartbeat("m2", Some("i"), 1, bench.now), Ok(()));
-    let mut synced = bench.group.sync("m2", Some("i"), 1, (None, None), Vec::new(), bench.now);
+    let mut synced = bench
+        .group
+        .sync("m2", Some("i"), 1, (None, None), Vec::new(), bench.now);
     assert_eq!(synced.try_recv().unwrap().assignment, "x");
 }
 
@@ -170,18 +232,40 @@ fn a_restarted_static_member_takes_its_place_without_a_rebalance() {
 fn protocols_that_do_not_fit_are_refused() {
     let mut bench = Bench::new();
     bench.join(request("")).try_recv().unwrap();
-    let other = Join { protocols: vec![("sticky".to_owned(), Bytes::new())], ..request("") };
-    assert_eq!(bench.join(other).try_recv().unwrap().error, code(Code::InconsistentGroupProtocol));
-    let other = Join { protocol_type: "connect".to_owned(), ..request("") };
-    assert_eq!(bench.join(other).try_recv().unwrap().error, code(Code::InconsistentGroupProtocol));
+    let other = Join {
+        protocols: vec![("sticky".to_owned(), Bytes::new())],
+        ..request("")
+    };
+    assert_eq!(
+        bench.join(other).try_recv().unwrap().error,
+        code(Code::InconsistentGroupProtocol)
+    );
+    let other = Join {
+        protocol_type: "connect".to_owned(),
+        ..request("")
+    };
+    assert_eq!(
+        bench.join(other).try_recv().unwrap().error,
+        code(Code::InconsistentGroupProtocol)
+    );
 }
 
 fn committed(offset: i64) -> Committed {
-    Committed { offset, leader_epoch: -1, metadata: "m".to_owned(), at_ms: 0 }
+    Committed {
+        offset,
+        leader_epoch: -1,
+        metadata: "m".to_owned(),
+        at_ms: 0,
+    }
 }
 
 fn outsider(group: &str) -> Committer<'_> {
-    Committer { group, member_id: "", instance_id: None, generation: -1 }
+    Committer {
+        group,
+        member_id: "",
+        instance_id: None,
+        generation: -1,
+    }
 }
 
 #[test]
@@ -196,9 +280,20 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
     };
     {
         let groups = Groups::open(&path, 10).unwrap();
-        groups.commit(outsider("g"), None, vec![(place(0), committed(5))], now).unwrap();
-        groups.commit(outsider("g"), Some(7), vec![(place(0), committed(9)), (place(1), committed(3))], now).unwrap();
-        groups.commit(outsider("g"), Some(8), vec![(place(2), committed(1))], now).unwrap();
+        groups
+            .commit(outsider("g"), None, vec![(place(0), committed(5))], now)
+            .unwrap();
+        groups
+            .commit(
+                outsider("g"),
+                Some(7),
+                vec![(place(0), committed(9)), (place(1), committed(3))],
+                now,
+            )
+            .unwrap();
+        groups
+            .commit(outsider("g"), Some(8), vec![(place(2), committed(1))], now)
+            .unwrap();
     }
     let groups = Groups::open(&path, 10).unwrap();
     assert_eq!(offset(&groups, 0), (Some(5), true));
@@ -207,7 +302,10 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
     groups.resolve("g", 8, false).unwrap();
     drop(groups);
     let groups = Groups::open(&path, 10).unwrap();
-    assert_eq!((offset(&groups, 0), offset(&groups, 1), offset(&groups, 2)), ((Some(9), false), (Some(3), false), (None, false)));
+    assert_eq!(
+        (offset(&groups, 0), offset(&groups, 1), offset(&groups, 2)),
+        ((Some(9), false), (Some(3), false), (None, false))
+    );
     assert_eq!(groups.delete_offsets("g", &[place(0)]), Ok(vec![Ok(())]));
     assert_eq!(groups.delete("g"), Ok(()));
     assert_eq!(groups.delete("g"), Err(Code::GroupIdNotFound));

@@ -21,7 +21,8 @@ use kafka_protocol::error::ResponseError;
 
 pub(crate) use batch::{BatchFault, BatchHeader, HEADER_BYTES, control_batch};
 pub(crate) use partition::{Appended, LogConfig, PartitionLog, TimestampType};
-pub(crate) use producers::{AbortedTransaction, ProducerView};
+#[cfg(test)]
+use producers::AbortedTransaction;
 pub(crate) use read::{Chunk, TimestampAnswer};
 pub(crate) use records::validate as validate_records;
 
@@ -33,7 +34,11 @@ pub(crate) enum LogError {
     Refused(ResponseError, String),
     /// The disk is at fault; what was there is unharmed.
     #[error("cannot {action} {}", path.display())]
-    Storage { action: &'static str, path: PathBuf, source: io::Error },
+    Storage {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
 }
 
 impl LogError {
@@ -55,6 +60,10 @@ trait StorageAt<T> {
 
 impl<T> StorageAt<T> for io::Result<T> {
     fn at(self, action: &'static str, path: &std::path::Path) -> Result<T, LogError> {
-        self.map_err(|source| LogError::Storage { action, path: path.to_path_buf(), source })
+        self.map_err(|source| LogError::Storage {
+            action,
+            path: path.to_path_buf(),
+            source,
+        })
     }
 }

@@ -82,7 +82,10 @@ impl PartitionLog {
         let mut bases = Vec::new();
         for entry in fs::read_dir(dir).at("list", dir)? {
             let name = entry.at("list", dir)?.file_name();
-            let base = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|base| base.parse::<i64>().ok());
+            let base = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".log"))
+                .and_then(|base| base.parse::<i64>().ok());
             bases.extend(base);
         }
         bases.sort_unstable();
@@ -109,7 +112,12 @@ impl PartitionLog {
             producers = rebuilt.1;
         }
         let path = segments[last].path.clone();
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).at("open", &path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .at("open", &path)?;
         let log_start = log_start.unwrap_or(0).clamp(segments[0].base_offset, next_offset);
         producers.log_starts_at(log_start);
         Ok(Self {
@@ -136,16 +144,14 @@ impl PartitionLog {
 
     /// Readers of committed records see what lies before this offset.
     pub(crate) fn last_stable_offset(&self) -> i64 {
-        self.producers.first_open_offset().unwrap_or_else(|| self.high_watermark())
+        self.producers
+            .first_open_offset()
+            .unwrap_or_else(|| self.high_watermark())
     }
 
     /// Bytes of all segments.
     pub(crate) fn size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.len).sum()
-    }
-
-    pub(crate) fn config(&self) -> &LogConfig {
-        &self.config
     }
 
     pub(crate) fn set_config(&mut self, config: LogConfig) {
@@ -174,14 +180,25 @@ impl PartitionLog {
             let limit = self.config.message_bytes_max;
             return Err(LogError::refused(
                 ResponseError::MessageTooLarge,
-                format!("the batch has {} bytes, the topic takes {limit} (max.message.bytes)", header.size),
+                format!(
+                    "the batch has {} bytes, the topic takes {limit} (max.message.bytes)",
+                    header.size
+                ),
             ));
         }
         if header.has_producer()
             && let Verdict::Duplicate { base_offset, timestamp } = self.producers.check(header)?
         {
-            let log_append_time = if self.config.timestamp_type == TimestampType::LogAppend { timestamp } else { -1 };
-            return Ok(Appended { base_offset, log_append_time, duplicate: true });
+            let log_append_time = if self.config.timestamp_type == TimestampType::LogAppend {
+                timestamp
+            } else {
+                -1
+            };
+            return Ok(Appended {
+                base_offset,
+                log_append_time,
+                duplicate: true,
+            });
         }
         let (stamped, log_append_time) = match self.config.timestamp_type {
             TimestampType::LogAppend if !header.is_control() => (Some(with_append_time(batch, now_ms)), now_ms),
@@ -201,14 +218,22 @@ impl PartitionLog {
             let path = self.active().path.clone();
             // Cut now if possible; otherwise the next append does it first.
             let _ = self.cut_torn_tail();
-            return Err(LogError::Storage { action: "append to", path, source });
+            return Err(LogError::Storage {
+                action: "append to",
+                path,
+                source,
+            });
         }
         self.unsynced = true;
         let last = self.segments.len() - 1;
         self.segments[last].push(&header, base_offset);
         header.base_offset = base_offset;
         self.producers.appended(&header, batch, base_offset);
-        Ok(Appended { base_offset, log_append_time, duplicate: false })
+        Ok(Appended {
+            base_offset,
+            log_append_time,
+            duplicate: false,
+        })
     }
 
     /// A place to read from: batches that hold `offset` and later ones, all before `upper`. `None`: nothing there yet.
@@ -216,19 +241,37 @@ impl PartitionLog {
         if offset < self.log_start || offset > self.high_watermark() {
             return Err(LogError::refused(
                 ResponseError::OffsetOutOfRange,
-                format!("offset {offset} is not in [{}, {}]", self.log_start, self.high_watermark()),
+                format!(
+                    "offset {offset} is not in [{}, {}]",
+                    self.log_start,
+                    self.high_watermark()
+                ),
             ));
         }
         if offset >= upper.min(self.high_watermark()) {
             return Ok(None);
         }
         // The last segment that starts at or before the offset; past its end (a gap) the next one holds what follows.
-        let i = self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
-        let i = if self.segments[i].next_offset <= offset { (i + 1).min(self.segments.len() - 1) } else { i };
+        let i = self
+            .segments
+            .partition_point(|segment| segment.base_offset <= offset)
+            .saturating_sub(1);
+        let i = if self.segments[i].next_offset <= offset {
+            (i + 1).min(self.segments.len() - 1)
+        } else {
+            i
+        };
         let segment = &self.segments[i];
         let position = segment.place_of_offset(offset).at("read the index of", &segment.path)?;
         let file = (i + 1 == self.segments.len()).then(|| Arc::clone(&self.file));
-        Ok(Some(ReadPlan { path: segment.path.clone(), file, position, end: segment.len, offset, upper }))
+        Ok(Some(ReadPlan {
+            path: segment.path.clone(),
+            file,
+            position,
+            end: segment.len,
+            offset,
+            upper,
+        }))
     }
 
     /// About how many bytes lie in `[offset, upper)`; exact enough to decide whether a fetch has its `min_bytes`.
@@ -236,26 +279,51 @@ impl PartitionLog {
         if offset >= upper.min(self.high_watermark()) {
             return 0;
         }
-        let after: u64 = self.segments.iter().rev().take_while(|s| s.base_offset > offset).map(|s| s.len).sum();
-        let i = self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
+        let after: u64 = self
+            .segments
+            .iter()
+            .rev()
+            .take_while(|s| s.base_offset > offset)
+            .map(|s| s.len)
+            .sum();
+        let i = self
+            .segments
+            .partition_point(|segment| segment.base_offset <= offset)
+            .saturating_sub(1);
         let segment = &self.segments[i];
-        let inside = segment.place_of_offset(offset).map_or(0, |position| segment.len.saturating_sub(position));
+        let inside = segment
+            .place_of_offset(offset)
+            .map_or(0, |position| segment.len.saturating_sub(position));
         (after + inside).max(1)
     }
 
     /// Where to look for the first record at or after a time; `None` when every record is earlier.
     pub(crate) fn plan_timestamp(&self, timestamp: i64) -> Result<Option<TimestampPlan>, LogError> {
-        let found = self.segments.iter().find(|s| s.max_timestamp >= timestamp && s.next_offset > self.log_start);
+        let found = self
+            .segments
+            .iter()
+            .find(|s| s.max_timestamp >= timestamp && s.next_offset > self.log_start);
         let Some(segment) = found else { return Ok(None) };
-        let position = segment.place_of_timestamp(timestamp).at("read the index of", &segment.path)?;
+        let position = segment
+            .place_of_timestamp(timestamp)
+            .at("read the index of", &segment.path)?;
         Ok(Some(self.timestamp_plan(segment, position, timestamp)))
     }
 
     /// Where to look for the record with the latest time.
     pub(crate) fn plan_max_timestamp(&self) -> Result<Option<TimestampPlan>, LogError> {
-        let latest = self.segments.iter().filter(|s| s.len > 0).rev().max_by_key(|s| s.max_timestamp);
-        let Some(segment) = latest.filter(|_| self.high_watermark() > self.log_start) else { return Ok(None) };
-        let position = segment.place_of_offset(segment.max_timestamp_at).at("read the index of", &segment.path)?;
+        let latest = self
+            .segments
+            .iter()
+            .filter(|s| s.len > 0)
+            .rev()
+            .max_by_key(|s| s.max_timestamp);
+        let Some(segment) = latest.filter(|_| self.high_watermark() > self.log_start) else {
+            return Ok(None);
+        };
+        let position = segment
+            .place_of_offset(segment.max_timestamp_at)
+            .at("read the index of", &segment.path)?;
         Ok(Some(self.timestamp_plan(segment, position, segment.max_timestamp)))
     }
 
@@ -282,7 +350,11 @@ impl PartitionLog {
             write_atomically(&path, offset.to_string().as_bytes()).at("write", &path)?;
             self.log_start = offset;
             self.producers.log_starts_at(offset);
-            let keep = self.segments.iter().position(|s| s.next_offset > offset).unwrap_or(self.segments.len() - 1);
+            let keep = self
+                .segments
+                .iter()
+                .position(|s| s.next_offset > offset)
+                .unwrap_or(self.segments.len() - 1);
             self.delete_oldest(keep)?;
         }
         Ok(self.log_start)
@@ -303,7 +375,10 @@ impl PartitionLog {
         let mut delete = 0;
         if let Some(retention_ms) = self.config.retention_ms {
             let before = now_ms.saturating_sub(retention_ms);
-            delete = self.segments[..closed].iter().take_while(|s| s.max_timestamp < before).count();
+            delete = self.segments[..closed]
+                .iter()
+                .take_while(|s| s.max_timestamp < before)
+                .count();
         }
         if let Some(retention_bytes) = self.config.retention_bytes {
             let mut size = self.segments[delete..].iter().map(|s| s.len).sum::<u64>();
@@ -315,7 +390,10 @@ impl PartitionLog {
         }
         // An open transaction holds its records.
         let held = self.producers.first_open_offset().unwrap_or(i64::MAX);
-        let delete = self.segments[..delete].iter().take_while(|s| s.next_offset <= held).count();
+        let delete = self.segments[..delete]
+            .iter()
+            .take_while(|s| s.next_offset <= held)
+            .count();
         self.delete_oldest(delete)?;
         Ok(delete)
     }
@@ -338,9 +416,17 @@ impl PartitionLog {
     /// The slow work that is due: closed segments to sync and index, a snapshot to write.
     pub(crate) fn take_upkeep(&mut self) -> Option<Upkeep> {
         let last = self.segments.len() - 1;
-        let closed: Vec<_> = self.segments[..last].iter().filter(|s| s.index_in_memory()).cloned().collect();
+        let closed: Vec<_> = self.segments[..last]
+            .iter()
+            .filter(|s| s.index_in_memory())
+            .cloned()
+            .collect();
         let snapshot = self.pending_snapshot.take();
-        (!closed.is_empty() || snapshot.is_some()).then(|| Upkeep { dir: self.dir.clone(), closed, snapshot })
+        (!closed.is_empty() || snapshot.is_some()).then(|| Upkeep {
+            dir: self.dir.clone(),
+            closed,
+            snapshot,
+        })
     }
 
     /// Takes note that [`Upkeep::run`] has finished.
@@ -366,7 +452,12 @@ impl PartitionLog {
         }
         let snapshot = Some(self.producers.snapshot(self.high_watermark()));
         let closed = self.segments.iter().filter(|s| s.index_in_memory()).cloned().collect();
-        Upkeep { dir: self.dir.clone(), closed, snapshot }.run()
+        Upkeep {
+            dir: self.dir.clone(),
+            closed,
+            snapshot,
+        }
+        .run()
     }
 
     #[cfg(test)]
@@ -392,7 +483,12 @@ impl PartitionLog {
     fn roll(&mut self, now_ms: i64) -> Result<(), LogError> {
         let segment = Segment::empty(&self.dir, self.high_watermark());
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).open(&segment.path).at("create", &segment.path)?;
+        let file = options
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&segment.path)
+            .at("create", &segment.path)?;
         self.pending_snapshot = Some(self.producers.snapshot(segment.base_offset));
         self.file = Arc::new(file);
         self.segments.push(segment);
@@ -402,7 +498,9 @@ impl PartitionLog {
 
     fn cut_torn_tail(&mut self) -> Result<(), LogError> {
         if self.torn {
-            self.file.set_len(self.active().len).at("truncate", &self.active().path)?;
+            self.file
+                .set_len(self.active().len)
+                .at("truncate", &self.active().path)?;
             self.torn = false;
         }
         Ok(())
@@ -422,7 +520,9 @@ impl Upkeep {
         }
         if let Some(snapshot) = &self.snapshot {
             let path = snapshot_path(&self.dir);
-            let bytes = serde_json::to_vec(snapshot).map_err(io::Error::from).at("encode", &path)?;
+            let bytes = serde_json::to_vec(snapshot)
+                .map_err(io::Error::from)
+                .at("encode", &path)?;
             write_rebuildable(&path, &bytes).at("write", &path)?;
         }
         Ok(())

@@ -56,7 +56,10 @@ pub(crate) struct ProducerView {
 pub(super) enum Verdict {
     Append,
     /// Already in the log, from this offset on, with this append time.
-    Duplicate { base_offset: i64, timestamp: i64 },
+    Duplicate {
+        base_offset: i64,
+        timestamp: i64,
+    },
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -103,7 +106,11 @@ impl Producers {
             ))
         };
         if header.producer_epoch > producer.epoch {
-            return if header.base_sequence == 0 { Ok(Verdict::Append) } else { out_of_order(0) };
+            return if header.base_sequence == 0 {
+                Ok(Verdict::Append)
+            } else {
+                out_of_order(0)
+            };
         }
         let last_sequence = header.last_sequence();
         let seen = producer
@@ -111,7 +118,10 @@ impl Producers {
             .iter()
             .find(|kept| kept.first_sequence == header.base_sequence && kept.last_sequence == last_sequence);
         if let Some(kept) = seen {
-            return Ok(Verdict::Duplicate { base_offset: kept.base_offset, timestamp: kept.timestamp });
+            return Ok(Verdict::Duplicate {
+                base_offset: kept.base_offset,
+                timestamp: kept.timestamp,
+            });
         }
         match producer.batches.back() {
             Some(last) if sequence_after(last.last_sequence, 1) != header.base_sequence => {
@@ -173,13 +183,19 @@ impl Producers {
     }
 
     pub(super) fn has_open_transaction(&self, producer_id: i64) -> bool {
-        self.known.get(&producer_id).is_some_and(|producer| producer.transaction_start.is_some())
+        self.known
+            .get(&producer_id)
+            .is_some_and(|producer| producer.transaction_start.is_some())
     }
 
     /// Aborted transactions with records in `[from, to)`.
     pub(super) fn aborted_in(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
         let first = self.aborted.partition_point(|aborted| aborted.last_offset < from);
-        self.aborted[first..].iter().filter(|aborted| aborted.first_offset < to).copied().collect()
+        self.aborted[first..]
+            .iter()
+            .filter(|aborted| aborted.first_offset < to)
+            .copied()
+            .collect()
     }
 
     pub(super) fn views(&self) -> Vec<ProducerView> {
@@ -205,19 +221,35 @@ impl Producers {
     }
 
     pub(super) fn expire(&mut self, before_ms: i64) {
-        self.known.retain(|_, producer| producer.transaction_start.is_some() || producer.last_timestamp >= before_ms);
+        self.known
+            .retain(|_, producer| producer.transaction_start.is_some() || producer.last_timestamp >= before_ms);
     }
 
     pub(super) fn snapshot(&self, next_offset: i64) -> Snapshot {
-        let mut producers: Vec<_> = self.known.iter().map(|(&id, producer)| (id, producer.clone())).collect();
+        let mut producers: Vec<_> = self
+            .known
+            .iter()
+            .map(|(&id, producer)| (id, producer.clone()))
+            .collect();
         producers.sort_by_key(|&(id, _)| id);
-        Snapshot { next_offset, producers, aborted: self.aborted.clone() }
+        Snapshot {
+            next_offset,
+            producers,
+            aborted: self.aborted.clone(),
+        }
     }
 
     pub(super) fn from_snapshot(snapshot: Snapshot) -> Self {
         let known: HashMap<_, _> = snapshot.producers.into_iter().collect();
-        let open = known.iter().filter_map(|(&id, p): (&i64, &Producer)| Some((p.transaction_start?, id))).collect();
-        Self { known, open, aborted: snapshot.aborted }
+        let open = known
+            .iter()
+            .filter_map(|(&id, p): (&i64, &Producer)| Some((p.transaction_start?, id)))
+            .collect();
+        Self {
+            known,
+            open,
+            aborted: snapshot.aborted,
+        }
     }
 
     fn forget_oldest(&mut self) {

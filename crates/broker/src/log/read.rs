@@ -101,7 +101,10 @@ impl ReadPlan {
             to += header.size;
             next_offset = header.next_offset();
         }
-        Ok(Chunk { bytes: Bytes::from(buffer).slice(from..to), next_offset })
+        Ok(Chunk {
+            bytes: Bytes::from(buffer).slice(from..to),
+            next_offset,
+        })
     }
 }
 
@@ -113,8 +116,13 @@ impl TimestampPlan {
             if header.max_timestamp < self.timestamp || header.next_offset() <= self.log_start || header.is_control() {
                 continue;
             }
-            if let Some((offset, timestamp)) = first_at_or_after(&header, &Bytes::copy_from_slice(batch), self.timestamp) {
-                return Ok(Some(TimestampAnswer { offset: offset.max(self.log_start), timestamp }));
+            if let Some((offset, timestamp)) =
+                first_at_or_after(&header, &Bytes::copy_from_slice(batch), self.timestamp)
+            {
+                return Ok(Some(TimestampAnswer {
+                    offset: offset.max(self.log_start),
+                    timestamp,
+                }));
             }
         }
         Ok(None)

@@ -24,13 +24,19 @@ pub(crate) fn validate(header: &BatchHeader, batch: &[u8]) -> Result<(), &'stati
     if header.compression() != 0 {
         return Ok(());
     }
-    let mut walk = Walk { bytes: &batch[HEADER_BYTES..] };
+    let mut walk = Walk {
+        bytes: &batch[HEADER_BYTES..],
+    };
     for expected in 0..header.record_count {
         if walk.record()?.offset_delta != expected {
             return Err("record offsets are not consecutive");
         }
     }
-    if walk.bytes.is_empty() { Ok(()) } else { Err("bytes behind the last record") }
+    if walk.bytes.is_empty() {
+        Ok(())
+    } else {
+        Err("bytes behind the last record")
+    }
 }
 
 /// The first record with a timestamp of at least `target`, as its offset and timestamp.
@@ -39,7 +45,10 @@ pub(super) fn first_at_or_after(header: &BatchHeader, batch: &Bytes, target: i64
         return (header.max_timestamp >= target).then_some((header.base_offset, header.max_timestamp));
     }
     let place = |found: RecordPlace| {
-        (header.base_offset + i64::from(found.offset_delta), header.base_timestamp + found.timestamp_delta)
+        (
+            header.base_offset + i64::from(found.offset_delta),
+            header.base_timestamp + found.timestamp_delta,
+        )
     };
     unpacked(header, batch, |bytes| {
         let mut walk = Walk { bytes };
@@ -79,7 +88,11 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn record(&mut self) -> Result<RecordPlace, &'static str> {
         let length = self.length()?.ok_or("record without a length")?;
-        let rest = self.bytes.len().checked_sub(length).ok_or("record goes past its batch")?;
+        let rest = self
+            .bytes
+            .len()
+            .checked_sub(length)
+            .ok_or("record goes past its batch")?;
         self.skip(1)?;
         let timestamp_delta = self.varlong()?;
         let offset_delta = self.varlong()? as i32;
@@ -97,7 +110,10 @@ impl Walk<'_> {
             }
         }
         if self.bytes.len() == rest {
-            Ok(RecordPlace { offset_delta, timestamp_delta })
+            Ok(RecordPlace {
+                offset_delta,
+                timestamp_delta,
+            })
         } else {
             Err("record is not as long as it says")
         }

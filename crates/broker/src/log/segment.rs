@@ -71,7 +71,11 @@ impl Segment {
         if self.len >= self.indexed_upto
             && let Index::Memory(entries) = &mut self.index
         {
-            entries.push(IndexEntry { base_offset, position: self.len, max_timestamp_before: self.max_timestamp });
+            entries.push(IndexEntry {
+                base_offset,
+                position: self.len,
+                max_timestamp_before: self.max_timestamp,
+            });
             self.indexed_upto = self.len + INDEX_INTERVAL;
         }
         if self.len == 0 {
@@ -123,7 +127,9 @@ impl Segment {
 
     /// Writes the index beside the segment. The segment's file must have been synced before.
     pub(super) fn write_index(&self) -> io::Result<()> {
-        let Index::Memory(entries) = &self.index else { return Ok(()) };
+        let Index::Memory(entries) = &self.index else {
+            return Ok(());
+        };
         let mut bytes = Vec::with_capacity(INDEX_HEADER + entries.len() * ENTRY_BYTES + 4);
         bytes.extend_from_slice(INDEX_MAGIC);
         let words = [
@@ -135,7 +141,9 @@ impl Segment {
             entries.len() as i64,
             0,
         ];
-        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_be_bytes()));
+        words
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_be_bytes()));
         for entry in entries {
             bytes.extend_from_slice(&entry.base_offset.to_be_bytes());
             bytes.extend_from_slice(&entry.position.to_be_bytes());
@@ -179,7 +187,9 @@ impl Segment {
 
     /// Reads the index file back into memory, to go on writing the segment.
     pub(super) fn load_index(&mut self) -> io::Result<()> {
-        let Index::File { entries } = self.index else { return Ok(()) };
+        let Index::File { entries } = self.index else {
+            return Ok(());
+        };
         let bytes = std::fs::read(index_path(&self.path))?;
         let entries: Vec<_> = bytes
             .get(INDEX_HEADER..INDEX_HEADER + entries * ENTRY_BYTES)
@@ -223,7 +233,11 @@ fn read_entry(bytes: &[u8; ENTRY_BYTES]) -> IndexEntry {
         word.copy_from_slice(&bytes[at..at + 8]);
         i64::from_be_bytes(word)
     };
-    IndexEntry { base_offset: word(0), position: word(8) as u64, max_timestamp_before: word(16) }
+    IndexEntry {
+        base_offset: word(0),
+        position: word(8) as u64,
+        max_timestamp_before: word(16),
+    }
 }
 
 /// Walks the batches of a file range in order.
@@ -239,7 +253,13 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(file: &'a File, start: u64, end: u64) -> Self {
-        Self { file, read_at: start, end, buffer: Vec::new(), from: 0 }
+        Self {
+            file,
+            read_at: start,
+            end,
+            buffer: Vec::new(),
+            from: 0,
+        }
     }
 
     /// The next whole batch with its position, or `None` at the end or at the first bad batch.
@@ -247,13 +267,19 @@ impl<'a> Scanner<'a> {
         if !self.fill(HEADER_BYTES)? {
             return Ok(None);
         }
-        let Ok(header) = BatchHeader::parse(&self.buffer[self.from..]) else { return Ok(None) };
+        let Ok(header) = BatchHeader::parse(&self.buffer[self.from..]) else {
+            return Ok(None);
+        };
         if !self.fill(header.size)? {
             return Ok(None);
         }
         let position = self.read_at - (self.buffer.len() - self.from) as u64;
         let batch = &self.buffer[self.from..self.from + header.size];
-        match if check_crc { BatchHeader::check(batch) } else { Ok(header) } {
+        match if check_crc {
+            BatchHeader::check(batch)
+        } else {
+            Ok(header)
+        } {
             Ok(header) => {
                 self.from += header.size;
                 Ok(Some((position, header, batch)))
@@ -274,7 +300,9 @@ impl<'a> Scanner<'a> {
         }
         self.buffer.drain(..self.from);
         self.from = 0;
-        let more = (bytes - have).max(SCAN_BUFFER).min(usize::try_from(left).unwrap_or(usize::MAX));
+        let more = (bytes - have)
+            .max(SCAN_BUFFER)
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         self.buffer.resize(have + more, 0);
         self.file.read_exact_at(&mut self.buffer[have..], self.read_at)?;
         self.read_at += more as u64;

@@ -35,7 +35,12 @@ struct Batch {
 }
 
 fn plain(count: usize) -> Batch {
-    Batch { timestamps: (0..count as i64).map(|i| NOW + i).collect(), value_len: 10, producer: None, transactional: false }
+    Batch {
+        timestamps: (0..count as i64).map(|i| NOW + i).collect(),
+        value_len: 10,
+        producer: None,
+        transactional: false,
+    }
 }
 
 impl Batch {
@@ -102,7 +107,11 @@ fn read_all(log: &PartitionLog, mut offset: i64, bytes_max: usize) -> Vec<BatchH
     let mut headers = Vec::new();
     while let Some(plan) = log.plan_read(offset, i64::MAX).unwrap() {
         let chunk = plan.run(bytes_max, true).unwrap();
-        assert!(!chunk.bytes.is_empty(), "nothing at {offset}, the log ends at {}", log.high_watermark());
+        assert!(
+            !chunk.bytes.is_empty(),
+            "nothing at {offset}, the log ends at {}",
+            log.high_watermark()
+        );
         let mut rest = &chunk.bytes[..];
         while !rest.is_empty() {
             let header = BatchHeader::check(rest).unwrap();
@@ -140,7 +149,13 @@ fn a_read_gives_whole_batches_within_its_bounds() {
     for _ in 0..10 {
         append(&mut log, &plain(2)).unwrap();
     }
-    let read = |upper, bytes_max, at_least_one| log.plan_read(3, upper).unwrap().unwrap().run(bytes_max, at_least_one).unwrap();
+    let read = |upper, bytes_max, at_least_one| {
+        log.plan_read(3, upper)
+            .unwrap()
+            .unwrap()
+            .run(bytes_max, at_least_one)
+            .unwrap()
+    };
     assert_eq!(read(i64::MAX, size * 3 + 1, false).bytes.len(), size * 3);
     assert_eq!(read(i64::MAX, 1, true).bytes.len(), size);
     assert_eq!(read(i64::MAX, 1, false).bytes.len(), 0);
@@ -198,12 +213,19 @@ fn closed_segments_are_read_by_their_index_files() {
     let dir = TempDir::new().unwrap();
     let mut log = open(dir.path(), 4096);
     for i in 0..500 {
-        append(&mut log, &Batch { value_len: 50 + i % 40, ..plain(1 + i % 4) }).unwrap();
-        if i % 7 == 0 {
-            if let Some(upkeep) = log.take_upkeep() {
-                upkeep.run().unwrap();
-                log.upkeep_done(&upkeep);
-            }
+        append(
+            &mut log,
+            &Batch {
+                value_len: 50 + i % 40,
+                ..plain(1 + i % 4)
+            },
+        )
+        .unwrap();
+        if i % 7 == 0
+            && let Some(upkeep) = log.take_upkeep()
+        {
+            upkeep.run().unwrap();
+            log.upkeep_done(&upkeep);
         }
     }
     let expected = read_all(&log, 0, 3000);
@@ -231,13 +253,18 @@ fn records_are_found_by_time_as_a_search_through_all_finds_them() {
     let mut all = Vec::new();
     for i in 0..200_i64 {
         // Out of order within and between batches.
-        let timestamps: Vec<_> = (0..1 + i % 5).map(|j| 1000 + i * 10 + (j * 7919 + i * 31) % 60).collect();
+        let timestamps: Vec<_> = (0..1 + i % 5)
+            .map(|j| 1000 + i * 10 + (j * 7919 + i * 31) % 60)
+            .collect();
         all.extend(&timestamps);
         append(&mut log, &Batch { timestamps, ..plain(1) }).unwrap();
     }
     let check = |log: &PartitionLog| {
         for target in (0..3200).step_by(3) {
-            let naive = all.iter().position(|&t| t >= target).map(|offset| (offset as i64, all[offset]));
+            let naive = all
+                .iter()
+                .position(|&t| t >= target)
+                .map(|offset| (offset as i64, all[offset]));
             let found = log.plan_timestamp(target).unwrap().and_then(|plan| plan.run().unwrap());
             assert_eq!(found.map(|f| (f.offset, f.timestamp)), naive, "target {target}");
         }
@@ -255,7 +282,15 @@ fn retention_and_deletion_move_the_start() {
     let dir = TempDir::new().unwrap();
     let mut log = open(dir.path(), 2048);
     for i in 0..100 {
-        append(&mut log, &Batch { timestamps: vec![NOW + i], value_len: 100, ..plain(1) }).unwrap();
+        append(
+            &mut log,
+            &Batch {
+                timestamps: vec![NOW + i],
+                value_len: 100,
+                ..plain(1)
+            },
+        )
+        .unwrap();
     }
     assert_eq!(log.delete_before(10).unwrap(), 10);
     assert_eq!(log.log_start(), 10);
@@ -265,10 +300,16 @@ fn retention_and_deletion_move_the_start() {
     drop(log);
     let mut log = open(dir.path(), 2048);
     assert_eq!(log.log_start(), 10);
-    log.set_config(LogConfig { retention_bytes: Some(6000), ..config(2048) });
+    log.set_config(LogConfig {
+        retention_bytes: Some(6000),
+        ..config(2048)
+    });
     assert!(log.retain(NOW).unwrap() > 0);
     assert!((6000..6000 + 2 * 2048).contains(&log.size()), "{}", log.size());
-    log.set_config(LogConfig { retention_ms: Some(1000), ..config(2048) });
+    log.set_config(LogConfig {
+        retention_ms: Some(1000),
+        ..config(2048)
+    });
     log.retain(NOW + 5000).unwrap();
     assert_eq!((log.log_start(), log.high_watermark()), (100, 100));
     assert_eq!(append(&mut log, &plain(1)).unwrap().base_offset, 100);
@@ -277,7 +318,10 @@ fn retention_and_deletion_move_the_start() {
 }
 
 fn sequenced(sequence: i32, count: usize) -> Batch {
-    Batch { producer: Some((1, 0, sequence)), ..plain(count) }
+    Batch {
+        producer: Some((1, 0, sequence)),
+        ..plain(count)
+    }
 }
 
 #[test]
@@ -285,7 +329,10 @@ fn a_producers_batches_are_taken_once_and_in_order() {
     let dir = TempDir::new().unwrap();
     let mut log = open(dir.path(), 1 << 20);
     for i in 0..7 {
-        assert_eq!(append(&mut log, &sequenced(i * 2, 2)).unwrap().base_offset, i64::from(i) * 2);
+        assert_eq!(
+            append(&mut log, &sequenced(i * 2, 2)).unwrap().base_offset,
+            i64::from(i) * 2
+        );
     }
     let check = |log: &mut PartitionLog| {
         for i in 2..7 {
@@ -297,7 +344,10 @@ fn a_producers_batches_are_taken_once_and_in_order() {
         assert_eq!(code(sequenced(0, 2), log), Code::OutOfOrderSequenceNumber);
         assert_eq!(code(sequenced(16, 1), log), Code::OutOfOrderSequenceNumber);
         assert_eq!(code(sequenced(12, 1), log), Code::OutOfOrderSequenceNumber);
-        let next_epoch = |sequence| Batch { producer: Some((1, 1, sequence)), ..plain(1) };
+        let next_epoch = |sequence| Batch {
+            producer: Some((1, 1, sequence)),
+            ..plain(1)
+        };
         assert_eq!(code(next_epoch(14), log), Code::OutOfOrderSequenceNumber);
     };
     check(&mut log);
@@ -313,9 +363,15 @@ fn a_producers_batches_are_taken_once_and_in_order() {
     drop(log);
     let mut log = open(dir.path(), 1 << 20);
     assert!(append(&mut log, &sequenced(14, 1)).unwrap().duplicate);
-    let next_epoch = |sequence| Batch { producer: Some((1, 1, sequence)), ..plain(1) };
+    let next_epoch = |sequence| Batch {
+        producer: Some((1, 1, sequence)),
+        ..plain(1)
+    };
     assert_eq!(append(&mut log, &next_epoch(0)).unwrap().base_offset, 15);
-    assert_eq!(append(&mut log, &sequenced(15, 1)).unwrap_err().code(), Code::InvalidProducerEpoch);
+    assert_eq!(
+        append(&mut log, &sequenced(15, 1)).unwrap_err().code(),
+        Code::InvalidProducerEpoch
+    );
     assert_eq!(log.high_watermark(), 16);
 }
 
@@ -332,7 +388,11 @@ fn sequences_wrap_to_zero() {
 fn the_last_stable_offset_waits_for_open_transactions() {
     let dir = TempDir::new().unwrap();
     let mut log = open(dir.path(), 700);
-    let batch = |id, sequence| Batch { producer: Some((id, 0, sequence)), transactional: true, ..plain(2) };
+    let batch = |id, sequence| Batch {
+        producer: Some((id, 0, sequence)),
+        transactional: true,
+        ..plain(2)
+    };
     let end = |log: &mut PartitionLog, id, commit| {
         let marker = control_batch(id, 0, commit, NOW);
         log.append(&BatchHeader::check(&marker).unwrap(), &marker, NOW).unwrap()
@@ -347,7 +407,14 @@ fn the_last_stable_offset_waits_for_open_transactions() {
     let check = |log: &PartitionLog| {
         assert_eq!(log.last_stable_offset(), 3);
         let aborted = log.aborted_in(0, 100);
-        assert_eq!(aborted, [AbortedTransaction { producer_id: 1, first_offset: 1, last_offset: 7 }]);
+        assert_eq!(
+            aborted,
+            [AbortedTransaction {
+                producer_id: 1,
+                first_offset: 1,
+                last_offset: 7
+            }]
+        );
         assert!(log.aborted_in(8, 100).is_empty());
         assert!(log.aborted_in(0, 1).is_empty());
         assert!(log.has_open_transaction(2) && !log.has_open_transaction(1));
@@ -385,8 +452,27 @@ fn records_that_are_not_as_the_header_says_are_refused() {
         // A value's bytes can be anything; nothing here may panic.
         let _ = validate_records(&header, &broken);
     }
-    assert!(validate_records(&BatchHeader { record_count: 2, ..header }, &good).is_err());
-    assert!(validate_records(&BatchHeader { record_count: 2, last_offset_delta: 1, ..header }, &good).is_err());
+    assert!(
+        validate_records(
+            &BatchHeader {
+                record_count: 2,
+                ..header
+            },
+            &good
+        )
+        .is_err()
+    );
+    assert!(
+        validate_records(
+            &BatchHeader {
+                record_count: 2,
+                last_offset_delta: 1,
+                ..header
+            },
+            &good
+        )
+        .is_err()
+    );
 }
 
 #[test]

@@ -24,7 +24,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(host: String) -> Self {
-        Self { host, client_id: String::new() }
+        Self {
+            host,
+            client_id: String::new(),
+        }
     }
 }
 
@@ -40,7 +43,10 @@ pub(crate) enum Outcome {
 
 pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> Outcome {
     let Some((key, version)) = frame.first_chunk::<8>().map(|head| {
-        (i16::from_be_bytes([head[0], head[1]]), i16::from_be_bytes([head[2], head[3]]))
+        (
+            i16::from_be_bytes([head[0], head[1]]),
+            i16::from_be_bytes([head[2], head[3]]),
+        )
     }) else {
         return Outcome::Close("a request shorter than its header".to_owned());
     };
@@ -68,7 +74,9 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
         Err(error) => return Outcome::Close(format!("{api_key:?} version {version}: bad header: {error}")),
     };
     if !shape::fits(api_key, version, &frame) {
-        return Outcome::Close(format!("{api_key:?} version {version}: counts and lengths do not fit the request"));
+        return Outcome::Close(format!(
+            "{api_key:?} version {version}: counts and lengths do not fit the request"
+        ));
     }
     let client_id = header.client_id.as_deref().unwrap_or("");
     if peer.client_id != client_id {
@@ -105,7 +113,11 @@ async fn dispatch(
             Ok(request) => {
                 let silent = request.acks == 0;
                 let answer = api::produce::produce(state, version, request).await;
-                if silent { Outcome::Silence } else { reply(correlation_id, version, &answer) }
+                if silent {
+                    Outcome::Silence
+                } else {
+                    reply(correlation_id, version, &answer)
+                }
             }
             Err(error) => malformed(api_key, version, &error),
         },

@@ -52,9 +52,15 @@ const SHAPES: &[(ApiKey, &str)] = &[
 
 /// Whether `body` has the shape of such a request, so that decoding it allocates no more than it holds.
 pub(super) fn fits(api_key: ApiKey, version: i16, body: &[u8]) -> bool {
-    let Some((_, shape)) = SHAPES.iter().find(|(key, _)| *key == api_key) else { return false };
+    let Some((_, shape)) = SHAPES.iter().find(|(key, _)| *key == api_key) else {
+        return false;
+    };
     let flexible = api_key.request_header_version(version) >= 2;
-    let mut walk = Walk { version, flexible, body };
+    let mut walk = Walk {
+        version,
+        flexible,
+        body,
+    };
     walk.fields(shape.as_bytes()).is_some() && (!flexible || walk.tagged_fields().is_some())
 }
 
@@ -89,7 +95,11 @@ impl Walk<'_> {
             [b'l'] => self.skip(8),
             [b'u'] => self.skip(16),
             [b's'] => {
-                let length = if self.flexible { self.compact()? } else { i64::from(i16::from_be_bytes(self.take()?)) };
+                let length = if self.flexible {
+                    self.compact()?
+                } else {
+                    i64::from(i16::from_be_bytes(self.take()?))
+                };
                 self.skip(length.max(0) as usize)
             }
             [b'y'] => {
@@ -118,7 +128,8 @@ impl Walk<'_> {
     /// Reads a limit such as `3+:`, if there is one, and says whether it holds.
     fn version_limit<'s>(&self, shape: &'s [u8]) -> Option<(bool, &'s [u8])> {
         let colon = shape.iter().take(6).position(|&byte| byte == b':');
-        let Some(colon) = colon.filter(|&at| shape[..at].iter().all(|b| b.is_ascii_digit() || b"+-".contains(b))) else {
+        let Some(colon) = colon.filter(|&at| shape[..at].iter().all(|b| b.is_ascii_digit() || b"+-".contains(b)))
+        else {
             return Some((true, shape));
         };
         let limit = std::str::from_utf8(&shape[..colon]).ok()?;
@@ -151,7 +162,11 @@ impl Walk<'_> {
 
     /// A length of -1 stands for null.
     fn length(&mut self) -> Option<usize> {
-        let length = if self.flexible { self.compact()? } else { i64::from(i32::from_be_bytes(self.take()?)) };
+        let length = if self.flexible {
+            self.compact()?
+        } else {
+            i64::from(i32::from_be_bytes(self.take()?))
+        };
         (length >= -1).then_some(length.max(0) as usize)
     }
 
@@ -248,7 +263,10 @@ mod tests {
                 let body = encoded(*api_key, version);
                 assert!(fits(*api_key, version, &body), "{name} {version} does not fit");
                 for cut in 0..body.len() {
-                    assert!(!fits(*api_key, version, &body[..cut]), "{name} {version} fits when cut at {cut}");
+                    assert!(
+                        !fits(*api_key, version, &body[..cut]),
+                        "{name} {version} fits when cut at {cut}"
+                    );
                 }
             }
         }

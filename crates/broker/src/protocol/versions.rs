@@ -44,9 +44,15 @@ pub(crate) const SPOKEN: &[(ApiKey, &str, RangeInclusive<i16>)] = &[
 ];
 
 pub(crate) fn spoken(api_key: ApiKey) -> Option<RangeInclusive<i16>> {
-    SPOKEN.iter().find(|(key, ..)| *key == api_key).map(|(_, _, range)| range.clone())
+    SPOKEN
+        .iter()
+        .find(|(key, ..)| *key == api_key)
+        .map(|(_, _, range)| range.clone())
 }
 
 pub(crate) fn name(api_key: ApiKey) -> &'static str {
-    SPOKEN.iter().find(|(key, ..)| *key == api_key).map_or("unknown", |(_, name, _)| name)
+    SPOKEN
+        .iter()
+        .find(|(key, ..)| *key == api_key)
+        .map_or("unknown", |(_, name, _)| name)
 }

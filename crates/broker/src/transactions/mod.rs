@@ -81,10 +81,23 @@ impl Transactions {
             }
         })?;
         let now = Instant::now();
-        let live = |(id, transaction): (String, Transaction)| (id, Live { deadline: now + transaction.timeout(), transaction });
+        let live = |(id, transaction): (String, Transaction)| {
+            (
+                id,
+                Live {
+                    deadline: now + transaction.timeout(),
+                    transaction,
+                },
+            )
+        };
         let by_id = known.into_iter().map(live).collect();
         Ok(Self {
-            inner: Mutex::new(Inner { journal, next_id: ids_upto, ids_upto, by_id }),
+            inner: Mutex::new(Inner {
+                journal,
+                next_id: ids_upto,
+                ids_upto,
+                by_id,
+            }),
             transactions_max: config.limits.transactions_max,
             timeout_max_ms: config.transaction_timeout_max.as_millis() as i64,
         })
@@ -140,7 +153,11 @@ impl Transactions {
             },
             None => Transaction::new(inner.new_producer_id()?),
         };
-        let next = Transaction { timeout_ms, last_change_ms: state.now_ms(), ..next };
+        let next = Transaction {
+            timeout_ms,
+            last_change_ms: state.now_ms(),
+            ..next
+        };
         let answer = (next.producer_id, next.epoch);
         inner.set(id, next)?;
         inner.rewrite_if_due();
@@ -237,7 +254,11 @@ impl Transactions {
     /// Every transactional id with its transaction, in the order of the ids.
     pub(crate) fn list(&self) -> Vec<(String, Transaction)> {
         let inner = self.inner.lock();
-        let mut list: Vec<_> = inner.by_id.iter().map(|(id, live)| (id.clone(), live.transaction.clone())).collect();
+        let mut list: Vec<_> = inner
+            .by_id
+            .iter()
+            .map(|(id, live)| (id.clone(), live.transaction.clone()))
+            .collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
     }
@@ -251,8 +272,13 @@ impl Transactions {
         self.complete_decided(state);
         let known = self.list();
         for (topic, partition) in state.partitions() {
-            let open: Vec<_> =
-                partition.log.lock().producers().into_iter().filter(|p| p.transaction_start.is_some()).collect();
+            let open: Vec<_> = partition
+                .log
+                .lock()
+                .producers()
+                .into_iter()
+                .filter(|p| p.transaction_start.is_some())
+                .collect();
             for producer in open {
                 let ours = |t: &Transaction| t.producer_id == producer.producer_id && t.has(&topic, partition.index);
                 if known.iter().any(|(_, t)| t.phase == Phase::Ongoing && ours(t)) {
@@ -264,7 +290,14 @@ impl Transactions {
                     producer_id = producer.producer_id,
                     "aborted a transaction that no coordinator knows"
                 );
-                let _ = write_marker(state, &topic, partition.index, producer.producer_id, producer.epoch, false);
+                let _ = write_marker(
+                    state,
+                    &topic,
+                    partition.index,
+                    producer.producer_id,
+                    producer.epoch,
+                    false,
+                );
             }
         }
     }
@@ -275,7 +308,12 @@ impl Transactions {
         let late: Vec<String> = {
             let inner = self.inner.lock();
             let late = |live: &Live| live.transaction.phase == Phase::Ongoing && live.deadline <= now;
-            inner.by_id.iter().filter(|(_, live)| late(live)).map(|(id, _)| id.clone()).collect()
+            inner
+                .by_id
+                .iter()
+                .filter(|(_, live)| late(live))
+                .map(|(id, _)| id.clone())
+                .collect()
         };
         for id in late {
             let mut inner = self.inner.lock();
@@ -283,7 +321,10 @@ impl Transactions {
                 Some(live) if live.transaction.phase == Phase::Ongoing => live.transaction.fenced(state.now_ms()),
                 _ => continue,
             };
-            tracing::info!(transactional_id = id, "aborted a transaction that was open for longer than its time-out");
+            tracing::info!(
+                transactional_id = id,
+                "aborted a transaction that was open for longer than its time-out"
+            );
             // Should it not be written, the next tick tries again.
             let _ = inner.set(&id, fenced);
         }
@@ -294,8 +335,12 @@ impl Transactions {
         let mut inner = self.inner.lock();
         let before_ms = now_ms.saturating_sub(ID_EXPIRY_MS);
         let silent = |t: &Transaction| !t.is_open() && t.last_change_ms < before_ms;
-        let gone: Vec<_> =
-            inner.by_id.iter().filter(|(_, live)| silent(&live.transaction)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<_> = inner
+            .by_id
+            .iter()
+            .filter(|(_, live)| silent(&live.transaction))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             if inner.write(&[Change::Forget { id: id.clone() }]).is_ok() {
                 inner.by_id.remove(&id);
@@ -310,11 +355,20 @@ impl Transactions {
     fn complete_decided(&self, state: &State) {
         let decided: Vec<String> = {
             let inner = self.inner.lock();
-            inner.by_id.iter().filter(|(_, l)| l.transaction.is_decided()).map(|(id, _)| id.clone()).collect()
+            inner
+                .by_id
+                .iter()
+                .filter(|(_, l)| l.transaction.is_decided())
+                .map(|(id, _)| id.clone())
+                .collect()
         };
         for id in decided {
             if let Err(code) = self.complete(state, &id) {
-                tracing::error!(transactional_id = id, ?code, "a transaction's end could not be written; trying again");
+                tracing::error!(
+                    transactional_id = id,
+                    ?code,
+                    "a transaction's end could not be written; trying again"
+                );
             }
         }
     }
@@ -322,16 +376,28 @@ impl Transactions {
     /// Writes the markers of a decided transaction and lets go of its offsets. Doing it twice does no harm: where no
     /// transaction is open any more, no marker is written.
     fn complete(&self, state: &State, id: &str) -> Result<(), Code> {
-        let Some(transaction) = self.get(id).filter(Transaction::is_decided) else { return Ok(()) };
+        let Some(transaction) = self.get(id).filter(Transaction::is_decided) else {
+            return Ok(());
+        };
         let commit = transaction.phase == Phase::PrepareCommit;
         for (topic, partition) in &transaction.partitions {
-            write_marker(state, topic, *partition, transaction.producer_id, transaction.epoch, commit)?;
+            write_marker(
+                state,
+                topic,
+                *partition,
+                transaction.producer_id,
+                transaction.epoch,
+                commit,
+            )?;
         }
         for group in &transaction.groups {
             state.groups.resolve(group, transaction.producer_id, commit)?;
         }
         let mut inner = self.inner.lock();
-        let unchanged = inner.by_id.get(id).is_some_and(|live| live.transaction.phase == transaction.phase);
+        let unchanged = inner
+            .by_id
+            .get(id)
+            .is_some_and(|live| live.transaction.phase == transaction.phase);
         if unchanged {
             inner.set(id, transaction.completed(state.now_ms()))?;
             inner.rewrite_if_due();
@@ -349,7 +415,9 @@ fn write_marker(
     commit: bool,
 ) -> Result<(), Code> {
     // A topic that is gone needs no marker.
-    let Some(partition) = state.topics.partition(topic, partition) else { return Ok(()) };
+    let Some(partition) = state.topics.partition(topic, partition) else {
+        return Ok(());
+    };
     let now_ms = state.now_ms();
     let batch = control_batch(producer_id, epoch, commit, now_ms);
     let header = BatchHeader::check(&batch).map_err(|_| Code::UnknownServerError)?;
@@ -379,7 +447,10 @@ impl Inner {
     }
 
     fn claimed(&self, claim: Claim<'_>) -> Result<&Transaction, Code> {
-        let live = self.by_id.get(claim.transactional_id).ok_or(Code::InvalidProducerIdMapping)?;
+        let live = self
+            .by_id
+            .get(claim.transactional_id)
+            .ok_or(Code::InvalidProducerIdMapping)?;
         if live.transaction.producer_id != claim.producer_id {
             return Err(Code::InvalidProducerIdMapping);
         }
@@ -391,7 +462,10 @@ impl Inner {
 
     /// Journal first, memory after.
     fn set(&mut self, id: &str, transaction: Transaction) -> Result<(), Code> {
-        self.write(&[Change::Set { id: id.to_owned(), transaction: transaction.clone() }])?;
+        self.write(&[Change::Set {
+            id: id.to_owned(),
+            transaction: transaction.clone(),
+        }])?;
         let now = Instant::now();
         let began = |live: &Live| live.transaction.phase != Phase::Ongoing && transaction.phase == Phase::Ongoing;
         let deadline = match self.by_id.get(id) {
@@ -414,10 +488,10 @@ impl Inner {
             return;
         }
         let ids = Change::ProducerIdsUpto(self.ids_upto);
-        let sets = self
-            .by_id
-            .iter()
-            .map(|(id, live)| Change::Set { id: id.clone(), transaction: live.transaction.clone() });
+        let sets = self.by_id.iter().map(|(id, live)| Change::Set {
+            id: id.clone(),
+            transaction: live.transaction.clone(),
+        });
         if let Err(error) = self.journal.rewrite(std::iter::once(ids).chain(sets)) {
             tracing::warn!(%error, "the transaction journal could not be shortened");
         }

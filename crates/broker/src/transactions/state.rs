@@ -71,7 +71,9 @@ impl Transaction {
     }
 
     pub(super) fn has(&self, topic: &str, partition: i32) -> bool {
-        self.partitions.iter().any(|(name, index)| name == topic && *index == partition)
+        self.partitions
+            .iter()
+            .any(|(name, index)| name == topic && *index == partition)
     }
 
     pub(super) fn check_init(&self, claimed: Option<(i64, i16)>) -> Result<(), Code> {
@@ -96,17 +98,33 @@ impl Transaction {
     }
 
     pub(super) fn decided(&self, commit: bool, now_ms: i64) -> Self {
-        let phase = if commit { Phase::PrepareCommit } else { Phase::PrepareAbort };
-        Self { phase, last_change_ms: now_ms, ..self.clone() }
+        let phase = if commit {
+            Phase::PrepareCommit
+        } else {
+            Phase::PrepareAbort
+        };
+        Self {
+            phase,
+            last_change_ms: now_ms,
+            ..self.clone()
+        }
     }
 
     /// To be aborted under the next epoch, so that its producer can write no more.
     pub(super) fn fenced(&self, now_ms: i64) -> Self {
-        Self { epoch: self.epoch.saturating_add(1), previous_epoch: None, ..self.decided(false, now_ms) }
+        Self {
+            epoch: self.epoch.saturating_add(1),
+            previous_epoch: None,
+            ..self.decided(false, now_ms)
+        }
     }
 
     pub(super) fn completed(&self, now_ms: i64) -> Self {
-        let phase = if self.phase == Phase::PrepareCommit { Phase::CompleteCommit } else { Phase::CompleteAbort };
+        let phase = if self.phase == Phase::PrepareCommit {
+            Phase::CompleteCommit
+        } else {
+            Phase::CompleteAbort
+        };
         Self {
             phase,
             partitions: BTreeSet::new(),
@@ -119,18 +137,33 @@ impl Transaction {
 
     /// Empty under the epoch that InitProducerId answers; `None` when the epochs are used up.
     pub(super) fn next_epoch(&self, claimed: Option<(i64, i16)>, was_open: bool) -> Option<Self> {
-        let empty = Self { phase: Phase::Empty, started_ms: None, ..self.clone() };
+        let empty = Self {
+            phase: Phase::Empty,
+            started_ms: None,
+            ..self.clone()
+        };
         match claimed {
             // The answer to its first try got lost.
             Some((_, epoch)) if !was_open && Some(epoch) == self.previous_epoch && epoch != self.epoch => Some(empty),
             // One epoch is kept back for fencing.
             _ if self.epoch >= i16::MAX - 2 => None,
-            Some((_, epoch)) => Some(Self { epoch: self.epoch + 1, previous_epoch: Some(epoch), ..empty }),
-            None => Some(Self { epoch: self.epoch + 1, previous_epoch: None, ..empty }),
+            Some((_, epoch)) => Some(Self {
+                epoch: self.epoch + 1,
+                previous_epoch: Some(epoch),
+                ..empty
+            }),
+            None => Some(Self {
+                epoch: self.epoch + 1,
+                previous_epoch: None,
+                ..empty
+            }),
         }
     }
 
     pub(super) fn with_new_id(&self, producer_id: i64) -> Self {
-        Self { timeout_ms: self.timeout_ms, ..Self::new(producer_id) }
+        Self {
+            timeout_ms: self.timeout_ms,
+            ..Self::new(producer_id)
+        }
     }
 }

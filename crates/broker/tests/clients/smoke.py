@@ -11,15 +11,17 @@ BOOTSTRAP = sys.argv[1]
 RUN = uuid.uuid4().hex[:8]
 
 
+ADMIN = AdminClient({"bootstrap.servers": BOOTSTRAP})
+
+
 def topic_name(name):
     return f"{name}-{RUN}"
 
 
 def create(topic, partitions=4, config=None):
-    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
-    admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(10)
+    ADMIN.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(10)
     for _ in range(50):
-        if topic in admin.list_topics(timeout=10).topics:
+        if topic in ADMIN.list_topics(timeout=10).topics:
             return
         time.sleep(0.1)
 
@@ -176,10 +178,9 @@ def kafka_python():
 
 
 def refused_requests():
-    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
     for name, partitions, replication in (("bad name!", 1, 1), (topic_name("r"), 1, 3), (topic_name("p"), 0, 1)):
         try:
-            admin.create_topics([NewTopic(name, partitions, replication)])[name].result(10)
+            ADMIN.create_topics([NewTopic(name, partitions, replication)])[name].result(10)
             raise AssertionError(f"{name} was created")
         except KafkaException:
             pass
@@ -195,10 +196,16 @@ def refused_requests():
 TESTS = [round_trip_every_codec, headers_nulls_and_tombstones, committed_offsets_and_the_middle_of_a_batch,
          offsets_by_timestamp, groups_rebalance, kafka_python, refused_requests]
 
-if __name__ == "__main__":
+
+def run(tests):
+    """Runs the tests named on the command line, or all."""
     chosen = sys.argv[2:]
-    for test in TESTS:
+    for test in tests:
         if not chosen or test.__name__ in chosen:
             started = time.time()
             test()
             print(f"ok {test.__name__} {time.time() - started:.1f}s", flush=True)
+
+
+if __name__ == "__main__":
+    run(TESTS)
