@@ -45,7 +45,7 @@ const BATCHES_PER_COMMIT_MAX: usize = 8;
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 enum Landed {
-    Yes { version: i64 },
+    Yes,
     Fenced,
 }
 
@@ -83,7 +83,7 @@ impl Committer {
                 return Ok(());
             }
             match self.land(batches).await? {
-                Landed::Yes { .. } => {}
+                Landed::Yes => {}
                 Landed::Fenced => {
                     epoch += 1;
                     // The reader may be gone already when the job stops.
@@ -184,7 +184,7 @@ impl Committer {
                 commit: took - uploaded,
             },
         );
-        Ok(Landed::Yes { version })
+        Ok(Landed::Yes)
     }
 
     fn fenced(&self, table: &str, partition: &TopicPartition, recorded: Option<i64>) -> Landed {

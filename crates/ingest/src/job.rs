@@ -120,12 +120,12 @@ pub async fn run(
             config.flush,
             Arc::clone(&clock),
         );
-        let failure = failure.clone();
+        let worker_failure = failure.clone();
         let run = move || match worker.run(&work) {
             // The committer keeps its own error.
             Ok(()) | Err(WorkerError::CommitterGone) => {}
             Err(WorkerError::Lake { stream, source }) => {
-                failure.keep(Err(IngestError::Lake {
+                worker_failure.keep(Err(IngestError::Lake {
                     stream: stream.to_string(),
                     source,
                 }));

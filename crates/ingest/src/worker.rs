@@ -45,11 +45,13 @@ struct StreamWorker {
     table: Table,
     commits: mpsc::Sender<Commit>,
     open: Option<Open>,
+    is_first: bool,
 }
 
 /// The batch that is being filled.
 struct Open {
     epoch: u64,
+    is_first: bool,
     since: Instant,
     writer: FileWriter,
     letters: Vec<DeadLetter>,
@@ -82,6 +84,7 @@ impl Worker {
                 table,
                 commits,
                 open: None,
+                is_first: true,
             })
             .collect();
         Self { streams, policy, clock }
@@ -108,17 +111,18 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return self.flush(|_| true),
             }
             let policy = self.policy;
-            self.flush(|open| policy.is_due(open.figures.records, open.bytes(), open.since.elapsed()))?;
+            self.flush(|open| {
+                open.figures.records >= policy.records_max
+                    || open.bytes() >= policy.bytes_max
+                    || open.since.elapsed() >= policy.age_max(open.is_first)
+            })?;
         }
     }
 
     fn next_deadline(&self) -> Duration {
-        let ages = self
-            .streams
-            .iter()
-            .filter_map(|stream| stream.open.as_ref())
-            .map(|open| open.since.elapsed());
-        self.policy.age_max.saturating_sub(ages.max().unwrap_or_default())
+        let open = self.streams.iter().filter_map(|stream| stream.open.as_ref());
+        let left = open.map(|open| self.policy.age_max(open.is_first).saturating_sub(open.since.elapsed()));
+        left.min().unwrap_or(self.policy.age_max)
     }
 
     fn flush(&mut self, is_due: impl Fn(&Open) -> bool) -> Result<(), WorkerError> {
@@ -145,7 +149,9 @@ impl StreamWorker {
             self.decoder.take();
         }
         let table = &self.table;
-        let open = self.open.get_or_insert_with(|| Open::new(epoch, table.file_writer()));
+        let open = self
+            .open
+            .get_or_insert_with(|| Open::new(epoch, self.is_first, table.file_writer()));
         let joined = open.spans.extend(chunk.topic_partition(), chunk.span());
         assert!(
             joined,
@@ -197,6 +203,7 @@ impl StreamWorker {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
+        self.is_first = false;
         let started = Instant::now();
         let files = match open.writer.is_empty() {
             true => None,
@@ -217,9 +224,10 @@ impl StreamWorker {
 }
 
 impl Open {
-    fn new(epoch: u64, writer: FileWriter) -> Self {
+    fn new(epoch: u64, is_first: bool, writer: FileWriter) -> Self {
         Self {
             epoch,
+            is_first,
             since: Instant::now(),
             writer,
             letters: Vec::new(),

@@ -1,6 +1,7 @@
 //! [`Source`] on librdkafka.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,11 @@ pub struct KafkaSource {
 /// Keeps what the group decides until the next poll hands it over: assignments are answered by the caller, who alone
 /// knows the positions.
 #[derive(Default)]
-pub(crate) struct Context(Mutex<VecDeque<Event>>);
+pub(crate) struct Context {
+    waiting: Mutex<VecDeque<Event>>,
+    /// There is no caller any more; librdkafka waits for an answer all the same before it leaves the group.
+    closing: AtomicBool,
+}
 
 impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
@@ -62,8 +67,14 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn rebalance(&self, _: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let partitions = partitions
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Relaxed) {
+            if let Err(error) = consumer.incremental_unassign(list) {
+                debug!(%error, "partitions were not given back while closing");
+            }
+            return;
+        }
+        let partitions = list
             .elements()
             .iter()
             .map(|element| TopicPartition::new(element.topic(), element.partition()))
@@ -72,7 +83,10 @@ impl ConsumerContext for Context {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
             _ => Event::Revoked(partitions),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(event);
     }
 
     fn commit_callback(&self, result: Result<(), Native>, _: &TopicPartitionList) {
@@ -164,7 +178,12 @@ impl KafkaSource {
                 }
             }
         }
-        let mut waiting = self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .consumer
+            .context()
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.events.append(&mut waiting);
         Ok(())
     }
@@ -266,6 +285,16 @@ impl KafkaSource {
                 .map_err(|error| self.error(&error))?;
         }
         Ok(list)
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        let held: Vec<_> = self.positions.keys().cloned().collect();
+        if let Err(error) = self.unassign(&held) {
+            debug!(%error, "partitions were not given back while closing");
+        }
     }
 }
 

@@ -42,15 +42,17 @@ impl KafkaError {
                 reason: code.map(|code| code.to_string()).unwrap_or_default(),
             },
             (false, Native::ClientConfig(_, text, key, value)) => {
-                // The value is only named where it cannot be a secret.
-                let value = if key.contains("password") || key.contains("secret") || key.contains("jaas") {
-                    "..."
-                } else {
-                    value
-                };
+                let value = if is_secret(key) { "***" } else { value };
                 KafkaError::Config(format!("{key}={value}: {text}"))
             }
             (false, error) => KafkaError::Fatal(error.to_string()),
         }
     }
+}
+
+/// Whether the value of this librdkafka property must stay out of logs and dumps.
+pub fn is_secret(property: &str) -> bool {
+    ["password", "secret", "jaas", "token", "key.pem", "certificate.pem"]
+        .iter()
+        .any(|part| property.contains(part))
 }

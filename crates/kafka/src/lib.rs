@@ -12,7 +12,7 @@ mod topics;
 
 pub use config::KafkaConfig;
 pub use consumer::{KafkaSource, Subscription};
-pub use error::KafkaError;
+pub use error::{KafkaError, is_secret};
 pub use producer::{Delivery, Producer};
 pub use source::{Event, PartitionOffsets, Source};
 pub use topics::{create_topics, partition_counts, tail};

@@ -62,10 +62,10 @@ pub(crate) fn fetch_partition_counts<C: ClientContext + ConsumerContext>(
         .collect())
 }
 
-/// The last `records` offsets of each partition of a topic, oldest first; empty when there is no such topic.
-pub fn tail(config: &KafkaConfig, topic: &str, records: i64, timeout: Duration) -> Result<Vec<Chunk>, KafkaError> {
+/// The last `records` offsets of each partition of these topics, oldest first; nothing of topics that do not exist.
+pub fn tail(config: &KafkaConfig, topics: &[&str], records: i64, timeout: Duration) -> Result<Vec<Chunk>, KafkaError> {
     let deadline = Instant::now() + timeout;
-    let mut source = KafkaSource::open(config, &[topic], Subscription::All, 8 << 20)?;
+    let mut source = KafkaSource::open(config, topics, Subscription::All, 8 << 20)?;
     let mut ends: BTreeMap<TopicPartition, i64> = BTreeMap::new();
     let mut chunks: Vec<Chunk> = Vec::new();
     loop {
@@ -100,7 +100,7 @@ pub fn tail(config: &KafkaConfig, topic: &str, records: i64, timeout: Duration) 
         if Instant::now() > deadline {
             return Err(KafkaError::Unreachable {
                 bootstrap_servers: config.bootstrap_servers.clone(),
-                reason: format!("the last records of {topic} did not arrive in time"),
+                reason: format!("the last records of {} did not arrive in time", topics.join(", ")),
             });
         }
     }

@@ -123,6 +123,11 @@ impl Streams {
         false
     }
 
+    /// Drops the streams that do not match.
+    pub fn retain(&mut self, keep: impl FnMut(&Stream) -> bool) {
+        self.0.retain(keep);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -367,9 +367,9 @@ fn messages(readings: Readings, event_time_us: i64, device: &Arc<str>) -> [Messa
     ];
     let mut parts = STREAMS.into_iter().zip(values).zip(readings.ids);
     std::array::from_fn(|_| {
-        let ((topic, value), id) = parts.next().expect("five of each");
+        let ((stream, value), id) = parts.next().expect("five of each");
         Message {
-            topic,
+            stream,
             key: Arc::clone(device),
             value,
             id,
@@ -419,7 +419,7 @@ mod tests {
         for (one, other) in Classic::new(3, START_US).zip(Classic::new(3, START_US + 1)) {
             assert_eq!(other.event_time_us, one.event_time_us + 1);
             for (one, other) in one.messages.iter().zip(&other.messages) {
-                assert_eq!((one.topic, &one.key, &one.id), (other.topic, &other.key, &other.id));
+                assert_eq!((one.stream, &one.key, &one.id), (other.stream, &other.key, &other.id));
             }
         }
     }
@@ -429,7 +429,7 @@ mod tests {
         for seed in [0, 7, u64::MAX] {
             for step in Classic::new(seed, START_US) {
                 for (stream, message) in step.messages.iter().enumerate() {
-                    assert_eq!(message.topic, STREAMS[stream]);
+                    assert_eq!(message.stream, STREAMS[stream]);
                     assert_eq!(
                         Classic::resume(seed, &message.id, step.event_time_us),
                         Some(Resume {

@@ -14,8 +14,8 @@ pub const STREAMS: [&str; 5] = [
 /// One record for a Kafka topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Stream name, one of [`STREAMS`]. The caller maps it to a topic where topics are renamed.
-    pub topic: &'static str,
+    /// One of [`STREAMS`]. The caller knows its topic.
+    pub stream: &'static str,
     /// The sending device's id, the record's key.
     pub key: Arc<str>,
     /// Compact JSON in UTF-8, fields in the order of the stream's declaration.
@@ -25,11 +25,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message as one line for people and pipes, without a line end: `{"topic":..,"key":..,"value":{..}}`.
-    pub fn to_print_line(&self) -> String {
+    /// The message bound for `topic` as one line for people and pipes, without a line end:
+    /// `{"topic":..,"key":..,"value":{..}}`.
+    pub fn to_print_line(&self, topic: &str) -> String {
         format!(
             r#"{{"topic":{},"key":{},"value":{}}}"#,
-            serde_json::Value::from(self.topic),
+            serde_json::Value::from(topic),
             serde_json::Value::from(&*self.key),
             String::from_utf8_lossy(&self.value)
         )
@@ -43,14 +44,14 @@ mod tests {
     #[test]
     fn a_print_line_is_json_whatever_the_key() {
         let message = Message {
-            topic: STREAMS[1],
+            stream: STREAMS[1],
             key: "say \"hi\"\n".into(),
             value: br#"{"id":"a"}"#.to_vec(),
             id: "a".to_owned(),
         };
         assert_eq!(
-            message.to_print_line(),
-            r#"{"topic":"gps_data","key":"say \"hi\"\n","value":{"id":"a"}}"#
+            message.to_print_line("gps"),
+            r#"{"topic":"gps","key":"say \"hi\"\n","value":{"id":"a"}}"#
         );
     }
 }

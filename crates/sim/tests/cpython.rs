@@ -137,7 +137,7 @@ fn run_lines(seed: u64, start: &str) -> Vec<String> {
     let start_us = event_time::parse(start.as_bytes()).expect("a valid start");
     Classic::new(seed, start_us)
         .flat_map(|step| step.messages)
-        .map(|message| message.to_print_line())
+        .map(|message| message.to_print_line(message.stream))
         .collect()
 }
 

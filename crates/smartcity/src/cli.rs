@@ -1,0 +1,300 @@
+//! Commands and flags. A flag overrides the setting of the same meaning; nothing has a default here.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+use crate::config::{Config, Flags};
+
+/// A city's sensor streams from Kafka into a Delta Lake, exactly once
+#[derive(Debug, Parser)]
+#[command(name = "smartcity", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Settings file [default: smartcity.toml, when there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "SMARTCITY_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All of it in one process: a broker, a simulated vehicle, ingest, a lake
+    Up(Up),
+    /// Send simulated sensor messages to Kafka, or print them
+    Simulate(Simulate),
+    /// Land Kafka topics in the lake, exactly once
+    Ingest(Ingest),
+    /// Ask the lake a question in SQL
+    Query(Query),
+    /// Run the embedded Kafka broker
+    Broker(Broker),
+    /// Show the settings in force
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// What drives through the city
+    #[arg(long, value_enum)]
+    profile: Option<Profile>,
+    /// The same seed draws the same run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Event time of the departure: ISO 8601 in UTC, or now
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    /// max, a duration per step (5s), or a speed-up of event time (60x)
+    #[arg(long)]
+    pace: Option<String>,
+    /// The longest a record waits for its commit
+    #[arg(long, value_name = "DURATION")]
+    latency: Option<String>,
+    /// Folder for the lake and the broker's topics [default: ./smartcity-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Where the embedded broker listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    kafka_listen: Option<String>,
+    /// Where progress, health and metrics are shown; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// What drives through the city
+    #[arg(long, value_enum)]
+    profile: Option<Profile>,
+    /// The same seed draws the same run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Event time of the departure: ISO 8601 in UTC, or now
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    /// max, a duration per step (5s), or a speed-up of event time (60x)
+    #[arg(long)]
+    pace: Option<String>,
+    /// Print {"topic":..,"key":..,"value":{..}} lines to stdout instead of sending
+    #[arg(long, conflicts_with = "bootstrap_servers")]
+    pub(crate) print: bool,
+    /// The cluster to send to
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_servers: Option<String>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// The cluster to read from
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_servers: Option<String>,
+    /// Folder that holds the tables
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Stop when everything that Kafka held at the start has landed
+    #[arg(long)]
+    pub(crate) until_caught_up: bool,
+    /// The longest a record waits for its commit
+    #[arg(long, value_name = "DURATION")]
+    latency: Option<String>,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Land only these streams
+    #[arg(long, value_name = "STREAM", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Owner of the offsets in the tables
+    #[arg(long)]
+    application: Option<String>,
+    /// Consumer group
+    #[arg(long, value_name = "GROUP")]
+    group_id: Option<String>,
+    /// Where to begin a partition that has never landed
+    #[arg(long, value_parser = ["earliest", "latest"])]
+    starting_offsets: Option<String>,
+    /// Threads that decode and encode; 0 means one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Where progress, health and metrics are shown [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// One statement; only reading is allowed
+    pub(crate) sql: String,
+    /// How to print the result; json is one object per line
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+    /// Folder that holds the tables
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Read every table at this version
+    #[arg(long, value_name = "N", conflicts_with = "as_of")]
+    pub(crate) at_version: Option<i64>,
+    /// Read every table as it was at this time: ISO 8601 in UTC
+    #[arg(long, value_name = "TIME")]
+    pub(crate) as_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Broker {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where to keep the topics
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Partitions of a topic whose creator does not say
+    #[arg(long, value_name = "N")]
+    partitions: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the settings in force as TOML, secrets masked
+    Show {
+        /// Print the commented defaults instead
+        #[arg(long)]
+        default: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Profile {
+    /// One vehicle from London to Birmingham
+    Classic,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Csv,
+    Json,
+    Parquet,
+}
+
+/// Pairs of setting and flag, for those flags that were given.
+macro_rules! flags {
+    ($($path:literal = $flag:expr),* $(,)?) => {
+        [$($flag.as_ref().map(|flag| ($path, flag.to_string()))),*].into_iter().flatten().collect::<Flags>()
+    };
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<()> {
+        let file = self.config.as_deref();
+        let load = |flags: &Flags| Config::load(file, std::env::vars(), flags);
+        match self.command {
+            Command::Up(up) => commands::up::run(&load(&up.flags())?),
+            Command::Simulate(simulate) => commands::simulate::run(&load(&simulate.flags())?, &simulate),
+            Command::Ingest(ingest) => commands::ingest::run(&load(&ingest.flags())?, &ingest),
+            Command::Query(query) => commands::query::run(&load(&query.flags())?, &query),
+            Command::Broker(broker) => commands::broker::run(&load(&broker.flags())?),
+            Command::Config {
+                command: ConfigCommand::Show { default },
+            } => commands::config::run(file, default),
+        }
+    }
+}
+
+fn display(path: &Option<PathBuf>) -> Option<String> {
+    path.as_ref().map(|path| path.display().to_string())
+}
+
+impl Profile {
+    fn setting(self) -> &'static str {
+        match self {
+            Profile::Classic => "classic",
+        }
+    }
+}
+
+impl Up {
+    fn flags(&self) -> Flags {
+        let below = |name: &str| self.data_dir.as_ref().map(|dir| dir.join(name).display().to_string());
+        flags! {
+            "simulator.profile" = self.profile.map(Profile::setting),
+            "simulator.seed" = self.seed,
+            "simulator.start" = self.start,
+            "up.pace" = self.pace,
+            "up.latency" = self.latency,
+            "lake.path" = below("lake"),
+            "broker.data_dir" = below("broker"),
+            "streams.dir" = display(&self.streams),
+            "broker.listen" = self.kafka_listen,
+            "http.listen" = self.http_listen,
+        }
+    }
+}
+
+impl Simulate {
+    fn flags(&self) -> Flags {
+        flags! {
+            "simulator.profile" = self.profile.map(Profile::setting),
+            "simulator.seed" = self.seed,
+            "simulator.start" = self.start,
+            "simulator.pace" = self.pace,
+            "kafka.bootstrap_servers" = self.bootstrap_servers,
+        }
+    }
+}
+
+impl Ingest {
+    fn flags(&self) -> Flags {
+        flags! {
+            "kafka.bootstrap_servers" = self.bootstrap_servers,
+            "kafka.group_id" = self.group_id,
+            "lake.path" = self.lake,
+            "ingest.latency" = self.latency,
+            "ingest.application" = self.application,
+            "ingest.starting_offsets" = self.starting_offsets,
+            "ingest.workers" = self.workers,
+            "streams.dir" = display(&self.streams),
+            "ingest.http_listen" = self.http_listen,
+        }
+    }
+}
+
+impl Query {
+    fn flags(&self) -> Flags {
+        flags! { "lake.path" = self.lake }
+    }
+}
+
+impl Broker {
+    fn flags(&self) -> Flags {
+        flags! {
+            "broker.listen" = self.listen,
+            "broker.data_dir" = display(&self.data_dir),
+            "broker.partitions" = self.partitions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

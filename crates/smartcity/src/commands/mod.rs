@@ -1,0 +1,8 @@
+//! One file per command.
+
+pub(crate) mod broker;
+pub(crate) mod config;
+pub(crate) mod ingest;
+pub(crate) mod query;
+pub(crate) mod simulate;
+pub(crate) mod up;

@@ -1,0 +1,476 @@
+//! Settings: `default.toml`, then the user's file, then the environment, then flags; each layer may set only what the
+//! first one names, so that a misspelt key is refused.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use toml::{Table, Value};
+
+use crate::exit::usage;
+
+/// The commented file that `config show --default` prints and every default comes from.
+pub(crate) const DEFAULT: &str = include_str!("default.toml");
+/// The user's file, when it is there and no other is named.
+const FILE: &str = "smartcity.toml";
+/// Tables whose keys are the user's own.
+const FREE_TABLES: [&str; 2] = ["kafka.properties", "topics"];
+/// Variables with our prefix that are no settings.
+const NOT_SETTINGS: [&str; 2] = ["SMARTCITY_CONFIG", "SMARTCITY_PYTHON"];
+/// The original's own variables.
+const ORIGINAL: [(&str, &str); 6] = [
+    ("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap_servers"),
+    ("VEHICLE_TOPIC", "topics.vehicle_data"),
+    ("GPS_TOPIC", "topics.gps_data"),
+    ("TRAFFIC_TOPIC", "topics.traffic_data"),
+    ("WEATHER_TOPIC", "topics.weather_data"),
+    ("EMERGENCY_TOPIC", "topics.emergency_data"),
+];
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Config {
+    pub(crate) kafka: Kafka,
+    pub(crate) lake: Lake,
+    pub(crate) streams: Streams,
+    pub(crate) topics: BTreeMap<String, String>,
+    pub(crate) ingest: Ingest,
+    pub(crate) up: Up,
+    pub(crate) simulator: Simulator,
+    pub(crate) broker: Broker,
+    pub(crate) http: Http,
+    pub(crate) query: Query,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Kafka {
+    pub(crate) bootstrap_servers: String,
+    pub(crate) group_id: String,
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Lake {
+    pub(crate) path: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Streams {
+    #[serde(deserialize_with = "optional")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Ingest {
+    pub(crate) application: String,
+    pub(crate) starting_offsets: StartingOffsets,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) latency: Duration,
+    pub(crate) batch_records_max: u64,
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) workers: usize,
+    pub(crate) queued_bytes_max: usize,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) http_listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StartingOffsets {
+    Earliest,
+    Latest,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Up {
+    #[serde(deserialize_with = "duration")]
+    pub(crate) latency: Duration,
+    pub(crate) pace: Pace,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Simulator {
+    pub(crate) profile: Profile,
+    pub(crate) seed: u64,
+    pub(crate) start: Start,
+    pub(crate) pace: Pace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Profile {
+    Classic,
+}
+
+/// Event time of the departure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    Now,
+    /// Microseconds since the epoch.
+    At(i64),
+}
+
+/// How fast steps follow each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    Max,
+    PerStep(Duration),
+    /// Event time runs so many times as fast as the clock.
+    SpeedUp(f64),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Broker {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) partitions: i32,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) retention: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Http {
+    #[serde(deserialize_with = "optional")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Query {
+    pub(crate) memory_bytes_max: usize,
+}
+
+/// Settings from flags: path and text.
+pub(crate) type Flags = Vec<(&'static str, String)>;
+
+impl Config {
+    /// Puts the layers together. `file` is the one the user named; `environment` is what `std::env::vars` gives.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Config> {
+        effective(file, environment, flags)?
+            .try_into()
+            .map_err(|error: toml::de::Error| usage(error.message().to_owned()))
+    }
+}
+
+/// All layers as one table.
+pub(crate) fn effective(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Table> {
+    let mut settings: Table = DEFAULT.parse().context("the built-in default.toml")?;
+    let known = known_paths(&settings);
+    let default_file = Path::new(FILE);
+    match file {
+        Some(file) => merge_file(&mut settings, file, &known)?,
+        None if default_file.exists() => merge_file(&mut settings, default_file, &known)?,
+        None => {}
+    }
+
+    let environment: BTreeMap<String, String> = environment.collect();
+    for (variable, path) in ORIGINAL {
+        if let Some(text) = environment.get(variable) {
+            set(&mut settings, path, text).with_context(|| format!("environment variable {variable}"))?;
+        }
+    }
+    let variables: BTreeMap<String, &str> = known.iter().map(|path| (variable_of(path), path.as_str())).collect();
+    for (variable, text) in &environment {
+        if !variable.starts_with("SMARTCITY_") || NOT_SETTINGS.contains(&variable.as_str()) {
+            continue;
+        }
+        let topic = variable
+            .strip_prefix("SMARTCITY_TOPICS_")
+            .map(|stream| format!("topics.{}", stream.to_lowercase()));
+        let Some(path) = topic.as_deref().or(variables.get(variable).copied()) else {
+            let hint = nearest(variable, variables.keys().map(String::as_str));
+            return Err(usage(format!("environment variable {variable} is no setting{hint}")));
+        };
+        set(&mut settings, path, text).with_context(|| format!("environment variable {variable}"))?;
+    }
+    for (path, text) in flags {
+        set(&mut settings, path, text)?;
+    }
+    Ok(settings)
+}
+
+fn merge_file(settings: &mut Table, file: &Path, known: &[String]) -> Result<()> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| line_at(&text, span.start));
+        usage(format!("{name}:{line}: {}", error.message()))
+    })?;
+    merge(settings, &table, "", known).map_err(|(path, message)| {
+        let key = path.rsplit('.').next().unwrap_or_default();
+        let line = text.lines().position(|line| {
+            let line = line.trim_start();
+            line.strip_prefix('[').unwrap_or(line).contains(key)
+        });
+        usage(format!("{name}:{}: {message}", line.unwrap_or_default() + 1))
+    })
+}
+
+/// Lays `over` on `settings`. The error is the key's path and what is wrong with it.
+fn merge(settings: &mut Table, over: &Table, prefix: &str, known: &[String]) -> Result<(), (String, String)> {
+    for (key, value) in over {
+        let path = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
+        match (settings.get_mut(key), value) {
+            (Some(Value::Table(inner)), Value::Table(over)) => merge(inner, over, &path, known)?,
+            (Some(Value::Table(_)), _) => return Err((path.clone(), format!("`{path}` is a table"))),
+            (Some(Value::String(_)), Value::String(_))
+            | (Some(Value::Integer(_)), Value::Integer(_))
+            | (Some(Value::Boolean(_)), Value::Boolean(_)) => drop(settings.insert(key.clone(), value.clone())),
+            (Some(default), _) => {
+                let message = format!("`{path}` must be a {}, not a {}", default.type_str(), value.type_str());
+                return Err((path, message));
+            }
+            (None, Value::String(_)) if FREE_TABLES.contains(&prefix) => {
+                settings.insert(key.clone(), value.clone());
+            }
+            (None, _) if FREE_TABLES.contains(&prefix) => {
+                return Err((path.clone(), format!("`{path}` must be a string")));
+            }
+            (None, _) => {
+                let tables = known
+                    .iter()
+                    .filter_map(|path| path.rsplit_once('.'))
+                    .map(|(table, _)| table);
+                let hint = nearest(&path, known.iter().map(String::as_str).chain(tables));
+                let message = format!("unknown setting `{path}`{hint}");
+                return Err((path, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sets one known path from text, as the type its default has.
+fn set(settings: &mut Table, path: &str, text: &str) -> Result<()> {
+    let (parents, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut table = settings;
+    for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
+        table = match table.get_mut(parent) {
+            Some(Value::Table(inner)) => inner,
+            _ => bail!("`{path}` is no setting"),
+        };
+    }
+    let value = match table.get(key) {
+        Some(Value::Integer(_)) => Value::Integer(
+            text.parse()
+                .map_err(|_| usage(format!("`{path}` must be a whole number, not `{text}`")))?,
+        ),
+        Some(Value::Boolean(_)) => Value::Boolean(
+            text.parse()
+                .map_err(|_| usage(format!("`{path}` must be true or false, not `{text}`")))?,
+        ),
+        _ => Value::String(text.to_owned()),
+    };
+    table.insert(key.to_owned(), value);
+    Ok(())
+}
+
+/// The dotted paths of all settings but the free ones.
+fn known_paths(defaults: &Table) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut tables = vec![(String::new(), defaults)];
+    while let Some((prefix, table)) = tables.pop() {
+        for (key, value) in table {
+            let path = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
+            match value {
+                Value::Table(inner) => tables.push((path, inner)),
+                _ => paths.push(path),
+            }
+        }
+    }
+    paths
+}
+
+fn variable_of(path: &str) -> String {
+    format!("SMARTCITY_{}", path.replace('.', "_").to_uppercase())
+}
+
+/// `; did you mean ...?` when something is near enough to be meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let best = known
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .min();
+    match best {
+        Some((distance, known)) if distance <= 2 + word.len() / 6 => format!("; did you mean `{known}`?"),
+        _ => String::new(),
+    }
+}
+
+fn line_at(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The settings as TOML, without what may be secret.
+pub(crate) fn shown(mut settings: Table) -> String {
+    if let Some(Value::Table(kafka)) = settings.get_mut("kafka")
+        && let Some(Value::Table(properties)) = kafka.get_mut("properties")
+    {
+        for (_, value) in properties.iter_mut().filter(|(key, _)| kafka::is_secret(key)) {
+            *value = Value::String("***".to_owned());
+        }
+    }
+    toml::to_string(&settings).unwrap_or_default()
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(D::Error::custom)
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| format!("`{text}` is no duration; write it as 500ms, 10s or 5min"))
+}
+
+fn optional<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error| D::Error::custom(format!("`{text}`: {error}"))),
+    }
+}
+
+impl<'de> Deserialize<'de> for Pace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let speed_up = text.strip_suffix('x').and_then(|times| times.parse::<f64>().ok());
+        match (text.as_str(), speed_up) {
+            ("max", _) => Ok(Pace::Max),
+            (_, Some(times)) if times.is_finite() && times > 0.0 => Ok(Pace::SpeedUp(times)),
+            (text, _) => parse_duration(text).map(Pace::PerStep).map_err(|_| {
+                D::Error::custom(format!(
+                    "`{text}` is no pace; write max, a duration per step (5s) or a speed-up (60x)"
+                ))
+            }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "now" => Ok(Start::Now),
+            text => model::event_time::parse(text.as_bytes())
+                .map(Start::At)
+                .ok_or_else(|| D::Error::custom(format!("`{text}` is no time; write now or 2026-01-01T00:00:00"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: &Flags) -> Result<Config> {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), file).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Config::load(Some(path.path()), environment, flags)
+    }
+
+    fn error(file: &str, environment: &[(&str, &str)]) -> String {
+        let error = format!("{:#}", load(file, environment, &Vec::new()).unwrap_err());
+        error
+            .rsplit_once('/')
+            .map_or(error.clone(), |(_, last)| last.to_owned())
+    }
+
+    #[test]
+    fn every_setting_has_a_default() {
+        let config = load("", &[], &Vec::new()).unwrap();
+        assert_eq!(config.up.pace, Pace::PerStep(Duration::from_millis(250)));
+        assert_eq!(config.ingest.latency, Duration::from_secs(10));
+        assert_eq!(config.http.listen, Some("127.0.0.1:9090".parse().unwrap()));
+        assert_eq!(config.streams.dir, None);
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let file = "[ingest]\nlatency = \"1s\"\nworkers = 3\n[topics]\ngps_data = \"file\"\n";
+        let environment = [
+            ("SMARTCITY_INGEST_LATENCY", "2s"),
+            ("GPS_TOPIC", "original"),
+            ("VEHICLE_TOPIC", "v"),
+            ("SMARTCITY_TOPICS_VEHICLE_DATA", "w"),
+            ("HOME", "x"),
+        ];
+        let config = load(file, &environment, &vec![("lake.path", "/l".to_owned())]).unwrap();
+        assert_eq!(config.ingest.latency, Duration::from_secs(2));
+        assert_eq!(config.ingest.workers, 3);
+        assert_eq!(config.topics["gps_data"], "original");
+        assert_eq!(config.topics["vehicle_data"], "w");
+        assert_eq!(config.lake.path, "/l");
+    }
+
+    #[test]
+    fn a_mistake_names_its_place_and_the_nearest_right_key() {
+        let has = |text: String, part: &str| assert!(text.contains(part), "wanted {part}\n   got {text}");
+        has(
+            error("\n[ingest]\nlatancy = \"1s\"\n", &[]),
+            ":3: unknown setting `ingest.latancy`; did you mean `ingest.latency`?",
+        );
+        has(
+            error("[ingset]\nlatency = \"1s\"\n", &[]),
+            ":1: unknown setting `ingset`; did you mean `ingest`?",
+        );
+        has(
+            error("[ingest]\nworkers = \"two\"\n", &[]),
+            ":2: `ingest.workers` must be a integer, not a string",
+        );
+        has(error("[ingest\n", &[]), ":1: ");
+        has(
+            error("[ingest]\nlatency = \"soon\"\n", &[]),
+            "`soon` is no duration; write it as 500ms, 10s or 5min",
+        );
+        has(
+            error("", &[("SMARTCITY_INGEST_LATENCI", "1s")]),
+            "environment variable SMARTCITY_INGEST_LATENCI is no setting; did you mean `SMARTCITY_INGEST_LATENCY`?",
+        );
+        has(
+            error("", &[("SMARTCITY_INGEST_WORKERS", "two")]),
+            "`ingest.workers` must be a whole number, not `two`",
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut settings: Table = DEFAULT.parse().unwrap();
+        let properties = "\"sasl.password\" = \"hunter2\"\n\"client.rack\" = \"a\"\n"
+            .parse()
+            .unwrap();
+        settings["kafka"]
+            .as_table_mut()
+            .unwrap()
+            .insert("properties".to_owned(), Value::Table(properties));
+        let shown = shown(settings);
+        assert!(
+            !shown.contains("hunter2") && shown.contains("***") && shown.contains("client.rack"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Exit codes and how an error is told: a short fact, then the causes, then a way out on its own line.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use ingest::IngestError;
+use lake::LakeError;
+
+/// Wrong usage or configuration (exit code 2).
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error that the user mends by changing a flag, a setting or a file.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Usage(message.into()))
+}
+
+/// Prints the error to stderr and says how to exit: 1 failed, 2 wrong usage or configuration, 3 data loss found.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !told.contains(&cause) {
+            eprintln!("  caused by: {cause}");
+        }
+        told = cause;
+    }
+    if let Some(hint) = hint(error) {
+        eprintln!("  hint: {hint}");
+    }
+    code(error)
+}
+
+fn code(error: &anyhow::Error) -> ExitCode {
+    let is_usage = error.chain().any(|cause| {
+        cause.is::<Usage>()
+            || cause.is::<model::DeclarationError>()
+            || matches!(cause.downcast_ref(), Some(kafka::KafkaError::Config(_)))
+            || matches!(
+                cause.downcast_ref(),
+                Some(broker::BrokerError::Config { .. } | broker::BrokerError::NotLoopback { .. })
+            )
+            || matches!(
+                cause.downcast_ref(),
+                Some(serve::sql::SqlError {
+                    kind: serve::sql::ErrorKind::Usage,
+                    ..
+                })
+            )
+    });
+    if is_usage {
+        return ExitCode::from(2);
+    }
+    let lost = error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref(), Some(IngestError::DataLoss { .. })));
+    ExitCode::from(if lost { 3 } else { 1 })
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if let Some(IngestError::DataLoss { .. }) = cause.downcast_ref() {
+            return Some(
+                "nothing was written past the gap. If the records are gone for good, land the topic under another \
+                 --application or into another lake, or restore them in Kafka."
+                    .to_owned(),
+            );
+        }
+        if let Some(IngestError::Lake { source, .. }) = cause.downcast_ref() {
+            return lake_hint(source);
+        }
+        if let Some(error) = cause.downcast_ref::<LakeError>() {
+            return lake_hint(error);
+        }
+        match cause.downcast_ref() {
+            Some(kafka::KafkaError::Unreachable { .. }) => Some(
+                "is the broker running? Name another with --bootstrap-servers, or start one: smartcity broker"
+                    .to_owned(),
+            ),
+            Some(kafka::KafkaError::OffsetOutOfRange { .. }) => {
+                Some("start again: the offsets are checked at the start".to_owned())
+            }
+            _ => None,
+        }
+    })
+}
+
+fn lake_hint(error: &LakeError) -> Option<String> {
+    if error.is_out_of_space() {
+        return Some("free some space and start again: it goes on from the last commit, nothing is lost".to_owned());
+    }
+    match error {
+        LakeError::SchemaDiffers { .. } => Some("change the declaration back, or land into another lake".to_owned()),
+        LakeError::Denied { .. } => {
+            Some("check who owns the folder and whether the disk is mounted read-only".to_owned())
+        }
+        _ => None,
+    }
+}

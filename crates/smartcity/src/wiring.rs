@@ -1,0 +1,152 @@
+//! What several commands set up the same way: the runtime, logging, metrics, signals, and the ingest job.
+
+use std::future::Future;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use ingest::{FlushPolicy, JobConfig, Progress, Until};
+use kafka::{KafkaConfig, KafkaSource, Subscription};
+use lake::{Lake, Names};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use model::{Clock, Streams, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, StartingOffsets};
+
+/// Runs a command on an async runtime; sockets and timers need no more than two threads.
+pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("smartcity-io")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(command)
+}
+
+/// Logs to stderr, as RUST_LOG says, else from this level on.
+pub(crate) fn init_logging(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // A second call, in tests, leaves the first in place.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init()
+        .ok();
+}
+
+/// Starts counting; the handle prints what has been counted.
+pub(crate) fn init_metrics() -> Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .install_recorder()
+        .context("cannot set up metrics")
+}
+
+/// Cancelled at the first SIGINT or SIGTERM; a second one ends the process at once.
+pub(crate) fn stop_on_signals() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if !first {
+                eprintln!("stopped at once; what had not landed is read again at the next start");
+                std::process::exit(130);
+            }
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+pub(crate) fn kafka_config(config: &Config) -> KafkaConfig {
+    KafkaConfig {
+        properties: config.kafka.properties.clone(),
+        ..KafkaConfig::new(&config.kafka.bootstrap_servers)
+    }
+}
+
+pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
+    Ok(Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?)
+}
+
+pub(crate) fn new_progress(config: &Config, streams: &Streams) -> Arc<Progress> {
+    let run_id = Names::random().next().to_string();
+    Arc::new(Progress::new(
+        &config.ingest.application,
+        &run_id,
+        streams,
+        Arc::new(SystemClock),
+    ))
+}
+
+/// Lands the streams until done or stopped.
+pub(crate) async fn run_ingest(
+    config: &Config,
+    kafka: &KafkaConfig,
+    streams: &Streams,
+    progress: Arc<Progress>,
+    until: Until,
+    stop: CancellationToken,
+) -> Result<()> {
+    let lake = open_lake(config).await?;
+    let topics: Vec<String> = streams.iter().map(|stream| stream.topic.clone()).collect();
+    let subscription = match until {
+        // A run that ends by itself reads every partition; there is nobody to share with.
+        Until::CaughtUp => Subscription::All,
+        Until::Stopped => Subscription::Group {
+            group_id: config.kafka.group_id.clone(),
+        },
+    };
+    let (kafka, queued_bytes_max) = (kafka.clone(), config.ingest.queued_bytes_max);
+    let source = tokio::task::spawn_blocking(move || {
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        KafkaSource::open(&kafka, &topics, subscription, queued_bytes_max)
+    })
+    .await
+    .context("the Kafka client did not start")??;
+    let job = JobConfig {
+        application: config.ingest.application.clone(),
+        flush: FlushPolicy {
+            records_max: config.ingest.batch_records_max,
+            bytes_max: config.ingest.batch_bytes_max,
+            age_max: config.ingest.latency,
+            ..FlushPolicy::default()
+        },
+        workers: match config.ingest.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        },
+        starting_offsets: match config.ingest.starting_offsets {
+            StartingOffsets::Earliest => ingest::StartingOffsets::Earliest,
+            StartingOffsets::Latest => ingest::StartingOffsets::Latest,
+        },
+        until,
+    };
+    ingest::run(
+        streams,
+        Box::new(source),
+        &lake,
+        Arc::new(SystemClock),
+        &job,
+        progress,
+        stop,
+    )
+    .await?;
+    Ok(())
+}
+
+/// `now`, as event time of a departure: whole seconds, so that timestamps read well.
+pub(crate) fn departure_now() -> i64 {
+    SystemClock.now_us() / 1_000_000 * 1_000_000
+}

@@ -1,0 +1,130 @@
+//! Foreign producers, one message in a hundred broken: every good one is a row, every bad one a dead letter with its
+//! place, its reason and its bytes. Against the embedded broker and against a real Apache Kafka.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Process, free_port, python, real_kafka, run, smartcity};
+
+const MESSAGES_PER_TOPIC: usize = 6_000;
+const TABLES: [&str; 5] = ["vehicle_data", "gps_data", "traffic_data", "weather_data", "emergency_data"];
+
+/// What each kind of broken message must become: stage, class, field.
+fn fate(kind: &str, topic: &str) -> (&'static str, BTreeSet<&'static str>) {
+    let (stage, classes): (_, &[_]) = match kind {
+        "not_json" | "cut_off" => ("decode", &["not_json"]),
+        "wrong_type" => ("schema", &["wrong_type"]),
+        "missing_id" => ("schema", &["missing_field"]),
+        "latitude_91" => ("validate", &["out_of_range"]),
+        "empty" => ("decode", &["empty"]),
+        "null_value" => ("decode", &["null_value"]),
+        "junk" => ("decode", &["invalid_utf8"]),
+        "invalid_utf8" => ("decode", &["invalid_utf8"]),
+        "deep" => ("decode", &["too_deep"]),
+        other => panic!("{other} in {topic}"),
+    };
+    (stage, classes.iter().copied().collect())
+}
+
+fn land(bootstrap_servers: &str, lake: &Path) -> Value {
+    let mut ingest = smartcity();
+    ingest.args(["ingest", "--until-caught-up", "--json", "--bootstrap-servers", bootstrap_servers, "--lake"]);
+    serde_json::from_str(&run(ingest.arg(lake))).unwrap()
+}
+
+fn check(bootstrap_servers: &str, dir: &Path) {
+    let Some(mut feed) = python("feed.py") else { return };
+    let lake = dir.join("lake");
+    let sent = run(feed.args([bootstrap_servers, &MESSAGES_PER_TOPIC.to_string(), "1"]));
+    let sent: Value = serde_json::from_str(&sent).unwrap();
+
+    let summary = land(bootstrap_servers, &lake);
+    for table in TABLES {
+        assert_eq!(summary["streams"][table]["rows"], sent["topics"][table]["good"], "{table}: {summary}");
+    }
+    // Landing again finds nothing to do.
+    let summary = land(bootstrap_servers, &lake);
+    for table in TABLES {
+        assert_eq!(summary["streams"][table]["rows"], 0, "{table}: {summary}");
+    }
+
+    let found = run(python("letters.py").unwrap().arg(&lake).args(TABLES));
+    let found: Value = serde_json::from_str(&found).unwrap();
+    for table in TABLES {
+        let rows = found["rows"][table].as_array().unwrap();
+        let ids: HashSet<_> = rows.iter().map(|row| row[0].as_str().unwrap()).collect();
+        assert_eq!(ids.len() as u64, sent["topics"][table]["good"].as_u64().unwrap(), "{table}");
+        assert_eq!(rows.len(), ids.len(), "{table}");
+    }
+    let mut letters: BTreeMap<(String, i64, i64), &Value> = BTreeMap::new();
+    for letter in found["letters"].as_array().unwrap() {
+        let topic = letter["topic"].as_str().unwrap().to_owned();
+        let place = (topic, letter["partition"].as_i64().unwrap(), letter["offset"].as_i64().unwrap());
+        assert!(letters.insert(place.clone(), letter).is_none(), "{place:?} twice");
+    }
+    let mut bad = 0;
+    for topic in TABLES {
+        for sent in sent["topics"][topic]["bad"].as_array().unwrap() {
+            bad += 1;
+            let place = (topic.to_owned(), sent[0].as_i64().unwrap(), sent[1].as_i64().unwrap());
+            let letter = letters.get(&place).unwrap_or_else(|| panic!("{place:?} is not there: {sent:.200}"));
+            let kind = sent[2].as_str().unwrap();
+            let (stage, classes) = fate(kind, topic);
+            assert_eq!(letter["stage"], stage, "{kind}: {letter:.600}");
+            assert!(classes.contains(letter["error_class"].as_str().unwrap()), "{kind}: {letter:.600}");
+            assert!(!letter["error"].as_str().unwrap().is_empty(), "{kind}");
+            assert_eq!(letter["value"], sent[3], "{kind}: the raw bytes differ");
+            assert!(letter["key"].as_str().unwrap().starts_with("Vehicle-"), "{kind}");
+            assert_eq!(letter["headers"], serde_json::json!([["trace", "0001"]]), "{kind}");
+        }
+    }
+    assert_eq!(letters.len(), bad);
+    assert_eq!(bad, TABLES.len() * MESSAGES_PER_TOPIC / 100);
+}
+
+#[test]
+fn every_message_has_its_fate_embedded_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = smartcity();
+    command.args(["broker", "--listen", &address, "--data-dir"]).arg(dir.path().join("broker"));
+    let mut broker = Process::start(&mut command);
+    broker.wait_for("kafka broker at", Duration::from_secs(20));
+    check(&address, dir.path());
+    broker.stop();
+}
+
+#[test]
+fn every_message_has_its_fate_real_kafka() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((_kafka, address)) = real_kafka(&dir.path().join("kafka")) else { return };
+    check(&address, dir.path());
+    simulate_and_land(&address, dir.path());
+}
+
+/// The classic run through a real Kafka, by `simulate` and a running `ingest`.
+fn simulate_and_land(bootstrap_servers: &str, dir: &Path) {
+    let lake = dir.join("classic");
+    let environment = TABLES.map(|table| {
+        (table.trim_end_matches("_data").to_uppercase() + "_TOPIC", format!("classic.{table}"))
+    });
+    let mut ingest = smartcity();
+    ingest.envs(environment.clone()).env("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers);
+    ingest.args(["ingest", "--latency", "200ms", "--lake"]).arg(&lake);
+    let mut simulate = smartcity();
+    simulate.envs(environment).args(["simulate", "--seed", "1", "--start", "2026-01-01T00:00:00", "--pace", "max"]);
+    simulate.args(["--json", "--bootstrap-servers", bootstrap_servers]);
+    let summary: Value = serde_json::from_str(&run(&mut simulate)).unwrap();
+    assert_eq!((&summary["steps"], &summary["records"]), (&99.into(), &495.into()));
+    let ingest = Process::start(&mut ingest);
+    support::eventually("99 rows in weather_data", Duration::from_secs(40), || {
+        lake.join("data/weather_data").exists() && TABLES.iter().all(|table| support::count(&lake, table) == 99)
+    });
+    ingest.stop();
+    run(python("classic_in_lake.py").unwrap().arg(&lake).args(["1", "2026-01-01T00:00:00"]));
+}
