@@ -258,13 +258,13 @@ impl FileWriter {
     }
 }
 
-/// Parquet files that lie in memory.
-#[derive(Debug, Default)]
+/// Parquet files that lie in memory. Cheap to clone.
+#[derive(Debug, Clone, Default)]
 pub struct EncodedFiles {
     pub(crate) files: Vec<EncodedFile>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct EncodedFile {
     /// Below the table.
     pub(crate) path: String,

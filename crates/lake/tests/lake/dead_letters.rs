@@ -112,7 +112,7 @@ async fn a_zombies_letters_are_fenced() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn faults_neither_lose_nor_double_letters() {
     use Fault::*;
     for faults in [
