@@ -57,7 +57,7 @@ def letters(frame):
 
 def main(vehicle_data, dead_letters):
     table = deltalake.DeltaTable(vehicle_data)
-    by_deltalake = polars.from_arrow(deltalake.QueryBuilder().register("t", table).execute("select * from t").read_all())
+    by_deltalake = polars.DataFrame(deltalake.QueryBuilder().register("t", table).execute("select * from t").read_all())
     pruned = deltalake.QueryBuilder().register("t", table)
     pruned = pruned.execute("select count(*) as n from t where event_date = '2026-01-02' and speed >= 0").read_all()
     print(
@@ -66,7 +66,7 @@ def main(vehicle_data, dead_letters):
                 "deltalake": seen(by_deltalake),
                 "polars": seen(polars.scan_delta(vehicle_data).collect()),
                 "duckdb": seen_by_duckdb(table),
-                "pruned": polars.from_arrow(pruned)["n"][0],
+                "pruned": polars.DataFrame(pruned)["n"][0],
                 "description": table.metadata().description,
                 "letters": letters(polars.scan_delta(dead_letters).collect()),
             }
