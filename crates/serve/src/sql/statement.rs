@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{self, Spanned, visit_relations};
+use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor, visit_relations};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::Place;
 use super::{ErrorKind, SqlError};
@@ -17,8 +20,120 @@ pub(super) enum Kind {
     Plan,
 }
 
+/// Most operators of a statement. Each can be one more level of an expression, and DataFusion descends a stack frame or
+/// more for each, when it plans and again when it computes: measured in an unoptimised build, a thread's usual 2 MiB
+/// end between 500 and 700 levels.
+const OPERATORS_MAX: usize = 400;
+
+/// Most tables and subqueries of a statement, for joins nest in the same way.
+const TABLES_MAX: usize = 100;
+
 /// Reads exactly one statement.
 pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
+    check_operators(sql)?;
+    let statement = parse_one(sql)?;
+    let tables = count_tables(&statement);
+    if tables > TABLES_MAX {
+        return Err(SqlError::new(
+            ErrorKind::Usage,
+            format!("the statement reads {tables} tables and subqueries, the most is {TABLES_MAX}"),
+        ));
+    }
+    Ok(statement)
+}
+
+fn check_operators(sql: &str) -> Result<(), SqlError> {
+    // What is no token at all is the parser's to report.
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .unwrap_or_default();
+    match tokens.iter().filter(|token| may_nest(&token.token)).nth(OPERATORS_MAX) {
+        None => Ok(()),
+        Some(token) => {
+            let error = SqlError::new(
+                ErrorKind::Usage,
+                format!("the statement has more than {OPERATORS_MAX} operators"),
+            )
+            .with_hint("list values with IN (...), or compute in steps with WITH");
+            Err(match Place::of(token.span) {
+                Some(place) => error.at(sql, place),
+                None => error,
+            })
+        }
+    }
+}
+
+/// Whether a token can put what stands before it one level deeper. Parentheses and function calls are the parser's own
+/// recursion, which it bounds itself.
+fn may_nest(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::AT
+                | Keyword::BETWEEN
+                | Keyword::COLLATE
+                | Keyword::DIV
+                | Keyword::EXCEPT
+                | Keyword::ILIKE
+                | Keyword::IN
+                | Keyword::INTERSECT
+                | Keyword::IS
+                | Keyword::LIKE
+                | Keyword::MINUS
+                | Keyword::NOT
+                | Keyword::NOTNULL
+                | Keyword::OR
+                | Keyword::OVERLAPS
+                | Keyword::REGEXP
+                | Keyword::RLIKE
+                | Keyword::SIMILAR
+                | Keyword::UNION
+                | Keyword::XOR
+        ),
+        Token::EOF
+        | Token::Number(..)
+        | Token::Char(_)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::Whitespace(_)
+        | Token::Comma
+        | Token::LParen
+        | Token::RParen
+        | Token::RBracket
+        | Token::Period
+        | Token::SemiColon => false,
+        _ => true,
+    }
+}
+
+fn count_tables(statement: &Statement) -> usize {
+    struct Tables(usize);
+    impl Visitor for Tables {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, _: &ast::TableFactor) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut tables = Tables(0);
+    match statement {
+        Statement::Explain(explain) => return count_tables(&explain.statement),
+        Statement::Statement(statement) => {
+            let _ = statement.visit(&mut tables);
+        }
+        _ => {}
+    }
+    tables.0
+}
+
+fn parse_one(sql: &str) -> Result<Statement, SqlError> {
     let parsed: Result<_, DataFusionError> = DFParserBuilder::new(sql)
         .build()
         .and_then(|mut parser| parser.parse_statements());
