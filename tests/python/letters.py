@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import sys
 
 from deltalake import DeltaTable
@@ -25,3 +26,6 @@ def main(lake, *tables):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # Some readers' own threads abort the interpreter while it ends.
+    sys.stdout.flush()
+    os._exit(0)

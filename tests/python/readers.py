@@ -8,6 +8,7 @@ in offset order so that equal rows give equal bits.
 
 import json
 import math
+import os
 import sys
 
 import duckdb
@@ -55,3 +56,6 @@ def main(lake, *tables):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # Some readers' own threads abort the interpreter while it ends.
+    sys.stdout.flush()
+    os._exit(0)

@@ -7,7 +7,12 @@ use support::smartcity;
 
 /// What a command prints, with its exit code.
 fn printed(arguments: &[&str]) -> String {
-    let output = smartcity().args(arguments).env("COLUMNS", "100").current_dir(std::env::temp_dir()).output().unwrap();
+    let output = smartcity()
+        .args(arguments)
+        .env("COLUMNS", "100")
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
     format!(
         "exit code {}\n--- stdout\n{}--- stderr\n{}",
         output.status.code().unwrap(),
@@ -35,9 +40,27 @@ fn errors() {
         ("bad_start", &["simulate", "--start", "noon", "--print"]),
         ("unknown_stream", &["ingest", "--only", "gps_dta"]),
         ("no_streams_folder", &["ingest", "--streams", "/nonexistent"]),
-        ("s3_lake", &["ingest", "--lake", "s3://bucket/lake", "--bootstrap-servers", "127.0.0.1:1"]),
+        (
+            "s3_lake",
+            &[
+                "ingest",
+                "--lake",
+                "s3://bucket/lake",
+                "--bootstrap-servers",
+                "127.0.0.1:1",
+            ],
+        ),
         ("no_lake", &["query", "select 1 from t", "--lake", "/nonexistent"]),
-        ("not_loopback", &["broker", "--listen", "0.0.0.0:9092", "--data-dir", "/tmp/smartcity-never"]),
+        (
+            "not_loopback",
+            &[
+                "broker",
+                "--listen",
+                "0.0.0.0:9092",
+                "--data-dir",
+                "/tmp/smartcity-never",
+            ],
+        ),
     ] {
         insta::assert_snapshot!(format!("error_{name}"), printed(arguments));
     }
@@ -46,6 +69,9 @@ fn errors() {
 #[test]
 fn defaults_are_printed_as_they_stand() {
     let printed = printed(&["config", "show", "--default"]);
-    assert!(printed.contains("# Every setting of smartcity") && printed.contains("latency = \"10s\""), "{printed}");
+    assert!(
+        printed.contains("# Every setting of smartcity") && printed.contains("latency = \"10s\""),
+        "{printed}"
+    );
     assert!(self::printed(&["config", "show"]).contains("[ingest]"));
 }

@@ -12,7 +12,13 @@ use serde_json::Value;
 use support::{Process, free_port, python, real_kafka, run, smartcity};
 
 const MESSAGES_PER_TOPIC: usize = 6_000;
-const TABLES: [&str; 5] = ["vehicle_data", "gps_data", "traffic_data", "weather_data", "emergency_data"];
+const TABLES: [&str; 5] = [
+    "vehicle_data",
+    "gps_data",
+    "traffic_data",
+    "weather_data",
+    "emergency_data",
+];
 
 /// What each kind of broken message must become: stage, class, field.
 fn fate(kind: &str, topic: &str) -> (&'static str, BTreeSet<&'static str>) {
@@ -33,7 +39,14 @@ fn fate(kind: &str, topic: &str) -> (&'static str, BTreeSet<&'static str>) {
 
 fn land(bootstrap_servers: &str, lake: &Path) -> Value {
     let mut ingest = smartcity();
-    ingest.args(["ingest", "--until-caught-up", "--json", "--bootstrap-servers", bootstrap_servers, "--lake"]);
+    ingest.args([
+        "ingest",
+        "--until-caught-up",
+        "--json",
+        "--bootstrap-servers",
+        bootstrap_servers,
+        "--lake",
+    ]);
     serde_json::from_str(&run(ingest.arg(lake))).unwrap()
 }
 
@@ -45,7 +58,10 @@ fn check(bootstrap_servers: &str, dir: &Path) {
 
     let summary = land(bootstrap_servers, &lake);
     for table in TABLES {
-        assert_eq!(summary["streams"][table]["rows"], sent["topics"][table]["good"], "{table}: {summary}");
+        assert_eq!(
+            summary["streams"][table]["rows"], sent["topics"][table]["good"],
+            "{table}: {summary}"
+        );
     }
     // Landing again finds nothing to do.
     let summary = land(bootstrap_servers, &lake);
@@ -58,13 +74,21 @@ fn check(bootstrap_servers: &str, dir: &Path) {
     for table in TABLES {
         let rows = found["rows"][table].as_array().unwrap();
         let ids: HashSet<_> = rows.iter().map(|row| row[0].as_str().unwrap()).collect();
-        assert_eq!(ids.len() as u64, sent["topics"][table]["good"].as_u64().unwrap(), "{table}");
+        assert_eq!(
+            ids.len() as u64,
+            sent["topics"][table]["good"].as_u64().unwrap(),
+            "{table}"
+        );
         assert_eq!(rows.len(), ids.len(), "{table}");
     }
     let mut letters: BTreeMap<(String, i64, i64), &Value> = BTreeMap::new();
     for letter in found["letters"].as_array().unwrap() {
         let topic = letter["topic"].as_str().unwrap().to_owned();
-        let place = (topic, letter["partition"].as_i64().unwrap(), letter["offset"].as_i64().unwrap());
+        let place = (
+            topic,
+            letter["partition"].as_i64().unwrap(),
+            letter["offset"].as_i64().unwrap(),
+        );
         assert!(letters.insert(place.clone(), letter).is_none(), "{place:?} twice");
     }
     let mut bad = 0;
@@ -72,11 +96,16 @@ fn check(bootstrap_servers: &str, dir: &Path) {
         for sent in sent["topics"][topic]["bad"].as_array().unwrap() {
             bad += 1;
             let place = (topic.to_owned(), sent[0].as_i64().unwrap(), sent[1].as_i64().unwrap());
-            let letter = letters.get(&place).unwrap_or_else(|| panic!("{place:?} is not there: {sent:.200}"));
+            let letter = letters
+                .get(&place)
+                .unwrap_or_else(|| panic!("{place:?} is not there: {sent:.200}"));
             let kind = sent[2].as_str().unwrap();
             let (stage, classes) = fate(kind, topic);
             assert_eq!(letter["stage"], stage, "{kind}: {letter:.600}");
-            assert!(classes.contains(letter["error_class"].as_str().unwrap()), "{kind}: {letter:.600}");
+            assert!(
+                classes.contains(letter["error_class"].as_str().unwrap()),
+                "{kind}: {letter:.600}"
+            );
             assert!(!letter["error"].as_str().unwrap().is_empty(), "{kind}");
             assert_eq!(letter["value"], sent[3], "{kind}: the raw bytes differ");
             assert!(letter["key"].as_str().unwrap().starts_with("Vehicle-"), "{kind}");
@@ -85,6 +114,10 @@ fn check(bootstrap_servers: &str, dir: &Path) {
     }
     assert_eq!(letters.len(), bad);
     assert_eq!(bad, TABLES.len() * MESSAGES_PER_TOPIC / 100);
+    assert!(support::foreign_readers_agree(
+        &lake,
+        &["vehicle_data", "weather_data", "gps_data", "dead_letters"]
+    ));
 }
 
 #[test]
@@ -92,7 +125,9 @@ fn every_message_has_its_fate_embedded_broker() {
     let dir = tempfile::tempdir().unwrap();
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = smartcity();
-    command.args(["broker", "--listen", &address, "--data-dir"]).arg(dir.path().join("broker"));
+    command
+        .args(["broker", "--listen", &address, "--data-dir"])
+        .arg(dir.path().join("broker"));
     let mut broker = Process::start(&mut command);
     broker.wait_for("kafka broker at", Duration::from_secs(20));
     check(&address, dir.path());
@@ -102,7 +137,9 @@ fn every_message_has_its_fate_embedded_broker() {
 #[test]
 fn every_message_has_its_fate_real_kafka() {
     let dir = tempfile::tempdir().unwrap();
-    let Some((_kafka, address)) = real_kafka(&dir.path().join("kafka")) else { return };
+    let Some((_kafka, address)) = real_kafka(&dir.path().join("kafka")) else {
+        return;
+    };
     check(&address, dir.path());
     simulate_and_land(&address, dir.path());
 }
@@ -111,13 +148,26 @@ fn every_message_has_its_fate_real_kafka() {
 fn simulate_and_land(bootstrap_servers: &str, dir: &Path) {
     let lake = dir.join("classic");
     let environment = TABLES.map(|table| {
-        (table.trim_end_matches("_data").to_uppercase() + "_TOPIC", format!("classic.{table}"))
+        (
+            table.trim_end_matches("_data").to_uppercase() + "_TOPIC",
+            format!("classic.{table}"),
+        )
     });
     let mut ingest = smartcity();
-    ingest.envs(environment.clone()).env("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers);
+    ingest
+        .envs(environment.clone())
+        .env("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers);
     ingest.args(["ingest", "--latency", "200ms", "--lake"]).arg(&lake);
     let mut simulate = smartcity();
-    simulate.envs(environment).args(["simulate", "--seed", "1", "--start", "2026-01-01T00:00:00", "--pace", "max"]);
+    simulate.envs(environment).args([
+        "simulate",
+        "--seed",
+        "1",
+        "--start",
+        "2026-01-01T00:00:00",
+        "--pace",
+        "max",
+    ]);
     simulate.args(["--json", "--bootstrap-servers", bootstrap_servers]);
     let summary: Value = serde_json::from_str(&run(&mut simulate)).unwrap();
     assert_eq!((&summary["steps"], &summary["records"]), (&99.into(), &495.into()));
@@ -126,5 +176,8 @@ fn simulate_and_land(bootstrap_servers: &str, dir: &Path) {
         lake.join("data/weather_data").exists() && TABLES.iter().all(|table| support::count(&lake, table) == 99)
     });
     ingest.stop();
-    run(python("classic_in_lake.py").unwrap().arg(&lake).args(["1", "2026-01-01T00:00:00"]));
+    run(python("classic_in_lake.py")
+        .unwrap()
+        .arg(&lake)
+        .args(["1", "2026-01-01T00:00:00"]));
 }

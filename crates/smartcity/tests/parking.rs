@@ -43,7 +43,9 @@ fn a_sixth_stream_lands_by_its_declaration_alone() {
 
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = smartcity();
-    command.args(["broker", "--listen", &address, "--data-dir"]).arg(dir.path().join("broker"));
+    command
+        .args(["broker", "--listen", &address, "--data-dir"])
+        .arg(dir.path().join("broker"));
     let mut broker = Process::start(&mut command);
     broker.wait_for("kafka broker at", Duration::from_secs(20));
 
@@ -63,16 +65,36 @@ fn a_sixth_stream_lands_by_its_declaration_alone() {
 
     let lake = dir.path().join("lake");
     let mut ingest = smartcity();
-    ingest.args(["ingest", "--until-caught-up", "--bootstrap-servers", &address, "--streams"]).arg(&streams);
+    ingest
+        .args([
+            "ingest",
+            "--until-caught-up",
+            "--bootstrap-servers",
+            &address,
+            "--streams",
+        ])
+        .arg(&streams);
     run(ingest.arg("--lake").arg(&lake));
     broker.stop();
 
-    let rows = query(&lake, "select device_id, counted_at, free, _extra from parking_data order by device_id");
+    let rows = query(
+        &lake,
+        "select device_id, counted_at, free, _extra from parking_data order by device_id",
+    );
     assert_eq!(rows.len(), 2, "{rows:?}");
     assert_eq!((&rows[0]["free"], &rows[1]["free"]), (&12.into(), &0.into()));
     assert_eq!(rows[0]["_extra"], r#"{"places":{"of":80}}"#);
-    assert!(rows[1]["counted_at"].as_str().unwrap().starts_with("2026-01-01T09:00:05"), "{rows:?}");
+    assert!(
+        rows[1]["counted_at"]
+            .as_str()
+            .unwrap()
+            .starts_with("2026-01-01T09:00:05"),
+        "{rows:?}"
+    );
     let letters = query(&lake, "select stage, field, error_class from dead_letters");
     assert_eq!(letters.len(), 1);
-    assert_eq!((&letters[0]["field"], &letters[0]["stage"]), (&"free".into(), &"validate".into()));
+    assert_eq!(
+        (&letters[0]["field"], &letters[0]["stage"]),
+        (&"free".into(), &"validate".into())
+    );
 }

@@ -8,7 +8,13 @@ use std::time::{Duration, Instant};
 
 use support::{count, eventually, get, python, query, run, smartcity, up};
 
-const TABLES: [&str; 5] = ["emergency_data", "gps_data", "traffic_data", "vehicle_data", "weather_data"];
+const TABLES: [&str; 5] = [
+    "emergency_data",
+    "gps_data",
+    "traffic_data",
+    "vehicle_data",
+    "weather_data",
+];
 
 fn has_steps(lake: &Path, steps: i64) {
     for table in TABLES {
@@ -33,24 +39,45 @@ fn the_first_rows_are_there_soon_and_the_whole_run_in_the_end() {
     let mut up = up(dir.path(), &["--seed", "7", "--pace", "20ms"]);
     eventually("rows in vehicle_data", Duration::from_secs(20), || {
         let sql = "select count(*) as n from vehicle_data";
-        let output = smartcity().args(["query", sql, "--format", "csv", "--lake"]).arg(&lake).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).lines().nth(1).is_some_and(|n| n != "0")
+        let output = smartcity()
+            .args(["query", sql, "--format", "csv", "--lake"])
+            .arg(&lake)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .nth(1)
+            .is_some_and(|n| n != "0")
     });
     eprintln!("first rows after {:?}", started.elapsed());
 
     up.process.wait_for("the vehicle has arrived", Duration::from_secs(30));
-    eventually("the last rows", Duration::from_secs(20), || count(&lake, "weather_data") == 99);
-    assert!(up.process.resident_bytes() < 200 << 20, "{} bytes", up.process.resident_bytes());
+    eventually("the last rows", Duration::from_secs(20), || {
+        count(&lake, "weather_data") == 99
+    });
+    assert!(
+        up.process.resident_bytes() < 200 << 20,
+        "{} bytes",
+        up.process.resident_bytes()
+    );
 
     let (status, progress) = get(&up.http, "/api/progress");
     assert_eq!(status, "HTTP/1.1 200 OK");
     let progress: serde_json::Value = serde_json::from_str(&progress).unwrap();
-    let vehicle = progress.as_array().unwrap().iter().find(|stream| stream["name"] == "vehicle_data").unwrap();
+    let vehicle = progress
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|stream| stream["name"] == "vehicle_data")
+        .unwrap();
     assert_eq!(vehicle["totals"]["rows"], 99);
     assert_eq!(vehicle["totals"]["lag"], 0);
     assert_eq!(get(&up.http, "/health").0, "HTTP/1.1 200 OK");
     let metrics = get(&up.http, "/metrics").1;
-    assert!(metrics.contains("smartcity_ingest_rows_total{stream=\"vehicle_data\"} 99"), "{metrics}");
+    assert!(
+        metrics.contains("smartcity_ingest_rows_total{stream=\"vehicle_data\"} 99"),
+        "{metrics}"
+    );
 
     up.process.stop();
     has_steps(&lake, 99);
@@ -61,21 +88,33 @@ fn the_first_rows_are_there_soon_and_the_whole_run_in_the_end() {
 fn killed_in_mid_run_it_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let lake = dir.path().join("lake");
-    let arguments = ["--seed", "2024", "--pace", "30ms", "--latency", "100ms", "--start", "2026-01-01T00:00:00"];
+    let arguments = [
+        "--seed",
+        "2024",
+        "--pace",
+        "30ms",
+        "--latency",
+        "100ms",
+        "--start",
+        "2026-01-01T00:00:00",
+    ];
     for _ in 0..3 {
         let running = up(dir.path(), &arguments);
         std::thread::sleep(Duration::from_millis(700));
         running.process.kill();
     }
     let mut last = up(dir.path(), &arguments);
-    last.process.wait_for("the vehicle has arrived", Duration::from_secs(30));
+    last.process
+        .wait_for("the vehicle has arrived", Duration::from_secs(30));
     last.process.stop();
     has_steps(&lake, 100);
     equals_cpython(&lake, 2024, "2026-01-01T00:00:00");
 
     // A vehicle that has arrived stays where it is.
     let mut again = up(dir.path(), &arguments);
-    again.process.wait_for("the vehicle has arrived", Duration::from_secs(30));
+    again
+        .process
+        .wait_for("the vehicle has arrived", Duration::from_secs(30));
     again.process.stop();
     has_steps(&lake, 100);
 }
@@ -85,16 +124,31 @@ fn what_is_taken_is_named_with_a_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let running = up(dir.path(), &[]);
     let refused = |arguments: &[&str], dir: &Path| {
-        let output = smartcity().arg("up").args(arguments).arg("--data-dir").arg(dir).output().unwrap();
+        let output = smartcity()
+            .arg("up")
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(dir)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let other = tempfile::tempdir().unwrap();
     let free = "127.0.0.1:0";
     let error = refused(&["--kafka-listen", &running.kafka, "--http-listen", free], other.path());
-    assert!(error.contains(&running.kafka) && error.contains("in use") && error.contains("port"), "{error}");
+    assert!(
+        error.contains(&running.kafka) && error.contains("in use") && error.contains("port"),
+        "{error}"
+    );
     let error = refused(&["--kafka-listen", free, "--http-listen", &running.http], other.path());
-    assert!(error.contains(&running.http) && error.contains("in use") && error.contains("port"), "{error}");
+    assert!(
+        error.contains(&running.http) && error.contains("in use") && error.contains("port"),
+        "{error}"
+    );
     let error = refused(&["--kafka-listen", free, "--http-listen", free], dir.path());
-    assert!(error.contains("in use by another process") && error.contains("another directory"), "{error}");
+    assert!(
+        error.contains("in use by another process") && error.contains("another directory"),
+        "{error}"
+    );
 }

@@ -13,7 +13,10 @@ fn the_map_names_every_crate() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(map.contains(&format!("`{name}`")), "ARCHITECTURE.md does not name the crate `{name}`");
+        assert!(
+            map.contains(&format!("`{name}`")),
+            "ARCHITECTURE.md does not name the crate `{name}`"
+        );
     }
 }
 
@@ -22,7 +25,10 @@ fn there_is_one_version_of_what_defines_our_types() {
     let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for package in lock["package"].as_array().unwrap() {
-        versions.entry(package["name"].as_str().unwrap()).or_default().push(package["version"].as_str().unwrap());
+        versions
+            .entry(package["name"].as_str().unwrap())
+            .or_default()
+            .push(package["version"].as_str().unwrap());
     }
     for (name, versions) in versions {
         let ours = ["arrow", "datafusion", "parquet", "object_store", "deltalake"];

@@ -11,7 +11,7 @@ use sim::classic::{Classic, Step};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Simulate;
-use crate::config::{Config, Pace, Start};
+use crate::config::{Config, Pace, Profile, Simulator, Start};
 use crate::declarations;
 use crate::wiring::{block_on, departure_now, init_logging, kafka_config, stop_on_signals};
 
@@ -20,7 +20,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(config: &Config, simulate: &Simulate) -> Result<()> {
     init_logging("warn");
-    let run = Classic::new(config.simulator.seed, departure(config.simulator.start));
+    let run = new_run(&config.simulator, None);
     let topics = Topics::new(&declarations::load(config, &[])?);
     if simulate.print {
         return block_on(print(run, config.simulator.pace, &topics));
@@ -86,10 +86,14 @@ impl Topics {
     }
 }
 
-pub(crate) fn departure(start: Start) -> i64 {
-    match start {
+/// The run that the settings describe, with another departure where one is known (microseconds since the epoch).
+pub(crate) fn new_run(simulator: &Simulator, departure_us: Option<i64>) -> Classic {
+    let departure_us = departure_us.unwrap_or_else(|| match simulator.start {
         Start::Now => departure_now(),
         Start::At(us) => us,
+    });
+    match simulator.profile {
+        Profile::Classic => Classic::new(simulator.seed, departure_us),
     }
 }
 

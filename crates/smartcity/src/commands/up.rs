@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::commands::broker;
-use crate::commands::simulate::{Topics, departure, drive, open_producer};
+use crate::commands::simulate::{Topics, drive, new_run, open_producer};
 use crate::config::Config;
 use crate::declarations;
 use crate::status::{JobStatus, StatusLine};
@@ -51,7 +51,11 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
 
     starting.say("creating topics and tables");
     let topics = Topics::new(streams);
-    let names: BTreeSet<&str> = streams.iter().map(|stream| stream.topic.as_str()).chain(topics.iter()).collect();
+    let names: BTreeSet<&str> = streams
+        .iter()
+        .map(|stream| stream.topic.as_str())
+        .chain(topics.iter())
+        .collect();
     let names: Vec<&str> = names.into_iter().collect();
     kafka::create_topics(&kafka, &names, config.broker.partitions).await?;
 
@@ -123,8 +127,7 @@ async fn vehicle(
     })
     .await??;
     let held = Held::find(seed, topics, &tail);
-    let start = held.start_us.unwrap_or_else(|| departure(config.simulator.start));
-    let run = Classic::new(seed, start);
+    let run = new_run(&config.simulator, held.start_us);
     let steps = run.clone().count() as u32;
     let producer = open_producer(kafka).await?;
     starting.end();

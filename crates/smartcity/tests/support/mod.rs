@@ -1,6 +1,11 @@
 //! Runs the built binary and what stands around it: Python, a real Kafka. What is not on the machine is said loudly and
 //! skipped; where `CI` is set it is a failure instead.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part; a test may panic")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its part; a test may panic"
+)]
 
 use std::io::{BufRead, BufReader, Read as _};
 use std::net::TcpListener;
@@ -11,7 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// The binary under test, undisturbed by settings of whoever runs the tests.
@@ -30,18 +38,26 @@ pub fn smartcity() -> Command {
 pub fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{command:?}: {status}\nstdout: {stdout}\nstderr: {stderr}");
+    assert!(
+        status.success(),
+        "{command:?}: {status}\nstdout: {stdout}\nstderr: {stderr}"
+    );
     stdout.into_owned()
 }
 
 /// The rows of a query as JSON objects.
 pub fn query(lake: &Path, sql: &str) -> Vec<serde_json::Value> {
     let printed = run(smartcity().args(["query", sql, "--format", "json", "--lake"]).arg(lake));
-    printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 pub fn count(lake: &Path, table: &str) -> i64 {
-    query(lake, &format!("select count(*) as n from {table}"))[0]["n"].as_i64().unwrap()
+    query(lake, &format!("select count(*) as n from {table}"))[0]["n"]
+        .as_i64()
+        .unwrap()
 }
 
 /// A child that is killed when the test ends, and the lines it has printed.
@@ -54,13 +70,32 @@ pub struct Process {
 impl Process {
     /// Starts and collects stdout and stderr.
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let (sender, lines) = channel();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let other = sender.clone();
-        thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| other.send(line)));
-        thread::spawn(move || BufReader::new(err).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines, seen: Vec::new() }
+        thread::spawn(move || {
+            BufReader::new(out)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| other.send(line))
+        });
+        thread::spawn(move || {
+            BufReader::new(err)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for a line that holds `text`; gives it.
@@ -70,7 +105,10 @@ impl Process {
             if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
                 return line.clone();
             }
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => self.seen.push(line),
                 Err(_) => panic!("no line with `{text}` among: {:#?}", self.seen),
             }
@@ -97,7 +135,11 @@ impl Process {
                 assert!(status.success(), "{status}: {:#?} {rest:#?}", self.seen);
                 return;
             }
-            assert!(Instant::now() < deadline, "still running 30 s after SIGTERM: {:#?}", self.seen);
+            assert!(
+                Instant::now() < deadline,
+                "still running 30 s after SIGTERM: {:#?}",
+                self.seen
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -126,7 +168,14 @@ pub struct Up {
 
 pub fn up(dir: &Path, more: &[&str]) -> Up {
     let mut command = smartcity();
-    command.args(["up", "--kafka-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]);
+    command.args([
+        "up",
+        "--kafka-listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--data-dir",
+    ]);
     let mut process = Process::start(command.arg(dir).args(more));
     let word = |line: String| line.split_whitespace().nth(1).unwrap().to_owned();
     let kafka = word(process.wait_for("  kafka  ", Duration::from_secs(30)));
@@ -139,7 +188,11 @@ pub fn up(dir: &Path, more: &[&str]) -> Up {
 pub fn get(address: &str, path: &str) -> (String, String) {
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -157,13 +210,18 @@ fn skip(what: &str) {
 pub fn python(script: &str) -> Option<Command> {
     let python = std::env::var("SMARTCITY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let modules = "import confluent_kafka, deltalake, duckdb, polars, pyarrow";
-    let there = Command::new(&python).args(["-c", modules]).stderr(Stdio::null()).status();
+    let there = Command::new(&python)
+        .args(["-c", modules])
+        .stderr(Stdio::null())
+        .status();
     if !there.is_ok_and(|status| status.success()) {
         skip("Python with tests/python/requirements.txt (name it in SMARTCITY_PYTHON)");
         return None;
     }
     let mut command = Command::new(python);
-    command.arg(root().join("tests/python").join(script)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .arg(root().join("tests/python").join(script))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     Some(command)
 }
 
@@ -174,7 +232,12 @@ pub fn free_port() -> u16 {
 /// A real Apache Kafka; its address.
 pub fn real_kafka(dir: &Path) -> Option<(Process, String)> {
     let has = |program: &str, flag: &str| {
-        Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+        Command::new(program)
+            .arg(flag)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok()
     };
     if !has("java", "-version") || !has("mvn", "-version") {
         skip("Java and Maven, for a real Apache Kafka");
@@ -182,10 +245,44 @@ pub fn real_kafka(dir: &Path) -> Option<(Process, String)> {
     }
     // Two neighbouring ports; the second is the controller's.
     let port = free_port().min(65_000);
-    let mut kafka =
-        Process::start(Command::new(root().join("tests/kafka/real-kafka")).arg(dir).arg(port.to_string()));
+    let mut kafka = Process::start(
+        Command::new(root().join("tests/kafka/real-kafka"))
+            .arg(dir)
+            .arg(port.to_string()),
+    );
     kafka.wait_for("ready", Duration::from_secs(180));
     Some((kafka, format!("127.0.0.1:{port}")))
+}
+
+/// Compares what three foreign readers see of these tables with what we see, to the bit; `false` without Python.
+pub fn foreign_readers_agree(lake: &Path, tables: &[&str]) -> bool {
+    let Some(mut readers) = python("readers.py") else {
+        return false;
+    };
+    let seen: serde_json::Value = serde_json::from_str(&run(readers.arg(lake).args(tables))).unwrap();
+    for table in tables {
+        let offset = if *table == "dead_letters" {
+            "\"offset\""
+        } else {
+            "_offset"
+        };
+        let ours = query(
+            lake,
+            &format!("select count(*) as rows, sum({offset}) as offsets from {table}"),
+        );
+        for reader in ["deltalake", "polars", "duckdb"] {
+            assert_eq!(seen[table][reader]["rows"], ours[0]["rows"], "{table} through {reader}");
+            assert_eq!(
+                seen[table][reader]["offsets"], ours[0]["offsets"],
+                "{table} through {reader}"
+            );
+            assert_eq!(
+                seen[table][reader], seen[table]["deltalake"],
+                "{table} through {reader}"
+            );
+        }
+    }
+    true
 }
 
 /// Tries until it is so.
