@@ -14,7 +14,9 @@ fn main() -> Result<()> {
     };
     let mut config = KafkaConfig::new(bootstrap_servers);
     // The figures are for uncompressed records, as the peers' are.
-    config.properties.insert("compression.type".to_owned(), "none".to_owned());
+    config
+        .properties
+        .insert("compression.type".to_owned(), "none".to_owned());
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(create_topics(&config, &[topic], partitions.parse()?))?;
     let producer = Producer::open(&config, Duration::from_millis(50))?;

@@ -29,7 +29,12 @@ fn main() -> Result<()> {
         for event in source.poll(Duration::from_millis(50), true)? {
             match event {
                 Event::Assigned(partitions) => {
-                    source.assign(&partitions.into_iter().map(|partition| (partition, 0)).collect::<Vec<_>>())?;
+                    source.assign(
+                        &partitions
+                            .into_iter()
+                            .map(|partition| (partition, 0))
+                            .collect::<Vec<_>>(),
+                    )?;
                 }
                 Event::Chunk(chunk) => {
                     read += chunk.len();

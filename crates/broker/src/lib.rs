@@ -91,6 +91,11 @@ impl Broker {
         )
     }
 
+    /// Why records cannot be written, such as a full disk; `None` while they can. Reading goes on meanwhile.
+    pub fn storage_error(&self) -> Option<String> {
+        self.state.storage.error()
+    }
+
     /// Closes the connections, flushes every file, and leaves the mark that lets the next start skip recovery.
     ///
     /// # Errors

@@ -4,8 +4,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,8 +44,50 @@ pub(crate) struct State {
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
     pub(crate) ids: Ids,
+    pub(crate) storage: Storage,
     /// Held for as long as the broker runs.
     _lock: File,
+}
+
+/// Whether records can be written. A full disk is told once, not at each of a client's many tries.
+#[derive(Debug, Default)]
+pub(crate) struct Storage {
+    failing: AtomicBool,
+    error: Mutex<Option<String>>,
+}
+
+impl Storage {
+    pub(crate) fn failed(&self, topic: &str, partition: i32, error: &LogError) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            let error = error_chain(error);
+            tracing::error!(
+                topic,
+                partition,
+                error,
+                "records cannot be written; clients are told so until they can"
+            );
+            *self.error.lock() = Some(error);
+        }
+    }
+
+    pub(crate) fn worked(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("records can be written again");
+            *self.error.lock() = None;
+        }
+    }
+
+    /// Why the last write failed; `None` while all is well.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,6 +126,7 @@ impl State {
             groups,
             transactions,
             ids,
+            storage: Storage::default(),
             _lock: lock,
         };
         state.transactions.complete_prepared(&state);

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::debug;
 
 use crate::IngestError;
 use crate::batch::FlushPolicy;
@@ -179,7 +179,8 @@ struct Failure {
 impl Failure {
     fn keep(&self, result: Result<(), IngestError>) {
         if let Err(error) = result {
-            error!(%error, "ingest stops");
+            // The caller reports the first; the others mostly follow from it.
+            debug!(%error, "ingest stops");
             self.first
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -64,6 +64,8 @@ struct Partition {
     /// Where `until caught up` ends.
     end: i64,
     already_dead: Arc<BTreeSet<i64>>,
+    /// What the group's monitors were told last.
+    reported: Option<i64>,
 }
 
 impl Reader {
@@ -99,7 +101,7 @@ impl Reader {
             self.dispatch(&mut waiting, &mut partitions);
             if told.elapsed() >= Duration::from_millis(500) {
                 told = Instant::now();
-                self.tell(&partitions, &waiting);
+                self.tell(&mut partitions, &waiting);
             }
             let caught_up = partitions.values().all(|partition| partition.position >= partition.end);
             if self.until == Until::CaughtUp && was_assigned && caught_up && waiting.is_empty() {
@@ -111,7 +113,7 @@ impl Reader {
         }
         // The last batches land before the group is left, so that a successor finds nothing to read again.
         self.drain();
-        self.report_positions(&partitions);
+        self.report_positions(&mut partitions);
         Ok(())
     }
 
@@ -195,6 +197,7 @@ impl Reader {
                         position,
                         end: log.high,
                         already_dead: Arc::new(already_dead),
+                        reported: None,
                     },
                 );
             }
@@ -272,8 +275,8 @@ impl Reader {
     }
 
     /// Watermarks for the lag, positions for the group's monitors.
-    fn tell(&mut self, partitions: &HashMap<TopicPartition, Partition>, waiting: &VecDeque<Chunk>) {
-        for (topic_partition, partition) in partitions {
+    fn tell(&mut self, partitions: &mut HashMap<TopicPartition, Partition>, waiting: &VecDeque<Chunk>) {
+        for (topic_partition, partition) in partitions.iter() {
             if let Some(high) = self.source.high_watermark(topic_partition) {
                 self.progress
                     .high_watermark(partition.stream, topic_partition.partition, high);
@@ -283,14 +286,15 @@ impl Reader {
         self.report_positions(partitions);
     }
 
-    fn report_positions(&mut self, partitions: &HashMap<TopicPartition, Partition>) {
-        let landed: Vec<_> = partitions
-            .iter()
-            .filter_map(|(topic_partition, partition)| {
-                let recorded = self.streams[partition.stream].table.recorded(topic_partition)?;
-                Some((topic_partition.clone(), recorded))
-            })
-            .collect();
+    fn report_positions(&mut self, partitions: &mut HashMap<TopicPartition, Partition>) {
+        let mut landed = Vec::new();
+        for (topic_partition, partition) in partitions {
+            let recorded = self.streams[partition.stream].table.recorded(topic_partition);
+            if recorded != partition.reported {
+                partition.reported = recorded;
+                landed.extend(recorded.map(|recorded| (topic_partition.clone(), recorded)));
+            }
+        }
         self.source.report_positions(&landed);
     }
 }

@@ -12,8 +12,8 @@ use crate::config::{Config, Flags};
 #[derive(Debug, Parser)]
 #[command(name = "smartcity", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Settings file [default: smartcity.toml, when there is one]
-    #[arg(long, global = true, value_name = "FILE", env = "SMARTCITY_CONFIG")]
+    /// Settings file, also by SMARTCITY_CONFIG [default: smartcity.toml, when there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "SMARTCITY_CONFIG", hide_env = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

@@ -154,7 +154,7 @@ impl Config {
     ) -> Result<Config> {
         effective(file, environment, flags)?
             .try_into()
-            .map_err(|error: toml::de::Error| usage(error.message().to_owned()))
+            .map_err(|error: toml::de::Error| usage(error.to_string().trim_end().replace("\nin ", ", in ")))
     }
 }
 

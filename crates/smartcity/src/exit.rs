@@ -35,7 +35,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         told = cause;
     }
     if let Some(hint) = hint(error) {
-        eprintln!("  hint: {hint}");
+        eprintln!("hint: {hint}");
     }
     code(error)
 }
@@ -45,6 +45,7 @@ fn code(error: &anyhow::Error) -> ExitCode {
         cause.is::<Usage>()
             || cause.is::<model::DeclarationError>()
             || matches!(cause.downcast_ref(), Some(kafka::KafkaError::Config(_)))
+            || matches!(cause.downcast_ref(), Some(LakeError::Location { .. }))
             || matches!(
                 cause.downcast_ref(),
                 Some(broker::BrokerError::Config { .. } | broker::BrokerError::NotLoopback { .. })

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use ingest::{FlushPolicy, JobConfig, Progress, Until};
@@ -54,15 +55,18 @@ pub(crate) fn stop_on_signals() -> Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     tokio::spawn(async move {
-        for first in [true, false] {
+        let mut first: Option<Instant> = None;
+        loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if !first {
+            // One wish to end may come as two signals: timeout(1) tells the child and then its group.
+            if first.is_some_and(|first| first.elapsed() > Duration::from_millis(500)) {
                 eprintln!("stopped at once; what had not landed is read again at the next start");
                 std::process::exit(130);
             }
+            first = first.or(Some(Instant::now()));
             token.cancel();
         }
     });

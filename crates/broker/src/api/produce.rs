@@ -97,10 +97,11 @@ fn append(
         }
         log.append(&header, batch, now_ms).inspect_err(|error| {
             if matches!(error, LogError::Storage { .. }) {
-                tracing::error!(topic = %topic.name, partition = index, %error, "records could not be written");
+                state.storage.failed(&topic.name, index, error);
             }
         })?
     };
+    state.storage.worked();
     Ok((partition, appended))
 }
 

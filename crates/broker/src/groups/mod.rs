@@ -33,6 +33,7 @@ pub(crate) struct Groups {
 struct Inner {
     groups: HashMap<String, Entry>,
     journal: Journal,
+    journal_failing: bool,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,11 @@ impl Groups {
         let mut groups: HashMap<String, Entry> = HashMap::new();
         let journal = Journal::open(path, |change: Change| replay(&mut groups, change))?;
         Ok(Self {
-            inner: Mutex::new(Inner { groups, journal }),
+            inner: Mutex::new(Inner {
+                groups,
+                journal,
+                journal_failing: false,
+            }),
             groups_max,
         })
     }
@@ -370,8 +375,12 @@ impl Inner {
         if changes.is_empty() {
             return Ok(());
         }
-        self.journal.append(changes).map_err(|error| {
-            tracing::error!(%error, "group offsets could not be written");
+        let appended = self.journal.append(changes);
+        let was_failing = std::mem::replace(&mut self.journal_failing, appended.is_err());
+        appended.map_err(|error| {
+            if !was_failing {
+                tracing::error!(%error, "group offsets cannot be written; clients are told so until they can");
+            }
             // What Kafka answers when the offsets topic cannot be written.
             Code::CoordinatorNotAvailable
         })

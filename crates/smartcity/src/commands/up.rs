@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use ::broker::Broker;
+use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
 use ingest::Until;
 use kafka::KafkaConfig;
@@ -91,6 +92,10 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
         tokio::select! {
             // Ingest ends by itself only when it fails.
             failed = &mut ingest => return failed,
+            error = storage_error(&broker) => bail!(
+                "the broker cannot write its topics: {error}. Free some space and start again: it goes on from here, \
+                 nothing acknowledged is lost."
+            ),
             driven = vehicle => driven?,
         }
         eprintln!("stopping: landing what is under way");
@@ -107,6 +112,16 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
     let rows: u64 = progress.totals().iter().map(|(_, totals)| totals.rows).sum();
     eprintln!("stopped after {rows} rows; start again to go on");
     Ok(())
+}
+
+/// Ends when the broker can no longer write.
+async fn storage_error(broker: &Broker) -> String {
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if let Some(error) = broker.storage_error() {
+            return error;
+        }
+    }
 }
 
 /// Drives the run, from where the topics show that it had come to. `true` when the vehicle has arrived.
