@@ -59,6 +59,8 @@ pub(crate) struct ReaderStream {
 /// What the reader knows of a partition that is its own.
 struct Partition {
     stream: usize,
+    /// Where reading began.
+    start: i64,
     /// The next offset to hand to a worker.
     position: i64,
     /// Where `until caught up` ends.
@@ -105,7 +107,11 @@ impl Reader {
             }
             let caught_up = partitions.values().all(|partition| partition.position >= partition.end);
             if self.until == Until::CaughtUp && was_assigned && caught_up && waiting.is_empty() {
-                break;
+                self.drain();
+                // A batch that another writer fenced is read again before this is the end.
+                if self.has_landed(&partitions) || self.abort.is_cancelled() {
+                    break;
+                }
             }
         }
         if self.abort.is_cancelled() {
@@ -194,6 +200,7 @@ impl Reader {
                     topic_partition.clone(),
                     Partition {
                         stream,
+                        start: position,
                         position,
                         end: log.high,
                         already_dead: Arc::new(already_dead),
@@ -272,6 +279,14 @@ impl Reader {
                 warn!("not everything landed in time; what did not will be read again");
             }
         });
+    }
+
+    /// Whether the tables record every offset up to each partition's end. Nothing is recorded of an empty partition.
+    fn has_landed(&self, partitions: &HashMap<TopicPartition, Partition>) -> bool {
+        partitions.iter().all(|(topic_partition, partition)| {
+            let recorded = self.streams[partition.stream].table.recorded(topic_partition);
+            recorded.unwrap_or(partition.start) >= partition.end
+        })
     }
 
     /// Watermarks for the lag, positions for the group's monitors.

@@ -127,7 +127,7 @@ impl KafkaSource {
                 ("fetch.message.max.bytes", "4194304"),
                 ("fetch.wait.max.ms", "100"),
                 // New topics and partitions are seen within so long.
-                ("topic.metadata.refresh.interval.ms", "30000"),
+                ("topic.metadata.refresh.interval.ms", "5000"),
                 ("allow.auto.create.topics", "false"),
             ])
             .create_with_context(Context::default())

@@ -1,0 +1,234 @@
+//! The whole job over a log in memory and a lake on disk: every offset becomes one row or one letter, whoever else writes.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::{FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
+use kafka::{Event, KafkaError, PartitionOffsets, Source};
+use lake::{Lake, Names};
+use model::{ChunkBuilder, ManualClock, Streams, TopicPartition};
+use tokio_util::sync::CancellationToken;
+
+const STREAM: &str = r#"
+    name = "readings"
+    description = "d"
+    key = "id"
+    event_time = "at"
+    [[field]]
+    name = "id"
+    type = "long"
+    min = 0
+    doc = "i"
+    [[field]]
+    name = "at"
+    type = "timestamp"
+    doc = "t"
+"#;
+const PARTITIONS: i32 = 3;
+const RECORDS: i64 = 2_000;
+/// Every so many records one is broken.
+const BROKEN: i64 = 50;
+
+/// Three partitions of as many records, handed out in chunks of changing size.
+struct MemoryLog {
+    positions: BTreeMap<TopicPartition, i64>,
+    events: VecDeque<Event>,
+    seed: u64,
+    /// Offsets below this are gone.
+    low: i64,
+}
+
+impl MemoryLog {
+    fn new(seed: u64) -> Self {
+        let partitions = (0..PARTITIONS)
+            .map(|partition| TopicPartition::new("readings", partition))
+            .collect();
+        Self {
+            positions: BTreeMap::new(),
+            events: [Event::Assigned(partitions)].into(),
+            seed,
+            low: 0,
+        }
+    }
+
+    fn chance(&mut self, below: u64) -> u64 {
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below
+    }
+}
+
+fn message(offset: i64) -> Vec<u8> {
+    match offset % BROKEN {
+        7 => format!(r#"{{"id":{offset},"at":"#).into_bytes(),
+        _ => format!(r#"{{"id":{offset},"at":"2026-01-0{}T00:00:00Z"}}"#, 1 + offset % 2).into_bytes(),
+    }
+}
+
+impl Source for MemoryLog {
+    fn poll(&mut self, _: Duration, records: bool) -> Result<Vec<Event>, KafkaError> {
+        let mut events: Vec<_> = self.events.drain(..).collect();
+        std::thread::sleep(Duration::from_micros(self.chance(3_000)));
+        for (partition, from) in self.positions.clone().into_iter().filter(|_| records) {
+            let to = RECORDS.min(from + self.chance(200) as i64);
+            if from < to {
+                let mut chunk = ChunkBuilder::new(partition.clone(), from);
+                (from..to).for_each(|offset| chunk.push(offset, offset, None, Some(&message(offset)), []));
+                events.push(Event::Chunk(chunk.finish(to)));
+                self.positions.insert(partition, to);
+            }
+        }
+        Ok(events)
+    }
+
+    fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+        self.positions.extend(positions.iter().cloned());
+        Ok(())
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+        Ok(())
+    }
+
+    fn offsets(&mut self, _: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
+        Ok(PartitionOffsets {
+            low: self.low,
+            high: RECORDS,
+        })
+    }
+
+    fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {
+        Some(RECORDS)
+    }
+
+    fn report_positions(&mut self, _: &[(TopicPartition, i64)]) {}
+}
+
+async fn run(lake: &Path, log: MemoryLog, names: u64, batch_records_max: u64) -> Result<u64, ingest::IngestError> {
+    let streams = Streams::parse([("readings.toml", STREAM)]).unwrap();
+    let clock = Arc::new(ManualClock::new(0));
+    let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(names))
+        .await
+        .unwrap();
+    let progress = Arc::new(Progress::new("test", "run", &streams, clock.clone()));
+    let config = JobConfig {
+        application: "test".to_owned(),
+        flush: FlushPolicy {
+            records_max: batch_records_max,
+            age_max: Duration::from_millis(20),
+            ..FlushPolicy::default()
+        },
+        workers: 2,
+        starting_offsets: StartingOffsets::Earliest,
+        until: Until::CaughtUp,
+    };
+    let source = Box::new(log);
+    ingest::run(
+        &streams,
+        source,
+        &lake,
+        clock,
+        &config,
+        Arc::clone(&progress),
+        CancellationToken::new(),
+    )
+    .await?;
+    Ok(progress.totals()[0].1.records)
+}
+
+/// How often each offset of each partition stands in a table's live files.
+fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i32, i64), usize> {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::{Int32Type, Int64Type};
+
+    let mut counts = HashMap::new();
+    let log: BTreeSet<_> = std::fs::read_dir(table.join("_delta_log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    for commit in log
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+    {
+        for line in std::fs::read_to_string(commit).unwrap().lines() {
+            let action: serde_json::Value = serde_json::from_str(line).unwrap();
+            let Some(path) = action["add"]["path"].as_str() else {
+                continue;
+            };
+            let file = std::fs::File::open(table.join(path)).unwrap();
+            let rows = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1024).unwrap();
+            for batch in rows.map(Result::unwrap) {
+                let partitions = batch.column_by_name(partition).unwrap().as_primitive::<Int32Type>();
+                let offsets = batch.column_by_name(offset).unwrap().as_primitive::<Int64Type>();
+                for (partition, offset) in partitions.values().iter().zip(offsets.values()) {
+                    *counts.entry((*partition, *offset)).or_default() += 1;
+                }
+            }
+        }
+    }
+    counts
+}
+
+fn everything_landed_once(lake: &Path) {
+    let rows = offsets(&lake.join("data/readings"), "_partition", "_offset");
+    let letters = offsets(&lake.join("data/dead_letters"), "partition", "offset");
+    for partition in 0..PARTITIONS {
+        for offset in 0..RECORDS {
+            let is_broken = offset % BROKEN == 7;
+            let found = |counts: &HashMap<_, usize>| counts.get(&(partition, offset)).copied().unwrap_or_default();
+            let wanted = (usize::from(!is_broken), usize::from(is_broken));
+            assert_eq!(
+                (found(&rows), found(&letters)),
+                wanted,
+                "partition {partition}, offset {offset}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_offset_lands_once_and_a_second_run_finds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = (i64::from(PARTITIONS) * RECORDS) as u64;
+    assert_eq!(run(dir.path(), MemoryLog::new(1), 1, 500).await.unwrap(), all);
+    assert_eq!(run(dir.path(), MemoryLog::new(2), 2, 500).await.unwrap(), 0);
+    everything_landed_once(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_jobs_on_the_same_partitions_lose_nothing_and_double_nothing() {
+    for seed in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = tokio::join!(
+            run(dir.path(), MemoryLog::new(seed), 2 * seed, 150),
+            run(dir.path(), MemoryLog::new(seed + 100), 2 * seed + 1, 170),
+        );
+        let landed = (one.unwrap(), other.unwrap());
+        assert_eq!(
+            landed.0 + landed.1,
+            (i64::from(PARTITIONS) * RECORDS) as u64,
+            "seed {seed}: {landed:?}"
+        );
+        everything_landed_once(dir.path());
+        both_wrote |= landed.0 > 0 && landed.1 > 0;
+    }
+    assert!(both_wrote, "they never met");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_kafka_dropped_stop_the_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = MemoryLog::new(1);
+    log.low = 10;
+    run(dir.path(), log, 1, 500).await.unwrap();
+    let mut log = MemoryLog::new(1);
+    log.low = RECORDS + 5;
+    let error = run(dir.path(), log, 2, 500).await.unwrap_err().to_string();
+    assert!(error.contains("offsets 2000 to 2004 are gone from Kafka"), "{error}");
+}
