@@ -1,31 +1,20 @@
 //! One task per stream that lands batches in order: upload, dead letters, then rows and offsets in one commit.
 
-use std::collections::HashMap;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use lake::{CommitOutcome, DeadLetters, LakeError, StagedFiles, Table};
 use metrics::{counter, histogram};
 use model::TopicPartition;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::IngestError;
 use crate::batch::{Batch, BatchFigures, Spans};
+use crate::handoff::{Commit, Control, LetterOffsets};
 use crate::progress::{BatchReport, Progress};
-use crate::reader::Control;
-
-/// What a committer is asked to do.
-pub(crate) enum Commit {
-    Batch(Batch),
-    /// Answer when everything sent before has landed.
-    Barrier(oneshot::Sender<()>),
-}
-
-/// How far the dead letters of each partition had come when we last looked; another value means another writer.
-pub(crate) type LetterOffsets = Arc<Mutex<HashMap<TopicPartition, Option<i64>>>>;
 
 pub(crate) struct Committer {
     pub(crate) stream: usize,

@@ -14,39 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::IngestError;
-use crate::batch::FlushPolicy;
-use crate::committer::{Committer, LetterOffsets};
+use crate::committer::Committer;
+use crate::config::JobConfig;
+use crate::handoff::LetterOffsets;
 use crate::progress::Progress;
 use crate::reader::{Reader, ReaderStream};
 use crate::worker::{Worker, WorkerError};
-
-/// How a job reads, batches and ends.
-#[derive(Debug, Clone)]
-pub struct JobConfig {
-    /// Owns the offsets in the tables: two applications land the same topic independently.
-    pub application: String,
-    pub flush: FlushPolicy,
-    /// Threads that decode and encode.
-    pub workers: usize,
-    pub starting_offsets: StartingOffsets,
-    pub until: Until,
-}
-
-/// Where to begin a partition that has never landed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartingOffsets {
-    Earliest,
-    Latest,
-}
-
-/// When a job ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// Never.
-    Stopped,
-    /// When everything that Kafka held at the start has landed (Spark's `availableNow`).
-    CaughtUp,
-}
 
 /// Chunks that may wait for one worker; with the chunk's own limit this bounds memory.
 const WORK_QUEUE_CHUNKS: usize = 2;

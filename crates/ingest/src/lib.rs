@@ -5,14 +5,17 @@
 
 mod batch;
 mod committer;
+mod config;
 pub mod decode;
 mod error;
+mod handoff;
 mod job;
 mod progress;
 mod reader;
 mod worker;
 
 pub use batch::FlushPolicy;
+pub use config::{JobConfig, StartingOffsets, Until};
 pub use error::IngestError;
-pub use job::{JobConfig, StartingOffsets, Until, run};
+pub use job::run;
 pub use progress::{Progress, StreamProgress, Totals};

@@ -16,16 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::IngestError;
-use crate::committer::{Commit, LetterOffsets};
-use crate::job::{StartingOffsets, Until};
+use crate::config::{StartingOffsets, Until};
+use crate::handoff::{Commit, Control, LetterOffsets, Work};
 use crate::progress::Progress;
-use crate::worker::Work;
-
-/// What the committers ask of the reader.
-pub(crate) enum Control {
-    /// Drop what this stream has in flight and read again from what its table records.
-    Rewind { stream: usize, epoch: u64 },
-}
 
 /// How long one poll may wait for records.
 const POLL: Duration = Duration::from_millis(50);

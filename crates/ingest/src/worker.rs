@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray};
@@ -13,21 +13,8 @@ use model::{Chunk, Clock, DeadLetter, Stream};
 use tokio::sync::mpsc;
 
 use crate::batch::{Batch, BatchFigures, FlushPolicy, Spans};
-use crate::committer::Commit;
 use crate::decode::Decoder;
-
-/// What the reader hands a worker.
-pub(crate) enum Work {
-    Chunk {
-        stream: usize,
-        epoch: u64,
-        chunk: Chunk,
-        /// Offsets of this partition that are dead letters already.
-        already_dead: Arc<BTreeSet<i64>>,
-    },
-    /// Close every batch now, then say so.
-    Flush(SyncSender<()>),
-}
+use crate::handoff::{Commit, Work};
 
 /// Rows that are decoded before they are encoded: few enough to be still in the cache.
 const ROWS_PER_WRITE: usize = 16_384;

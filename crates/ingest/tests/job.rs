@@ -203,6 +203,7 @@ async fn every_offset_lands_once_and_a_second_run_finds_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_jobs_on_the_same_partitions_lose_nothing_and_double_nothing() {
+    let mut both_wrote = false;
     for seed in 0..5 {
         let dir = tempfile::tempdir().unwrap();
         let (one, other) = tokio::join!(

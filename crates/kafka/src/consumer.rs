@@ -1,24 +1,21 @@
 //! [`Source`] on librdkafka.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{ChunkBuilder, TopicPartition};
-use rdkafka::ClientContext;
 use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, info, warn};
 
+use crate::context::{Consumer, Context};
 use crate::queue::{RecordQueue, cached_high_watermark};
 use crate::topics::fetch_partition_counts;
 use crate::{Event, KafkaConfig, KafkaError, PartitionOffsets, Source};
-
-pub(crate) type Consumer = BaseConsumer<Context>;
 
 /// Which partitions to read.
 #[derive(Debug, Clone)]
@@ -47,53 +44,6 @@ pub struct KafkaSource {
     topics: HashMap<usize, Arc<str>>,
     events: VecDeque<Event>,
     last_warning: Option<(RDKafkaErrorCode, Instant)>,
-}
-
-/// Keeps what the group decides until the next poll hands it over: assignments are answered by the caller, who alone
-/// knows the positions.
-#[derive(Default)]
-pub(crate) struct Context {
-    waiting: Mutex<VecDeque<Event>>,
-    /// There is no caller any more; librdkafka waits for an answer all the same before it leaves the group.
-    closing: AtomicBool,
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
-
-    fn error(&self, error: Native, reason: &str) {
-        warn!(%error, reason, "kafka client error");
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.closing.load(Ordering::Relaxed) {
-            if let Err(error) = consumer.incremental_unassign(list) {
-                debug!(%error, "partitions were not given back while closing");
-            }
-            return;
-        }
-        let partitions = list
-            .elements()
-            .iter()
-            .map(|element| TopicPartition::new(element.topic(), element.partition()))
-            .collect();
-        let event = match err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
-            _ => Event::Revoked(partitions),
-        };
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(event);
-    }
-
-    fn commit_callback(&self, result: Result<(), Native>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            debug!(%error, "positions were not reported to the group");
-        }
-    }
 }
 
 impl KafkaSource {

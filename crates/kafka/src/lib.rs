@@ -4,6 +4,7 @@
 
 mod config;
 mod consumer;
+mod context;
 mod error;
 mod producer;
 mod queue;

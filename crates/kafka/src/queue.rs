@@ -18,7 +18,7 @@ use rdkafka::types::{RDKafkaMessage, RDKafkaQueue, RDKafkaRespErr};
 use rdkafka_sys as native;
 
 use crate::KafkaError;
-use crate::consumer::Consumer;
+use crate::context::Consumer;
 
 /// A queue of one consumer that the consumer's partitions are forwarded to.
 pub(crate) struct RecordQueue {
