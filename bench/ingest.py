@@ -2,7 +2,8 @@
 
     bench/ingest.py [--records 5000000] [--rounds 2] [--keep DIR]
 
-Needs a release build (cargo build --release --workspace --examples), Java and Maven, and a Python with
+Needs a release build (cargo build --release -p bench --examples; --binary measures `smartcity ingest` instead, which
+takes a release build of everything), Java and Maven, and a Python with
 tests/python/requirements.txt. The broker is pinned to one core, what is measured to another. Rows per core-second are
 rows divided by user and system CPU seconds of the measured process, the broker left out; memory is its peak resident
 size. Each table is counted afterwards. Prints one JSON line per measurement and a table at the end.
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("--records", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--binary", action="store_true")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="smartcity-bench-", dir=arguments.keep))
     kafka, address = start_kafka(folder / "kafka")
@@ -90,7 +92,7 @@ def main():
                 place = folder / f"{name}-{number}"
                 if name == "smartcity":
                     table = place / "data" / "vehicle_data"
-                    command = [
+                    command = [TARGET / "examples/land", address, topic, place] if not arguments.binary else [
                         TARGET / "smartcity", "ingest", "--bootstrap-servers", address, "--lake", place, "--only", topic,
                         "--workers", 1, "--until-caught-up", "--json",
                     ]
