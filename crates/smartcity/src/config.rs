@@ -20,7 +20,7 @@ const FILE: &str = "smartcity.toml";
 /// Tables whose keys are the user's own.
 const FREE_TABLES: [&str; 2] = ["kafka.properties", "topics"];
 /// Variables with our prefix that are no settings.
-const NOT_SETTINGS: [&str; 2] = ["SMARTCITY_CONFIG", "SMARTCITY_PYTHON"];
+const NOT_SETTINGS: [&str; 3] = ["SMARTCITY_CACHE", "SMARTCITY_CONFIG", "SMARTCITY_PYTHON"];
 /// The original's own variables.
 const ORIGINAL: [(&str, &str); 6] = [
     ("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap_servers"),
