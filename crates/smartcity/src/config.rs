@@ -152,7 +152,12 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         flags: &Flags,
     ) -> Result<Config> {
-        effective(file, environment, flags)?
+        Config::from_settings(effective(file, environment, flags)?)
+    }
+
+    /// Reads the settings of all layers.
+    pub(crate) fn from_settings(settings: Table) -> Result<Config> {
+        settings
             .try_into()
             .map_err(|error: toml::de::Error| usage(error.to_string().trim_end().replace("\nin ", ", in ")))
     }

@@ -11,8 +11,8 @@ pub(crate) fn run(file: Option<&Path>, default: bool) -> Result<()> {
         print!("{DEFAULT}");
         return Ok(());
     }
-    let flags = Vec::new();
-    Config::load(file, std::env::vars(), &flags)?;
-    print!("{}", shown(effective(file, std::env::vars(), &flags)?));
+    let settings = effective(file, std::env::vars(), &Vec::new())?;
+    Config::from_settings(settings.clone())?;
+    print!("{}", shown(settings));
     Ok(())
 }
