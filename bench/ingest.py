@@ -13,8 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,9 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-CORES = sorted(os.sched_getaffinity(0))
+from processes import CORES, ROOT, TARGET, start_kafka, stop
 
 
 def measure(name, command, core):
@@ -47,23 +43,6 @@ def measure(name, command, core):
     }
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_kafka(folder):
-    port = free_port()
-    kafka = subprocess.Popen(
-        [ROOT / "tests/kafka/real-kafka", folder, str(port)], stdout=subprocess.PIPE,
-        preexec_fn=lambda: os.sched_setaffinity(0, {CORES[-1]}),
-    )
-    if kafka.stdout.readline() != b"ready\n":
-        sys.exit("Kafka did not start")
-    return kafka, f"127.0.0.1:{port}"
-
-
 def count(table):
     from deltalake import DeltaTable
 
@@ -81,7 +60,7 @@ def main():
     parser.add_argument("--binary", action="store_true")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="smartcity-bench-", dir=arguments.keep))
-    kafka, address = start_kafka(folder / "kafka")
+    kafka, address = start_kafka(folder / "kafka", CORES[-1])
     records, topic = arguments.records, "vehicle_data"
     results = {}
     try:
@@ -113,8 +92,7 @@ def main():
         parts = json.loads(parts["output"])
         print(json.dumps(parts))
     finally:
-        kafka.send_signal(signal.SIGTERM)
-        kafka.wait()
+        stop(kafka)
         if not arguments.keep:
             shutil.rmtree(folder)
 
