@@ -44,7 +44,8 @@ impl Clock for SystemClock {
 pub struct Limits {
     /// Largest request, in bytes; a larger one closes its connection.
     pub request_bytes_max: usize,
-    /// Requests being read or answered at one time, in bytes, over all connections.
+    /// Requests being read or answered at one time, in bytes, over all connections; a request beyond it waits. Those
+    /// up to 16 KiB are not counted: heartbeats must get through.
     pub in_flight_bytes_max: usize,
     /// Open connections; further ones are closed at once.
     pub connections_max: usize,
@@ -60,6 +61,8 @@ pub struct Limits {
     pub transactions_max: usize,
     /// A connection that sends nothing for this long is closed.
     pub idle_connection: Duration,
+    /// A connection that moves no byte for this long in the middle of a request or an answer is closed.
+    pub stalled_connection: Duration,
 }
 
 impl Default for Limits {
@@ -74,6 +77,7 @@ impl Default for Limits {
             groups_max: 10_000,
             transactions_max: 10_000,
             idle_connection: Duration::from_secs(600),
+            stalled_connection: Duration::from_secs(30),
         }
     }
 }

@@ -5,18 +5,25 @@
 //! that it acknowledged; [`Flush`] says what a power cut may take. It replicates nothing: a city's production points
 //! at a real cluster.
 //!
-//! `server` (sockets, limits) reads frames, `protocol` names the versions and dispatches to `api` (one file per
+//! `server` (sockets, limits) reads frames, `send` writes answers, `protocol` names the versions and dispatches to `api` (one file per
 //! family of requests), which act on `topics` and `log` (segments, index, recovery, producers' state), `groups` and
 //! `transactions`.
 
 mod api;
 mod config;
 mod error;
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub mod fuzz;
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unreachable_pub)]
+mod fuzz;
 mod groups;
 mod ids;
 mod journal;
 mod log;
 mod protocol;
+mod send;
 mod server;
 mod state;
 mod topics;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,15 +18,19 @@ use tokio_util::task::TaskTracker;
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
 use crate::protocol::{self, Outcome, Peer};
+use crate::send::send;
 use crate::state::State;
 
-/// A buffer that has grown past this is given back once its request is answered.
-const BUFFER_KEPT: usize = 256 << 10;
-/// Buffers grow as bytes arrive, by at most this, so that a length alone makes no one allocate.
-const GROWTH: usize = 1 << 20;
+/// A connection gives back its buffer when nothing has come for so long.
+const BUFFER_KEPT_FOR: Duration = Duration::from_secs(1);
+/// Room that is made before anything has come.
+const FIRST_READ: usize = 4 << 10;
+/// Buffers grow with what has arrived, from the first of these at once to the second: a length alone makes no one
+/// allocate.
+const GROWTH: (usize, usize) = (64 << 10, 1 << 20);
 const BACKLOG: u32 = 1024;
 /// Requests up to this size do not wait for large ones to end: heartbeats must get through.
-const SMALL_REQUEST: usize = 64 << 10;
+const SMALL_REQUEST: usize = 16 << 10;
 /// A request that has begun must be whole by then.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -68,6 +72,7 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
                 }
             };
             let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+                closed("too_many_connections");
                 tracing::warn!(%peer, "connection refused: too many are open (limits.connections_max)");
                 continue;
             };
@@ -81,6 +86,7 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
             spawner.spawn(async move {
                 metrics::gauge!("smartcity_broker_connections").increment(1.0);
                 if let Some(Err(error)) = stop.run_until_cancelled(connection.serve()).await {
+                    closed(error.reason());
                     tracing::warn!(%peer, %error, "connection closed");
                 }
                 metrics::gauge!("smartcity_broker_connections").decrement(1.0);
@@ -97,26 +103,57 @@ struct Connection {
     in_flight: Arc<Semaphore>,
 }
 
+/// Connections that were not closed by their clients, for whoever reads the metrics.
+fn closed(reason: &'static str) {
+    metrics::counter!("smartcity_broker_connections_closed", "reason" => reason).increment(1);
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Closed {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("a frame of {length} bytes was announced, the limit is {limit} (limits.request_bytes_max)")]
     FrameLength { length: i32, limit: usize },
+    #[error("no byte of a request came for {0:?} (limits.stalled_connection)")]
+    Sending(Duration),
+    #[error("no byte of an answer was taken for {0:?} (limits.stalled_connection)")]
+    Reading(Duration),
+    #[error("a request was not whole after {REQUEST_TIMEOUT:?}")]
+    TooSlow,
+    #[error("no room for a request of {0} bytes beside those under way (limits.in_flight_bytes_max)")]
+    NoRoom(usize),
     #[error("{0}")]
     Request(String),
+}
+
+impl Closed {
+    /// As the metric names it.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "io",
+            Self::FrameLength { .. } => "frame_length",
+            Self::Sending(_) | Self::TooSlow => "slow_request",
+            Self::Reading(_) => "slow_reader",
+            Self::NoRoom(_) => "no_room",
+            Self::Request(_) => "bad_request",
+        }
+    }
 }
 
 impl Connection {
     async fn serve(mut self) -> Result<(), Closed> {
         self.stream.set_nodelay(true)?;
+        let stall = self.state.config.limits.stalled_connection;
         let mut buffer = BytesMut::new();
         let mut peer = Peer::new(self.peer.ip().to_string());
         while let Some((frame, _permit)) = self.read_frame(&mut buffer).await? {
             match protocol::handle(&self.state, &mut peer, frame).await {
                 Outcome::Answer(answer) => {
-                    metrics::counter!("smartcity_broker_sent_bytes").increment(answer.len() as u64);
-                    self.stream.write_all(&answer).await?;
+                    let sent = send(&mut self.stream, answer, stall).await;
+                    sent.map_err(|error| match error.kind() {
+                        io::ErrorKind::TimedOut => Closed::Reading(stall),
+                        _ => error.into(),
+                    })?;
                 }
                 Outcome::Silence => {}
                 Outcome::Close(reason) => return Err(Closed::Request(reason)),
@@ -126,15 +163,11 @@ impl Connection {
     }
 
     /// The next whole frame, without its length; `None` when the client is done or has been idle for too long.
-    async fn read_frame(&mut self, buffer: &mut BytesMut) -> Result<Option<(Bytes, OwnedSemaphorePermit)>, Closed> {
-        let idle = self.state.config.limits.idle_connection;
-        if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT {
-            *buffer = BytesMut::new();
-        }
-        if !tokio::time::timeout(idle, self.read_until(buffer, 4))
-            .await
-            .unwrap_or(Ok(false))?
-        {
+    async fn read_frame(
+        &mut self,
+        buffer: &mut BytesMut,
+    ) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Closed> {
+        if !self.read_length(buffer).await? {
             return Ok(None);
         }
         let length = i32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
@@ -143,26 +176,62 @@ impl Connection {
             return Err(Closed::FrameLength { length, limit });
         }
         let length = length as usize;
-        let permits = if length > SMALL_REQUEST { length as u32 } else { 0 };
-        let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await;
-        let permit = permit.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        let whole = tokio::time::timeout(REQUEST_TIMEOUT, self.read_until(buffer, 4 + length)).await;
-        if !whole.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))? {
-            return Ok(None);
-        }
-        metrics::counter!("smartcity_broker_received_bytes").increment(4 + length as u64);
+        let whole = tokio::time::timeout(REQUEST_TIMEOUT, self.read_body(buffer, 4 + length)).await;
+        let permit = whole.map_err(|_| Closed::TooSlow)??;
         buffer.advance(4);
         Ok(Some((buffer.split_to(length).freeze(), permit)))
+    }
+
+    /// Waits for a request's length; false when none comes any more.
+    async fn read_length(&mut self, buffer: &mut BytesMut) -> Result<bool, Closed> {
+        let idle = self.state.config.limits.idle_connection;
+        match tokio::time::timeout(BUFFER_KEPT_FOR.min(idle), self.read_until(buffer, 4)).await {
+            Ok(read) => read,
+            Err(_) => {
+                if buffer.is_empty() {
+                    *buffer = BytesMut::new();
+                }
+                let read = tokio::time::timeout(idle, self.read_until(buffer, 4)).await;
+                read.unwrap_or(Ok(false))
+            }
+        }
     }
 
     /// Reads until the buffer holds so many bytes; false when the client closed before.
     async fn read_until(&mut self, buffer: &mut BytesMut, bytes: usize) -> Result<bool, Closed> {
         while buffer.len() < bytes {
-            buffer.reserve((bytes - buffer.len()).clamp(4 << 10, GROWTH));
+            buffer.reserve(FIRST_READ);
             if self.stream.read_buf(buffer).await? == 0 {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Reads a request whose length is known. Room for a large one is taken as its bytes come: who announces much and
+    /// sends little holds little.
+    async fn read_body(&mut self, buffer: &mut BytesMut, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Closed> {
+        let stall = self.state.config.limits.stalled_connection;
+        let mut held: Option<OwnedSemaphorePermit> = None;
+        while buffer.len() < bytes {
+            let step = (bytes - buffer.len()).min(buffer.len().clamp(GROWTH.0, GROWTH.1));
+            let holding = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let wanted = buffer.len() + step;
+            if wanted > SMALL_REQUEST && wanted > holding {
+                let taking = Arc::clone(&self.in_flight).acquire_many_owned((wanted - holding) as u32);
+                let taken = tokio::time::timeout(stall, taking).await;
+                let taken = taken.ok().and_then(Result::ok).ok_or(Closed::NoRoom(bytes))?;
+                match &mut held {
+                    Some(held) => held.merge(taken),
+                    None => held = Some(taken),
+                }
+            }
+            buffer.reserve(step);
+            let read = tokio::time::timeout(stall, self.stream.read_buf(buffer)).await;
+            if read.map_err(|_| Closed::Sending(stall))?? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a request was cut off").into());
+            }
+        }
+        Ok(held)
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,9 @@ const LOCK: &str = "lock";
 const META: &str = "meta.json";
 const CLEAN: &str = "clean-shutdown";
 
+const LOOKUPS_MAX: usize = 2;
+const FETCH_FILES_MAX: usize = 256;
+
 const TICK: Duration = Duration::from_millis(50);
 const LOG_UPKEEP: Duration = Duration::from_secs(1);
 const GAUGES: Duration = Duration::from_secs(5);
@@ -45,6 +49,10 @@ pub(crate) struct State {
     pub(crate) transactions: Transactions,
     pub(crate) ids: Ids,
     pub(crate) storage: Storage,
+    /// Lookups by time that run at once: each may hold a decoder's window.
+    pub(crate) lookups: Semaphore,
+    /// Closed segments that answers to fetches hold open.
+    pub(crate) fetch_files: Arc<Semaphore>,
     /// Held for as long as the broker runs.
     _lock: File,
 }
@@ -127,6 +135,8 @@ impl State {
             transactions,
             ids,
             storage: Storage::default(),
+            lookups: Semaphore::new(LOOKUPS_MAX),
+            fetch_files: Arc::new(Semaphore::new(FETCH_FILES_MAX)),
             _lock: lock,
         };
         state.transactions.complete_prepared(&state);

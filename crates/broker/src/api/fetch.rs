@@ -1,4 +1,4 @@
-//! Fetch: file ranges go into the answer as they lie there. Waits for `min_bytes` for up to `max_wait_ms`.
+//! Fetch: ranges of the segment files are the answer, as they lie there. Waits for `min_bytes` for up to `max_wait_ms`.
 //!
 //! Sessions (KIP-227) are declined: every answer says session 0, and clients go on with full requests.
 
@@ -11,19 +11,24 @@ use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use crate::log::{Chunk, LogError};
+use crate::log::{Chunk, LogError, Records};
 use crate::state::State;
 use crate::topics::{Partition, Topic};
 
 /// A client may ask to wait longer; it gets an empty answer and asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Small ranges of records are sent together with what stands around them; beyond so many bytes in one answer, the
+/// file is sent from.
+const IN_MEMORY_MAX: usize = 64 << 10;
 
-pub(crate) async fn fetch(state: &State, version: i16, request: FetchRequest) -> FetchResponse {
+/// An answer, and the records of each of its partitions in order.
+pub(crate) async fn fetch(state: &State, version: i16, request: FetchRequest) -> (FetchResponse, Vec<Records>) {
     if request.session_id != 0 && request.session_epoch > 0 {
-        return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
+        let code = ResponseError::FetchSessionIdNotFound.code();
+        return (FetchResponse::default().with_error_code(code), Vec::new());
     }
     let places = places(state, version, &request);
     wait(&request, &places).await;
@@ -54,35 +59,29 @@ fn places<'a>(state: &State, version: i16, request: &'a FetchRequest) -> Vec<Vec
     by_topic.collect()
 }
 
-/// Registered with every partition of a request for as long as it lives.
-struct Waiting<'a> {
+/// Registered with every partition of a request, once, for as long as it lives.
+struct Waiting {
     notify: Arc<Notify>,
-    places: &'a [Vec<Place<'a>>],
+    partitions: Vec<Arc<Partition>>,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(places: &'a [Vec<Place<'a>>]) -> Self {
-        let waiting = Self {
-            notify: Arc::new(Notify::new()),
-            places,
-        };
-        waiting
-            .partitions()
-            .for_each(|partition| partition.wait_with(&waiting.notify));
-        waiting
-    }
-
-    fn partitions(&self) -> impl Iterator<Item = &'a Arc<Partition>> {
-        self.places
-            .iter()
-            .flatten()
-            .filter_map(|place| place.found.as_ref().ok().map(|(_, partition)| partition))
+impl Waiting {
+    fn new(places: &[Vec<Place<'_>>]) -> Self {
+        let found = places.iter().flatten().filter_map(|place| place.found.as_ref().ok());
+        let mut partitions: Vec<_> = found.map(|(_, partition)| Arc::clone(partition)).collect();
+        // A hostile request may name one partition thousands of times.
+        partitions.sort_unstable_by_key(Arc::as_ptr);
+        partitions.dedup_by_key(|partition| Arc::as_ptr(partition));
+        let notify = Arc::new(Notify::new());
+        partitions.iter().for_each(|partition| partition.wait_with(&notify));
+        Self { notify, partitions }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.partitions()
+        self.partitions
+            .iter()
             .for_each(|partition| partition.stop_waiting(&self.notify));
     }
 }
@@ -130,25 +129,25 @@ fn is_committed(request: &FetchRequest) -> bool {
     request.isolation_level == 1
 }
 
-fn answer(state: &State, request: &FetchRequest, places: &[Vec<Place<'_>>]) -> FetchResponse {
+fn answer(state: &State, request: &FetchRequest, places: &[Vec<Place<'_>>]) -> (FetchResponse, Vec<Records>) {
     let asked = usize::try_from(request.max_bytes).unwrap_or(0);
-    let mut budget = asked.min(state.config.limits.fetch_bytes_max);
-    let mut anything = false;
+    let mut room = Room {
+        bytes: asked.min(state.config.limits.fetch_bytes_max),
+        in_memory: IN_MEMORY_MAX,
+        anything: false,
+        files: &state.fetch_files,
+    };
+    let mut all = Vec::with_capacity(places.iter().map(Vec::len).sum());
     let mut topics = Vec::with_capacity(places.len());
     for (asked, places) in request.topics.iter().zip(places) {
         let mut partitions = Vec::with_capacity(places.len());
         for place in places {
-            let answer = match &place.found {
-                Ok((_, partition)) => {
-                    let bytes_max = budget.min(place.asked.partition_max_bytes.max(0) as usize);
-                    read(request, place.asked, partition, bytes_max, !anything)
-                }
-                Err(code) => failed(place.asked.partition, *code),
+            let (answer, records) = match &place.found {
+                Ok((_, partition)) => read(request, place.asked, partition, &mut room),
+                Err(code) => (failed(place.asked.partition, *code), Records::default()),
             };
-            let bytes = answer.records.as_ref().map_or(0, |records| records.len());
-            anything |= bytes > 0;
-            budget = budget.saturating_sub(bytes);
             partitions.push(answer);
+            all.push(records);
         }
         topics.push(
             FetchableTopicResponse::default()
@@ -157,7 +156,48 @@ fn answer(state: &State, request: &FetchRequest, places: &[Vec<Place<'_>>]) -> F
                 .with_partitions(partitions),
         );
     }
-    FetchResponse::default().with_responses(topics)
+    (FetchResponse::default().with_responses(topics), all)
+}
+
+/// What an answer may still take.
+struct Room<'a> {
+    /// Of records.
+    bytes: usize,
+    /// Of records that are held in memory until they are sent.
+    in_memory: usize,
+    /// Whether it has records already.
+    anything: bool,
+    /// Closed segments that answers hold open.
+    files: &'a Arc<Semaphore>,
+}
+
+impl Room<'_> {
+    /// Takes a chunk into the answer: as bytes if it is small, as a range of its file otherwise; or not at all when too
+    /// many files are open. The first is always taken, so that every client gets on.
+    fn take(&mut self, chunk: Chunk) -> Records {
+        let Some(mut range) = chunk.range else {
+            return Records::default();
+        };
+        let bytes = chunk.bytes.filter(|bytes| bytes.len() <= self.in_memory);
+        let records = match bytes {
+            Some(bytes) => {
+                self.in_memory -= bytes.len();
+                Records::Bytes(bytes)
+            }
+            None => {
+                if chunk.is_own_file {
+                    range.permit = Arc::clone(self.files).try_acquire_owned().ok();
+                    if range.permit.is_none() && self.anything {
+                        return Records::default();
+                    }
+                }
+                Records::File(range)
+            }
+        };
+        self.bytes = self.bytes.saturating_sub(records.len());
+        self.anything = true;
+        records
+    }
 }
 
 fn failed(partition: i32, code: ResponseError) -> PartitionData {
@@ -174,32 +214,35 @@ fn read(
     request: &FetchRequest,
     asked: &FetchPartition,
     partition: &Partition,
-    bytes_max: usize,
-    at_least_one: bool,
-) -> PartitionData {
+    room: &mut Room<'_>,
+) -> (PartitionData, Records) {
+    let bytes_max = room.bytes.min(asked.partition_max_bytes.max(0) as usize);
+    let at_least_one = !room.anything;
     let (plan, high_watermark, stable, log_start) = {
         let log = partition.log.lock();
         let (high_watermark, stable) = (log.high_watermark(), log.last_stable_offset());
         let upper = if is_committed(request) { stable } else { high_watermark };
         (
-            log.plan_read(asked.fetch_offset, upper),
+            log.plan_read(asked.fetch_offset, upper, bytes_max),
             high_watermark,
             stable,
             log.log_start(),
         )
     };
-    let described = |data: PartitionData| {
-        data.with_high_watermark(high_watermark)
+    let described = |data: PartitionData, records| {
+        let data = data
+            .with_high_watermark(high_watermark)
             .with_last_stable_offset(stable)
-            .with_log_start_offset(log_start)
+            .with_log_start_offset(log_start);
+        (data, records)
     };
+    let nothing = PartitionData::default()
+        .with_partition_index(asked.partition)
+        .with_records(Some(bytes::Bytes::new()));
     if asked.last_fetched_epoch > 0 {
         // No such epoch has been: the client's log ends where ours began to differ.
         let diverging = EpochEndOffset::default().with_epoch(0).with_end_offset(high_watermark);
-        let data = PartitionData::default()
-            .with_partition_index(asked.partition)
-            .with_diverging_epoch(diverging);
-        return described(data.with_records(Some(bytes::Bytes::new())));
+        return described(nothing.with_diverging_epoch(diverging), Records::default());
     }
     let chunk = match plan {
         Ok(None) => Ok(Chunk::default()),
@@ -208,27 +251,42 @@ fn read(
         Ok(Some(plan)) => plan.run(bytes_max, at_least_one),
         Err(error) => Err(error),
     };
-    let chunk = match chunk {
-        Ok(chunk) => chunk,
+    let read = chunk.and_then(|chunk| {
+        let next_offset = chunk.next_offset;
+        let records = room.take(chunk);
+        let aborted = aborted(request, asked.fetch_offset, next_offset, partition, &records)?;
+        Ok((records, aborted))
+    });
+    match read {
+        Ok((records, aborted)) => described(nothing.with_aborted_transactions(aborted), records),
         Err(error) => {
             if let LogError::Storage { .. } = error {
                 tracing::error!(partition = asked.partition, offset = asked.fetch_offset, %error, "fetch failed");
             }
-            return described(failed(asked.partition, error.code()));
+            described(failed(asked.partition, error.code()), Records::default())
         }
-    };
-    let aborted = is_committed(request).then(|| {
-        let aborted = partition.log.lock().aborted_in(asked.fetch_offset, chunk.next_offset);
-        let answer = aborted.iter().map(|aborted| {
-            AbortedTransaction::default()
-                .with_producer_id(ProducerId(aborted.producer_id))
-                .with_first_offset(aborted.first_offset)
-        });
-        answer.collect()
+    }
+}
+
+/// Readers of committed records are told which of them to leave out.
+fn aborted(
+    request: &FetchRequest,
+    from: i64,
+    to: i64,
+    partition: &Partition,
+    records: &Records,
+) -> Result<Option<Vec<AbortedTransaction>>, LogError> {
+    if !is_committed(request) {
+        return Ok(None);
+    }
+    if records.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let aborted = partition.log.lock().aborted_in(from, to)?;
+    let answer = aborted.iter().map(|aborted| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(aborted.producer_id))
+            .with_first_offset(aborted.first_offset)
     });
-    let data = PartitionData::default()
-        .with_partition_index(asked.partition)
-        .with_aborted_transactions(aborted)
-        .with_records(Some(chunk.bytes));
-    described(data)
+    Ok(Some(answer.collect()))
 }

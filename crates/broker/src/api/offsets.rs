@@ -1,5 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch.
 
+use std::collections::HashSet;
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -19,12 +21,21 @@ const EARLIEST_LOCAL: i64 = -4;
 /// Of what is in tiered storage: here, nothing.
 const LATEST_TIERED: i64 = -5;
 
-pub(crate) fn list_offsets(state: &State, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(crate) async fn list_offsets(state: &State, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let committed = request.isolation_level == 1;
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|asked| {
+    let mut seen = HashSet::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            // As Kafka: a partition named twice is a mistake; here it also bounds how much one request can search.
+            let found = if seen.insert((topic.name.clone(), asked.partition_index)) {
+                find(state, &topic.name, asked, committed).await
+            } else {
+                Err(ResponseError::InvalidRequest)
+            };
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-            match find(state, &topic.name, asked, committed) {
+            partitions.push(match found {
                 Ok(Some(found)) => {
                     let epoch = if version >= 4 { 0 } else { -1 };
                     answer
@@ -34,17 +45,18 @@ pub(crate) fn list_offsets(state: &State, version: i16, request: ListOffsetsRequ
                 }
                 Ok(None) => answer.with_timestamp(-1).with_offset(-1),
                 Err(code) => answer.with_error_code(code.code()).with_timestamp(-1).with_offset(-1),
-            }
-        });
-        let partitions = partitions.collect();
-        ListOffsetsTopicResponse::default()
-            .with_name(topic.name)
-            .with_partitions(partitions)
-    });
-    ListOffsetsResponse::default().with_topics(topics.collect())
+            });
+        }
+        topics.push(
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions),
+        );
+    }
+    ListOffsetsResponse::default().with_topics(topics)
 }
 
-fn find(
+async fn find(
     state: &State,
     topic: &str,
     asked: &ListOffsetsPartition,
@@ -73,9 +85,15 @@ fn find(
         };
         (plan.map_err(|error| error.code())?, upper)
     };
-    // The file is read without the log's lock.
+    // The file is read without the log's lock, and off the threads that answer requests: it may be much to unpack.
     let found = match plan {
-        Some(plan) => plan.run().map_err(|error| error.code())?,
+        Some(plan) => {
+            let _permit = state.lookups.acquire().await;
+            tokio::task::spawn_blocking(move || plan.run())
+                .await
+                .map_err(|_| ResponseError::UnknownServerError)?
+                .map_err(|error| error.code())?
+        }
         None => None,
     };
     Ok(found.filter(|found| found.offset < upper))

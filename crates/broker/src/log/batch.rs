@@ -176,7 +176,7 @@ pub(crate) fn control_commits(batch: &[u8]) -> Option<bool> {
     }
 }
 
-fn seal(batch: &mut [u8]) {
+pub(super) fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
 }

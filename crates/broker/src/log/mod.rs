@@ -1,16 +1,20 @@
 //! A partition's log: segment files of record batches as they came, their indexes, the producers' state, recovery.
 //!
 //! `batch` reads a batch's header and checks it, `segment` is one file and its index, `partition` is the log made of
-//! them, `producers` knows each producer's last batches and open transaction, `read` turns a place in the log into bytes
+//! them, `producers` knows each producer's last batches and open transaction, `aborted` which were aborted, `read` turns a place in the log into bytes
 //! without holding the log's lock.
 
+mod aborted;
 mod batch;
 mod partition;
 mod producers;
 mod read;
 mod records;
 mod segment;
+mod unpack;
 
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +23,17 @@ use std::path::PathBuf;
 
 use kafka_protocol::error::ResponseError;
 
+#[cfg(test)]
+use aborted::AbortedTransaction;
 pub(crate) use batch::{BatchFault, BatchHeader, HEADER_BYTES, control_batch};
 pub(crate) use partition::{Appended, LogConfig, PartitionLog, TimestampType};
-#[cfg(test)]
-use producers::AbortedTransaction;
-pub(crate) use read::{Chunk, TimestampAnswer};
+pub(crate) use read::{Chunk, FileRange, Records, TimestampAnswer};
 pub(crate) use records::validate as validate_records;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::{find_all, open_and_compare, seal_first};
+#[cfg(test)]
+pub(crate) use fuzz::{sample_batches, sample_segments};
 
 /// What a log operation can fail with.
 #[derive(Debug, thiserror::Error)]

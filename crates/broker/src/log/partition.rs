@@ -10,8 +10,9 @@ use kafka_protocol::error::ResponseError;
 
 use crate::journal::{write_atomically, write_rebuildable};
 
+use super::aborted::{self, AbortedTransaction};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
-use super::producers::{AbortedTransaction, ProducerView, Producers, Snapshot, Verdict};
+use super::producers::{ProducerView, Producers, Snapshot, Verdict};
 use super::read::{ReadPlan, TimestampPlan};
 use super::segment::{Scanner, Segment, index_path};
 use super::{LogError, StorageAt};
@@ -89,28 +90,18 @@ impl PartitionLog {
             bases.extend(base);
         }
         bases.sort_unstable();
-        let mut producers = match read_snapshot(dir) {
-            Some(snapshot) => (snapshot.next_offset, Producers::from_snapshot(snapshot)),
-            None => (i64::MIN, Producers::default()),
+        let (mut segments, producers) = match open_segments(dir, &bases, read_snapshot(dir))? {
+            Some(opened) => opened,
+            None => {
+                tracing::warn!(dir = %dir.display(), "producers' state does not fit the log: reading all of it");
+                open_segments(dir, &bases, None)?.unwrap_or_default()
+            }
         };
-        let mut segments: Vec<Segment> = Vec::with_capacity(bases.len().max(1));
-        for (i, &base) in bases.iter().enumerate() {
-            segments.push(open_segment(dir, base, i + 1 == bases.len(), &mut producers)?);
-        }
         if segments.is_empty() {
             segments.push(Segment::empty(dir, log_start.unwrap_or(0)));
         }
         let last = segments.len() - 1;
         let next_offset = segments[last].next_offset;
-        let (snapshot_offset, mut producers) = producers;
-        if snapshot_offset > next_offset {
-            // The snapshot saw batches that are gone (a power cut): only what is in the files counts.
-            let mut rebuilt = (i64::MIN, Producers::default());
-            for segment in &segments {
-                replay_producers(segment, &mut rebuilt)?;
-            }
-            producers = rebuilt.1;
-        }
         let path = segments[last].path.clone();
         let file = OpenOptions::new()
             .read(true)
@@ -119,7 +110,6 @@ impl PartitionLog {
             .open(&path)
             .at("open", &path)?;
         let log_start = log_start.unwrap_or(0).clamp(segments[0].base_offset, next_offset);
-        producers.log_starts_at(log_start);
         Ok(Self {
             dir: dir.to_path_buf(),
             config,
@@ -166,8 +156,18 @@ impl PartitionLog {
         self.producers.has_open_transaction(producer_id)
     }
 
-    pub(crate) fn aborted_in(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
-        self.producers.aborted_in(from, to)
+    /// Aborted transactions with records in `[from, to)`.
+    pub(crate) fn aborted_in(&self, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, LogError> {
+        let mut found = Vec::new();
+        let first = self.segments.partition_point(|segment| segment.next_offset <= from);
+        for segment in self.segments[first..].iter().filter(|segment| segment.aborted > 0) {
+            let path = &segment.path;
+            let done = aborted::find(path, segment.aborted, from, to, &mut found);
+            if done.at("read the aborted transactions of", path)? {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn expire_producers(&mut self, before_ms: i64) {
@@ -212,6 +212,12 @@ impl PartitionLog {
         self.cut_torn_tail()?;
         self.roll_if_due(&header, now_ms)?;
         let base_offset = self.high_watermark();
+        let last = self.segments.len() - 1;
+        let aborted = self.producers.aborted_by(&header, batch, base_offset);
+        if let Some(aborted) = aborted {
+            let segment = &self.segments[last];
+            aborted::put(&segment.path, segment.aborted, aborted).at("note an abort of", &segment.path)?;
+        }
         let prefix = patched_prefix(batch, base_offset, LEADER_EPOCH);
         if let Err(source) = write_all(&self.file, &prefix, &batch[prefix.len()..header.size]) {
             self.torn = true;
@@ -225,10 +231,10 @@ impl PartitionLog {
             });
         }
         self.unsynced = true;
-        let last = self.segments.len() - 1;
         self.segments[last].push(&header, base_offset);
+        self.segments[last].aborted += u32::from(aborted.is_some());
         header.base_offset = base_offset;
-        self.producers.appended(&header, batch, base_offset);
+        self.producers.appended(&header, base_offset);
         Ok(Appended {
             base_offset,
             log_append_time,
@@ -236,8 +242,9 @@ impl PartitionLog {
         })
     }
 
-    /// A place to read from: batches that hold `offset` and later ones, all before `upper`. `None`: nothing there yet.
-    pub(crate) fn plan_read(&self, offset: i64, upper: i64) -> Result<Option<ReadPlan>, LogError> {
+    /// A place to read about `bytes_max` from: batches that hold `offset` and later ones, all before `upper`. `None`:
+    /// nothing there yet.
+    pub(crate) fn plan_read(&self, offset: i64, upper: i64, bytes_max: usize) -> Result<Option<ReadPlan>, LogError> {
         if offset < self.log_start || offset > self.high_watermark() {
             return Err(LogError::refused(
                 ResponseError::OffsetOutOfRange,
@@ -263,12 +270,21 @@ impl PartitionLog {
         };
         let segment = &self.segments[i];
         let position = segment.place_of_offset(offset).at("read the index of", &segment.path)?;
+        let position_max = position.saturating_add(bytes_max as u64);
+        let inside = if segment.len <= position_max && segment.next_offset <= upper {
+            position
+        } else {
+            let place = segment.last_place_within(position_max, upper);
+            place.at("read the index of", &segment.path)?
+        };
         let file = (i + 1 == self.segments.len()).then(|| Arc::clone(&self.file));
         Ok(Some(ReadPlan {
             path: segment.path.clone(),
             file,
             position,
             end: segment.len,
+            end_offset: segment.next_offset,
+            inside,
             offset,
             upper,
         }))
@@ -349,7 +365,6 @@ impl PartitionLog {
             let path = log_start_path(&self.dir);
             write_atomically(&path, offset.to_string().as_bytes()).at("write", &path)?;
             self.log_start = offset;
-            self.producers.log_starts_at(offset);
             let keep = self
                 .segments
                 .iter()
@@ -402,13 +417,11 @@ impl PartitionLog {
         for _ in 0..count {
             let path = self.segments[0].path.clone();
             fs::remove_file(&path).at("delete", &path)?;
-            // An index without its segment is ignored.
+            // What stands beside a segment is ignored without it.
             let _ = fs::remove_file(index_path(&path));
+            let _ = aborted::remove(&path);
             self.segments.remove(0);
             self.log_start = self.log_start.max(self.segments[0].base_offset);
-        }
-        if count > 0 {
-            self.producers.log_starts_at(self.log_start);
         }
         Ok(())
     }
@@ -450,7 +463,7 @@ impl PartitionLog {
             // Nothing was ever written here.
             return Ok(());
         }
-        let snapshot = Some(self.producers.snapshot(self.high_watermark()));
+        let snapshot = Some(self.producers.snapshot(self.high_watermark(), self.active()));
         let closed = self.segments.iter().filter(|s| s.index_in_memory()).cloned().collect();
         Upkeep {
             dir: self.dir.clone(),
@@ -489,7 +502,7 @@ impl PartitionLog {
             .create(true)
             .open(&segment.path)
             .at("create", &segment.path)?;
-        self.pending_snapshot = Some(self.producers.snapshot(segment.base_offset));
+        self.pending_snapshot = Some(self.producers.snapshot(segment.base_offset, &segment));
         self.file = Arc::new(file);
         self.segments.push(segment);
         self.segment_since_ms = now_ms;
@@ -516,6 +529,9 @@ impl Upkeep {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).at("open", &segment.path),
             }
+            if segment.aborted > 0 {
+                aborted::sync(&segment.path).at("sync the aborted transactions of", &segment.path)?;
+            }
             segment.write_index().at("write the index of", &segment.path)?;
         }
         if let Some(snapshot) = &self.snapshot {
@@ -529,30 +545,83 @@ impl Upkeep {
     }
 }
 
-fn open_segment(
+/// The segments and the producers' state that follows from them, with a snapshot's help. `None` when the snapshot does
+/// not fit what the files hold (a power cut, a file that was lost), and all must be read.
+fn open_segments(
     dir: &Path,
-    base_offset: i64,
-    last: bool,
-    producers: &mut (i64, Producers),
-) -> Result<Segment, LogError> {
+    bases: &[i64],
+    snapshot: Option<Snapshot>,
+) -> Result<Option<(Vec<Segment>, Producers)>, LogError> {
+    let mut known = match snapshot {
+        Some(snapshot) => Known {
+            upto: snapshot.next_offset,
+            aborted: Some(snapshot.aborted),
+            producers: Producers::from_snapshot(snapshot),
+        },
+        None => Known {
+            upto: i64::MIN,
+            aborted: None,
+            producers: Producers::default(),
+        },
+    };
+    let mut segments = Vec::with_capacity(bases.len().max(1));
+    for (i, &base) in bases.iter().enumerate() {
+        match open_segment(dir, base, i + 1 == bases.len(), &mut known)? {
+            Some(segment) => segments.push(segment),
+            None => return Ok(None),
+        }
+    }
+    let end = segments
+        .last()
+        .map_or(i64::MIN, |segment: &Segment| segment.next_offset);
+    let fits = known.upto <= end || segments.is_empty();
+    Ok(fits.then_some((segments, known.producers)))
+}
+
+/// What is known of the producers before the offset `upto`.
+struct Known {
+    upto: i64,
+    /// The segment that `upto` lies in and its aborts before that; `None` without a snapshot, when all are noted anew.
+    aborted: Option<(i64, u32)>,
+    producers: Producers,
+}
+
+impl Known {
+    fn replay(&mut self, header: &BatchHeader) {
+        if header.base_offset >= self.upto {
+            self.producers.appended(header, header.base_offset);
+        }
+    }
+}
+
+fn open_segment(dir: &Path, base_offset: i64, last: bool, known: &mut Known) -> Result<Option<Segment>, LogError> {
     let path = Segment::empty(dir, base_offset).path;
     let file_len = fs::metadata(&path).at("read", &path)?.len();
     if let Some(mut segment) = Segment::from_index(dir, base_offset, file_len) {
-        replay_producers(&segment, producers)?;
+        replay_producers(&segment, known)?;
         if last {
             segment.load_index().at("read the index of", &path)?;
             // It is true of the file as it is now, not of what will be appended.
             fs::remove_file(index_path(&path)).at("delete", &index_path(&path))?;
         }
-        return Ok(segment);
+        return Ok(Some(segment));
     }
-    let (from, state) = producers;
-    let segment = Segment::scan(dir, base_offset, |header, batch| {
-        if header.base_offset >= *from {
-            state.appended(header, batch, header.base_offset);
+    let mut aborted = Vec::new();
+    if let Some(counted) = known.aborted.filter(|_| known.upto > base_offset) {
+        aborted = aborted::read_before(&path, known.upto);
+        if counted != (base_offset, aborted.len() as u32) {
+            return Ok(None);
         }
+    }
+    let mut segment = Segment::scan(dir, base_offset, |header, batch| {
+        if header.base_offset >= known.upto {
+            aborted.extend(known.producers.aborted_by(header, batch, header.base_offset));
+        }
+        known.replay(header);
     })
     .at("scan", &path)?;
+    segment.aborted = aborted.len() as u32;
+    aborted::rewrite(&path, &aborted).at("write the aborted transactions of", &path)?;
     if segment.len < file_len {
         let bytes = file_len - segment.len;
         if last {
@@ -564,21 +633,21 @@ fn open_segment(
             tracing::error!(path = %path.display(), bytes, "records in the middle of the log cannot be read");
         }
     }
-    Ok(segment)
+    Ok(Some(segment))
 }
 
 /// Replays the batch headers of a segment that was not scanned anyway.
-fn replay_producers(segment: &Segment, (from, producers): &mut (i64, Producers)) -> Result<(), LogError> {
-    if segment.next_offset <= *from || segment.len == 0 {
+fn replay_producers(segment: &Segment, known: &mut Known) -> Result<(), LogError> {
+    if segment.next_offset <= known.upto || segment.len == 0 {
         return Ok(());
     }
-    let position = segment.place_of_offset(*from).at("read the index of", &segment.path)?;
+    let position = segment
+        .place_of_offset(known.upto)
+        .at("read the index of", &segment.path)?;
     let file = File::open(&segment.path).at("open", &segment.path)?;
     let mut scanner = Scanner::new(&file, position, segment.len);
-    while let Some((_, header, batch)) = scanner.next(false).at("read", &segment.path)? {
-        if header.base_offset >= *from {
-            producers.appended(&header, batch, header.base_offset);
-        }
+    while let Some((_, header, _)) = scanner.next(false).at("read", &segment.path)? {
+        known.replay(&header);
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! What a partition knows of its producers: the last five batches of each, to recognise a repeated or a missing one
-//! (KIP-98, KIP-360), the open transactions, and those that were aborted.
+//! (KIP-98, KIP-360), and the open transactions.
 //!
 //! It follows from the batches alone, so it is rebuilt from the segments; a snapshot saves reading all of them.
 
@@ -9,12 +9,14 @@ use kafka_protocol::error::ResponseError;
 use serde::{Deserialize, Serialize};
 
 use super::LogError;
+use super::aborted::AbortedTransaction;
 use super::batch::{BatchHeader, control_commits, sequence_after};
+use super::segment::Segment;
 
 /// Kafka's clients keep at most five requests in flight with idempotence on.
 const BATCHES_KEPT: usize = 5;
-/// Beyond this many producers in one partition the one silent for longest is forgotten.
-const PRODUCERS_MAX: usize = 50_000;
+/// Beyond this many producers in one partition those silent for longest are forgotten.
+const PRODUCERS_MAX: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptBatch {
@@ -31,15 +33,6 @@ struct Producer {
     transaction_start: Option<i64>,
     /// When it last wrote, by the records' own times or the broker's, whichever the batch had.
     last_timestamp: i64,
-}
-
-/// A transaction that ended in an abort: its records lie in `[first_offset, last_offset]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AbortedTransaction {
-    pub(crate) producer_id: i64,
-    pub(crate) first_offset: i64,
-    /// The marker's offset.
-    pub(crate) last_offset: i64,
 }
 
 /// One producer as DescribeProducers shows it.
@@ -67,16 +60,15 @@ pub(super) struct Producers {
     known: HashMap<i64, Producer>,
     /// First offset and producer of every open transaction.
     open: BTreeSet<(i64, i64)>,
-    /// In the order of their markers.
-    aborted: Vec<AbortedTransaction>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Snapshot {
     /// The state is that before this offset.
     pub(super) next_offset: i64,
+    /// The segment that was being written, by its base offset, and how many aborted transactions it had.
+    pub(super) aborted: (i64, u32),
     producers: Vec<(i64, Producer)>,
-    aborted: Vec<AbortedTransaction>,
 }
 
 impl Producers {
@@ -131,8 +123,28 @@ impl Producers {
         }
     }
 
+    /// The transaction that this batch, written at `base_offset`, aborts.
+    pub(super) fn aborted_by(
+        &self,
+        header: &BatchHeader,
+        batch: &[u8],
+        base_offset: i64,
+    ) -> Option<AbortedTransaction> {
+        if !header.is_control() || control_commits(batch) != Some(false) {
+            return None;
+        }
+        let first_offset = self.known.get(&header.producer_id)?.transaction_start?;
+        let next_open = self.open.iter().find(|&&(_, id)| id != header.producer_id);
+        Some(AbortedTransaction {
+            producer_id: header.producer_id,
+            first_offset,
+            last_offset: base_offset,
+            stable_offset: next_open.map_or(base_offset + 1, |&(offset, _)| offset),
+        })
+    }
+
     /// Takes note of a batch that is now in the log at `base_offset`.
-    pub(super) fn appended(&mut self, header: &BatchHeader, batch: &[u8], base_offset: i64) {
+    pub(super) fn appended(&mut self, header: &BatchHeader, base_offset: i64) {
         if !header.has_producer() {
             return;
         }
@@ -153,13 +165,6 @@ impl Producers {
         if header.is_control() {
             if let Some(start) = producer.transaction_start.take() {
                 self.open.remove(&(start, header.producer_id));
-                if control_commits(batch) == Some(false) {
-                    self.aborted.push(AbortedTransaction {
-                        producer_id: header.producer_id,
-                        first_offset: start,
-                        last_offset: base_offset,
-                    });
-                }
             }
             return;
         }
@@ -188,16 +193,6 @@ impl Producers {
             .is_some_and(|producer| producer.transaction_start.is_some())
     }
 
-    /// Aborted transactions with records in `[from, to)`.
-    pub(super) fn aborted_in(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
-        let first = self.aborted.partition_point(|aborted| aborted.last_offset < from);
-        self.aborted[first..]
-            .iter()
-            .filter(|aborted| aborted.first_offset < to)
-            .copied()
-            .collect()
-    }
-
     pub(super) fn views(&self) -> Vec<ProducerView> {
         let mut views: Vec<_> = self
             .known
@@ -214,18 +209,12 @@ impl Producers {
         views
     }
 
-    /// Forgets aborted transactions that lie wholly before the log's start.
-    pub(super) fn log_starts_at(&mut self, offset: i64) {
-        let gone = self.aborted.partition_point(|aborted| aborted.last_offset < offset);
-        self.aborted.drain(..gone);
-    }
-
     pub(super) fn expire(&mut self, before_ms: i64) {
         self.known
             .retain(|_, producer| producer.transaction_start.is_some() || producer.last_timestamp >= before_ms);
     }
 
-    pub(super) fn snapshot(&self, next_offset: i64) -> Snapshot {
+    pub(super) fn snapshot(&self, next_offset: i64, segment: &Segment) -> Snapshot {
         let mut producers: Vec<_> = self
             .known
             .iter()
@@ -234,8 +223,8 @@ impl Producers {
         producers.sort_by_key(|&(id, _)| id);
         Snapshot {
             next_offset,
+            aborted: (segment.base_offset, segment.aborted),
             producers,
-            aborted: self.aborted.clone(),
         }
     }
 
@@ -245,22 +234,16 @@ impl Producers {
             .iter()
             .filter_map(|(&id, p): (&i64, &Producer)| Some((p.transaction_start?, id)))
             .collect();
-        Self {
-            known,
-            open,
-            aborted: snapshot.aborted,
-        }
+        Self { known, open }
     }
 
+    /// Makes room for a while: looking for the oldest takes a walk through all.
     fn forget_oldest(&mut self) {
-        let oldest = self
-            .known
-            .iter()
-            .filter(|(_, producer)| producer.transaction_start.is_none())
-            .min_by_key(|(_, producer)| producer.last_timestamp)
-            .map(|(&id, _)| id);
-        if let Some(id) = oldest {
-            self.known.remove(&id);
+        let idle = self.known.iter().filter(|(_, p)| p.transaction_start.is_none());
+        let mut oldest: Vec<_> = idle.map(|(&id, p)| (p.last_timestamp, id)).collect();
+        oldest.sort_unstable();
+        for (_, id) in oldest.iter().take(PRODUCERS_MAX / 10) {
+            self.known.remove(id);
         }
     }
 }

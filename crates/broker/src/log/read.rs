@@ -1,8 +1,8 @@
-//! Reading without the log's lock: a plan names file and range, running it reads bytes.
+//! Reading without the log's lock: a plan names a file and a place in it, running it finds the range that is wanted.
+//! Records themselves are not read: they go from the file to the socket.
 //!
 //! A closed segment may be deleted in between; then the read finds no file and the client is told to look again.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -11,14 +11,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::records::first_at_or_after;
 use super::segment::Scanner;
 use super::{LogError, StorageAt};
 
-/// Room for the batches between the indexed place and the wanted one.
-const SLACK: u64 = 32 << 10;
+/// Read first, to find where the wanted batches begin. An answer that lies in it is given as bytes, any other as a range
+/// of the file. Room for the batches between an indexed place and the wanted one.
+const HEAD_BYTES: u64 = 32 << 10;
+
+/// What one lookup by time unpacks at most: a batch whose header promises a later record than it has sends the lookup
+/// on to the next.
+const UNPACKED_BYTES_MAX: u64 = 128 << 20;
 
 #[derive(Debug)]
 pub(crate) struct ReadPlan {
@@ -27,16 +33,70 @@ pub(crate) struct ReadPlan {
     pub(super) file: Option<Arc<File>>,
     pub(super) position: u64,
     pub(super) end: u64,
+    /// The offset behind the batch that ends at `end`.
+    pub(super) end_offset: i64,
+    /// The last indexed place that is surely within the bounds of this read.
+    pub(super) inside: u64,
     pub(super) offset: i64,
     pub(super) upper: i64,
 }
 
-/// Whole batches, as they lie in the file.
+/// Whole batches of a segment's file.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
-    pub(crate) bytes: Bytes,
+    /// `None` when there is nothing to give.
+    pub(crate) range: Option<FileRange>,
+    /// What is in the range, when it is little.
+    pub(crate) bytes: Option<Bytes>,
+    /// Whether the file was opened for this read and is held by nothing else.
+    pub(crate) is_own_file: bool,
     /// The offset behind the last record.
     pub(crate) next_offset: i64,
+}
+
+/// A range of a file, never empty.
+#[derive(Debug)]
+pub(crate) struct FileRange {
+    pub(crate) file: Arc<File>,
+    pub(crate) position: u64,
+    pub(crate) len: usize,
+    /// Held as long as the file is.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The records of a fetched partition.
+#[derive(Debug)]
+pub(crate) enum Records {
+    Bytes(Bytes),
+    File(FileRange),
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+impl Records {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(range) => range.len,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+impl FileRange {
+    pub(crate) fn read(&self) -> io::Result<Bytes> {
+        let mut bytes = vec![0; self.len];
+        self.file.read_exact_at(&mut bytes, self.position)?;
+        Ok(bytes.into())
+    }
 }
 
 #[derive(Debug)]
@@ -55,56 +115,102 @@ pub(crate) struct TimestampAnswer {
 }
 
 impl ReadPlan {
-    /// Whole batches up to `bytes_max`; with `at_least_one` the first is given whatever its size (KIP-74).
+    /// Whole batches up to `bytes_max`, as many as the plan was made for; with `at_least_one` the first is given whatever
+    /// its size (KIP-74).
     pub(crate) fn run(self, bytes_max: usize, at_least_one: bool) -> Result<Chunk, LogError> {
-        let file = match &self.file {
-            Some(file) => Cow::Borrowed(file),
-            None => Cow::Owned(Arc::new(open(&self.path)?)),
+        let (file, is_own_file) = match &self.file {
+            Some(file) => (Arc::clone(file), false),
+            None => (Arc::new(open(&self.path)?), true),
         };
-        let range = |position: u64, bytes: u64| -> Result<Vec<u8>, LogError> {
-            let mut buffer = vec![0; bytes.min(self.end.saturating_sub(position)) as usize];
-            file.read_exact_at(&mut buffer, position).at("read", &self.path)?;
-            Ok(buffer)
+        let mut window = Window {
+            file: &file,
+            end: self.end,
+            position: self.position,
+            bytes: Vec::new(),
         };
-        let window = bytes_max as u64 + SLACK;
-        let mut position = self.position;
-        let mut buffer = range(position, window)?;
-        let mut from = 0;
         // Skip to the batch that holds the offset.
+        let mut start = self.position;
         let first = loop {
-            match BatchHeader::parse(buffer.get(from..).unwrap_or(&[])) {
-                Ok(header) if header.next_offset() > self.offset => break header,
-                Ok(header) => from += header.size,
-                Err(_) if from == 0 => return Ok(Chunk::default()),
-                Err(_) => {
-                    position += from as u64;
-                    buffer = range(position, window)?;
-                    from = 0;
-                }
+            match window.header_at(start).at("read", &self.path)? {
+                Some(header) if header.next_offset() > self.offset => break header,
+                Some(header) => start += header.size as u64,
+                None => return Ok(Chunk::default()),
             }
         };
         if first.base_offset >= self.upper || (first.size > bytes_max && !at_least_one) {
             return Ok(Chunk::default());
         }
-        if first.size > buffer.len() - from {
-            buffer = range(position + from as u64, first.size.max(bytes_max) as u64)?;
-            from = 0;
-        }
-        let mut to = from;
-        let mut next_offset = self.offset;
-        while let Some(rest) = buffer.get(to..).filter(|rest| rest.len() >= HEADER_BYTES) {
-            let Ok(header) = BatchHeader::parse(rest) else { break };
-            let too_much = to > from && to + header.size - from > bytes_max;
-            if header.base_offset >= self.upper || header.size > rest.len() || too_much {
-                break;
+        let stop_max = start + (bytes_max.max(first.size) as u64);
+        let (stop, next_offset) = if self.end <= stop_max && self.end_offset <= self.upper {
+            (self.end, self.end_offset)
+        } else {
+            let head = std::mem::take(&mut window.bytes);
+            let mut stop = start + first.size as u64;
+            let mut next_offset = first.next_offset();
+            let mut at = if self.inside > start { self.inside } else { stop };
+            if at < self.position + head.len() as u64 {
+                window.bytes = head;
+                window.position = self.position;
             }
-            to += header.size;
-            next_offset = header.next_offset();
-        }
+            while let Some(header) = window.header_at(at).at("read", &self.path)? {
+                let behind = at + header.size as u64;
+                if header.base_offset >= self.upper || behind > stop_max {
+                    // An indexed place within the bounds ends the batch before it.
+                    if at > stop {
+                        (stop, next_offset) = (at, header.base_offset);
+                    }
+                    break;
+                }
+                (stop, next_offset, at) = (behind, header.next_offset(), behind);
+            }
+            (stop, next_offset)
+        };
         Ok(Chunk {
-            bytes: Bytes::from(buffer).slice(from..to),
+            bytes: window.slice(start, stop),
+            range: Some(FileRange {
+                file,
+                position: start,
+                len: (stop - start) as usize,
+                permit: None,
+            }),
+            is_own_file,
             next_offset,
         })
+    }
+}
+
+/// A part of a file's batches, read as headers are asked for.
+struct Window<'a> {
+    file: &'a File,
+    end: u64,
+    /// Where `bytes` starts.
+    position: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// The header of the whole batch at this place; `None` where none is.
+    fn header_at(&mut self, at: u64) -> io::Result<Option<BatchHeader>> {
+        let left = self.end.saturating_sub(at);
+        if left < HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let inside = at >= self.position && at + HEADER_BYTES as u64 <= self.position + self.bytes.len() as u64;
+        if !inside {
+            self.bytes.resize(left.min(HEAD_BYTES) as usize, 0);
+            self.position = at;
+            self.file.read_exact_at(&mut self.bytes, at)?;
+        }
+        let from = (at - self.position) as usize;
+        let header = BatchHeader::parse(&self.bytes[from..]).ok();
+        Ok(header.filter(|header| header.size as u64 <= left))
+    }
+
+    /// What lies between these places, if it has been read.
+    fn slice(self, start: u64, stop: u64) -> Option<Bytes> {
+        let from = usize::try_from(start.checked_sub(self.position)?).ok()?;
+        let to = usize::try_from(stop.checked_sub(self.position)?).ok()?;
+        (to <= self.bytes.len()).then(|| Bytes::from(self.bytes).slice(from..to))
     }
 }
 
@@ -112,13 +218,12 @@ impl TimestampPlan {
     pub(crate) fn run(self) -> Result<Option<TimestampAnswer>, LogError> {
         let file = open(&self.path)?;
         let mut scanner = Scanner::new(&file, self.position, self.end);
+        let mut budget = UNPACKED_BYTES_MAX;
         while let Some((_, header, batch)) = scanner.next(false).at("read", &self.path)? {
             if header.max_timestamp < self.timestamp || header.next_offset() <= self.log_start || header.is_control() {
                 continue;
             }
-            if let Some((offset, timestamp)) =
-                first_at_or_after(&header, &Bytes::copy_from_slice(batch), self.timestamp)
-            {
+            if let Some((offset, timestamp)) = first_at_or_after(&header, batch, self.timestamp, &mut budget) {
                 return Ok(Some(TimestampAnswer {
                     offset: offset.max(self.log_start),
                     timestamp,

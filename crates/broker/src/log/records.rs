@@ -1,10 +1,10 @@
 //! The records inside a batch: walked only to validate what a producer sent and to find a record by its time.
 //! Fetching never comes here.
 
-use bytes::Bytes;
-use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::batch::{BatchHeader, HEADER_BYTES};
+use super::unpack::unpack;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordPlace {
@@ -39,46 +39,77 @@ pub(crate) fn validate(header: &BatchHeader, batch: &[u8]) -> Result<(), &'stati
     }
 }
 
-/// The first record with a timestamp of at least `target`, as its offset and timestamp.
-pub(super) fn first_at_or_after(header: &BatchHeader, batch: &Bytes, target: i64) -> Option<(i64, i64)> {
+/// The first record with a timestamp of at least `target`, as its offset and timestamp. `budget` is how many more bytes
+/// this lookup may unpack; where it runs out, or the batch cannot be unpacked, the answer is the batch's start, which
+/// costs a reader the records before the wanted one and skips none.
+pub(super) fn first_at_or_after(
+    header: &BatchHeader,
+    batch: &[u8],
+    target: i64,
+    budget: &mut u64,
+) -> Option<(i64, i64)> {
     if header.is_log_append_time() {
         return (header.max_timestamp >= target).then_some((header.base_offset, header.max_timestamp));
     }
-    let place = |found: RecordPlace| {
-        (
-            header.base_offset + i64::from(found.offset_delta),
-            header.base_timestamp + found.timestamp_delta,
-        )
-    };
-    unpacked(header, batch, |bytes| {
-        let mut walk = Walk { bytes };
-        for _ in 0..header.record_count {
-            let record = walk.record()?;
-            if header.base_timestamp.saturating_add(record.timestamp_delta) >= target {
-                return Ok(Some(place(record)));
-            }
-        }
-        Ok(None)
-    })
-    // A batch that cannot be unpacked still has a time: answer its start rather than skip it.
-    .unwrap_or(Some((header.base_offset, header.max_timestamp)))
+    search(header, batch, target, budget).unwrap_or(Some((header.base_offset, header.max_timestamp)))
 }
 
-fn unpacked<R>(
+fn search(
     header: &BatchHeader,
-    batch: &Bytes,
-    read: impl FnOnce(&[u8]) -> Result<R, &'static str>,
-) -> Result<R, &'static str> {
-    let mut packed = batch.slice(HEADER_BYTES..header.size);
-    let unpacked = match header.compression() {
-        0 => return read(&packed),
-        1 => Gzip::decompress(&mut packed, |bytes| Ok(read(bytes))),
-        2 => Snappy::decompress(&mut packed, |bytes| Ok(read(bytes))),
-        3 => Lz4::decompress(&mut packed, |bytes| Ok(read(bytes))),
-        4 => Zstd::decompress(&mut packed, |bytes| Ok(read(bytes))),
-        _ => return Err("unknown compression type"),
-    };
-    unpacked.unwrap_or(Err("records cannot be unpacked"))
+    batch: &[u8],
+    target: i64,
+    budget: &mut u64,
+) -> Result<Option<(i64, i64)>, &'static str> {
+    let mut unpacked = BufReader::new(unpack(header, batch)?.take(*budget));
+    for _ in 0..header.record_count {
+        let record = next_record(&mut unpacked)?;
+        let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
+        if timestamp >= target {
+            return Ok(Some((header.base_offset + i64::from(record.offset_delta), timestamp)));
+        }
+    }
+    *budget = unpacked.into_inner().limit();
+    Ok(None)
+}
+
+/// Reads a record's first fields and skips the rest of it.
+fn next_record(from: &mut impl BufRead) -> Result<RecordPlace, &'static str> {
+    let (length, _) = read_varlong(from)?;
+    let length = u64::try_from(length).map_err(|_| "record without a length")?;
+    skip(from, 1)?;
+    let (timestamp_delta, first) = read_varlong(from)?;
+    let (offset_delta, second) = read_varlong(from)?;
+    let rest = length
+        .checked_sub(1 + first + second)
+        .ok_or("record is not as long as it says")?;
+    skip(from, rest)?;
+    Ok(RecordPlace {
+        offset_delta: offset_delta as i32,
+        timestamp_delta,
+    })
+}
+
+fn skip(from: &mut impl BufRead, bytes: u64) -> Result<(), &'static str> {
+    let skipped = io::copy(&mut from.take(bytes), &mut io::sink());
+    if skipped.is_ok_and(|skipped| skipped == bytes) {
+        Ok(())
+    } else {
+        Err("records end early")
+    }
+}
+
+/// A zigzag varint, and the bytes it took.
+fn read_varlong(from: &mut impl BufRead) -> Result<(i64, u64), &'static str> {
+    let mut value = 0_u64;
+    for i in 0..10 {
+        let mut byte = [0];
+        from.read_exact(&mut byte).map_err(|_| "records end early")?;
+        value |= u64::from(byte[0] & 0x7f) << (7 * i);
+        if byte[0] < 0x80 {
+            return Ok(((value >> 1) as i64 ^ -((value & 1) as i64), i + 1));
+        }
+    }
+    Err("varint does not end")
 }
 
 struct Walk<'a> {

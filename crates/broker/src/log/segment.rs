@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use crate::journal::write_rebuildable;
 
+use super::aborted;
 use super::batch::{BatchFault, BatchHeader, HEADER_BYTES};
 
 /// One index entry for so many bytes of log.
 const INDEX_INTERVAL: u64 = 16 << 10;
 const ENTRY_BYTES: usize = 24;
 const INDEX_HEADER: usize = 64;
-const INDEX_MAGIC: &[u8; 8] = b"SCINDEX1";
+const INDEX_MAGIC: &[u8; 8] = b"SCINDEX2";
 const SCAN_BUFFER: usize = 1 << 20;
 
 /// A batch's place, and the latest record time of all batches before it: no record before `position` is as late as
@@ -46,6 +47,8 @@ pub(super) struct Segment {
     pub(super) max_timestamp_at: i64,
     /// When the first batch was written, by its records; `i64::MIN` while empty.
     pub(super) first_timestamp: i64,
+    /// Transactions that were aborted by a marker in here: entries of the file beside.
+    pub(super) aborted: u32,
     pub(super) path: PathBuf,
     index: Index,
     indexed_upto: u64,
@@ -60,6 +63,7 @@ impl Segment {
             max_timestamp: -1,
             max_timestamp_at: base_offset,
             first_timestamp: i64::MIN,
+            aborted: 0,
             path: dir.join(format!("{base_offset:020}.log")),
             index: Index::Memory(Vec::new()),
             indexed_upto: 0,
@@ -92,6 +96,11 @@ impl Segment {
     /// The last indexed place at or before `offset`.
     pub(super) fn place_of_offset(&self, offset: i64) -> io::Result<u64> {
         self.last_entry(|entry| entry.base_offset <= offset)
+    }
+
+    /// The last indexed place up to `position` with a batch that starts at `offset` at the latest.
+    pub(super) fn last_place_within(&self, position: u64, offset: i64) -> io::Result<u64> {
+        self.last_entry(|entry| entry.position <= position && entry.base_offset <= offset)
     }
 
     /// The last indexed place before which every record is earlier than `timestamp`.
@@ -139,7 +148,7 @@ impl Segment {
             self.max_timestamp_at,
             self.first_timestamp,
             entries.len() as i64,
-            0,
+            i64::from(self.aborted),
         ];
         words
             .iter()
@@ -180,8 +189,11 @@ impl Segment {
         segment.max_timestamp_at = word(3)?;
         segment.first_timestamp = word(4)?;
         let entries = usize::try_from(word(5)?).ok()?;
+        segment.aborted = u32::try_from(word(6)?).ok()?;
         segment.index = Index::File { entries };
-        let fits = segment.len == file_len && body.len() == INDEX_HEADER + entries * ENTRY_BYTES;
+        let fits = segment.len == file_len
+            && body.len() == INDEX_HEADER + entries * ENTRY_BYTES
+            && aborted::holds(&segment.path, segment.aborted);
         fits.then_some(segment)
     }
 

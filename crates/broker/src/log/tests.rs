@@ -105,22 +105,36 @@ fn append(log: &mut PartitionLog, batch: &Batch) -> Result<Appended, LogError> {
 /// Every batch's header from `offset` on, read chunk by chunk as a consumer does.
 fn read_all(log: &PartitionLog, mut offset: i64, bytes_max: usize) -> Vec<BatchHeader> {
     let mut headers = Vec::new();
-    while let Some(plan) = log.plan_read(offset, i64::MAX).unwrap() {
-        let chunk = plan.run(bytes_max, true).unwrap();
+    while offset < log.high_watermark() {
+        let (bytes, next_offset) = read(log, offset, i64::MAX, bytes_max, true);
         assert!(
-            !chunk.bytes.is_empty(),
+            !bytes.is_empty(),
             "nothing at {offset}, the log ends at {}",
             log.high_watermark()
         );
-        let mut rest = &chunk.bytes[..];
+        let mut rest = &bytes[..];
         while !rest.is_empty() {
             let header = BatchHeader::check(rest).unwrap();
             rest = &rest[header.size..];
             headers.push(header);
         }
-        offset = chunk.next_offset;
+        offset = next_offset;
     }
     headers
+}
+
+/// One read's bytes and the offset behind them.
+fn read(log: &PartitionLog, offset: i64, upper: i64, bytes_max: usize, at_least_one: bool) -> (Bytes, i64) {
+    let Some(plan) = log.plan_read(offset, upper, bytes_max).unwrap() else {
+        return (Bytes::new(), offset);
+    };
+    let chunk = plan.run(bytes_max, at_least_one).unwrap();
+    let Some(range) = chunk.range else {
+        return (Bytes::new(), offset);
+    };
+    let bytes = range.read().unwrap();
+    assert!(chunk.bytes.is_none_or(|early| early == bytes));
+    (bytes, chunk.next_offset)
 }
 
 #[test]
@@ -130,15 +144,16 @@ fn batches_come_back_with_the_brokers_offsets() {
     assert_eq!(append(&mut log, &plain(3)).unwrap().base_offset, 0);
     assert_eq!(append(&mut log, &plain(5)).unwrap().base_offset, 3);
     assert_eq!(log.high_watermark(), 8);
-    let chunk = log.plan_read(4, i64::MAX).unwrap().unwrap().run(1 << 20, true).unwrap();
-    let header = BatchHeader::check(&chunk.bytes).unwrap();
+    let (bytes, _) = read(&log, 4, i64::MAX, 1 << 20, true);
+    let header = BatchHeader::check(&bytes).unwrap();
     assert_eq!((header.base_offset, header.next_offset()), (3, 8));
     // Beside offset and leader epoch the bytes are those of the producer.
-    assert_eq!(chunk.bytes[16..], plain(5).bytes()[16..]);
-    assert_eq!(chunk.bytes[12..16], [0; 4]);
-    assert!(log.plan_read(8, i64::MAX).unwrap().is_none());
-    assert_eq!(log.plan_read(9, i64::MAX).unwrap_err().code(), Code::OffsetOutOfRange);
-    assert_eq!(log.plan_read(-1, i64::MAX).unwrap_err().code(), Code::OffsetOutOfRange);
+    assert_eq!(bytes[16..], plain(5).bytes()[16..]);
+    assert_eq!(bytes[12..16], [0; 4]);
+    let plan = |offset| log.plan_read(offset, i64::MAX, 100);
+    assert!(plan(8).unwrap().is_none());
+    assert_eq!(plan(9).unwrap_err().code(), Code::OffsetOutOfRange);
+    assert_eq!(plan(-1).unwrap_err().code(), Code::OffsetOutOfRange);
 }
 
 #[test]
@@ -149,17 +164,11 @@ fn a_read_gives_whole_batches_within_its_bounds() {
     for _ in 0..10 {
         append(&mut log, &plain(2)).unwrap();
     }
-    let read = |upper, bytes_max, at_least_one| {
-        log.plan_read(3, upper)
-            .unwrap()
-            .unwrap()
-            .run(bytes_max, at_least_one)
-            .unwrap()
-    };
-    assert_eq!(read(i64::MAX, size * 3 + 1, false).bytes.len(), size * 3);
-    assert_eq!(read(i64::MAX, 1, true).bytes.len(), size);
-    assert_eq!(read(i64::MAX, 1, false).bytes.len(), 0);
-    assert_eq!(read(6, 1 << 20, true).next_offset, 6);
+    let read = |upper, bytes_max, at_least_one| read(&log, 3, upper, bytes_max, at_least_one);
+    assert_eq!(read(i64::MAX, size * 3 + 1, false).0.len(), size * 3);
+    assert_eq!(read(i64::MAX, 1, true).0.len(), size);
+    assert_eq!(read(i64::MAX, 1, false).0.len(), 0);
+    assert_eq!(read(6, 1 << 20, true).1, 6);
 }
 
 #[test]
@@ -231,8 +240,7 @@ fn closed_segments_are_read_by_their_index_files() {
     let expected = read_all(&log, 0, 3000);
     assert_eq!(expected.len(), 500);
     for offset in 0..log.high_watermark() {
-        let chunk = log.plan_read(offset, i64::MAX).unwrap().unwrap().run(1, true).unwrap();
-        let header = BatchHeader::check(&chunk.bytes).unwrap();
+        let header = BatchHeader::check(&read(&log, offset, i64::MAX, 1, true).0).unwrap();
         assert!(header.base_offset <= offset && offset < header.next_offset());
     }
     // Killed: the last segment is scanned. Closed: nothing is.
@@ -294,7 +302,10 @@ fn retention_and_deletion_move_the_start() {
     }
     assert_eq!(log.delete_before(10).unwrap(), 10);
     assert_eq!(log.log_start(), 10);
-    assert_eq!(log.plan_read(9, i64::MAX).unwrap_err().code(), Code::OffsetOutOfRange);
+    assert_eq!(
+        log.plan_read(9, i64::MAX, 1).unwrap_err().code(),
+        Code::OffsetOutOfRange
+    );
     assert_eq!(read_all(&log, 10, 1 << 20).last().unwrap().next_offset(), 100);
     assert_eq!(log.delete_before(101).unwrap_err().code(), Code::OffsetOutOfRange);
     drop(log);
@@ -406,17 +417,18 @@ fn the_last_stable_offset_waits_for_open_transactions() {
     assert_eq!(log.last_stable_offset(), 3);
     let check = |log: &PartitionLog| {
         assert_eq!(log.last_stable_offset(), 3);
-        let aborted = log.aborted_in(0, 100);
+        let aborted = log.aborted_in(0, 100).unwrap();
         assert_eq!(
             aborted,
             [AbortedTransaction {
                 producer_id: 1,
                 first_offset: 1,
-                last_offset: 7
+                last_offset: 7,
+                stable_offset: 3
             }]
         );
-        assert!(log.aborted_in(8, 100).is_empty());
-        assert!(log.aborted_in(0, 1).is_empty());
+        assert!(log.aborted_in(8, 100).unwrap().is_empty());
+        assert!(log.aborted_in(0, 1).unwrap().is_empty());
         assert!(log.has_open_transaction(2) && !log.has_open_transaction(1));
     };
     check(&log);
@@ -429,7 +441,7 @@ fn the_last_stable_offset_waits_for_open_transactions() {
     check(&log);
     end(&mut log, 2, true);
     assert_eq!(log.last_stable_offset(), 9);
-    assert_eq!(log.aborted_in(0, 100).len(), 1);
+    assert_eq!(log.aborted_in(0, 100).unwrap().len(), 1);
 }
 
 #[test]
@@ -490,8 +502,136 @@ fn a_full_disk_refuses_writes_and_harms_nothing() {
     assert_eq!(read_all(&log, 0, 1 << 20).len(), 2);
 }
 
+#[test]
+fn what_stands_beside_the_log_is_rebuilt_when_it_is_lost() {
+    let dir = TempDir::new().unwrap();
+    let mut log = open(dir.path(), 700);
+    for i in 0..40 {
+        let batch = Batch {
+            producer: Some((i % 3, 0, i as i32 / 3)),
+            transactional: true,
+            ..plain(1)
+        };
+        append(&mut log, &batch).unwrap();
+        let marker = control_batch(i % 3, 0, i % 4 == 0, NOW);
+        log.append(&BatchHeader::check(&marker).unwrap(), &marker, NOW).unwrap();
+        if i == 20 {
+            log.close().unwrap();
+            drop(log);
+            log = open(dir.path(), 700);
+        }
+    }
+    let expected = log.aborted_in(0, i64::MAX).unwrap();
+    assert_eq!(expected.len(), 30);
+    log.close().unwrap();
+    drop(log);
+    let mut beside: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    beside.retain(|path| path.extension().is_some_and(|e| e != "log"));
+    assert!(beside.len() > 20);
+    for lost in beside {
+        let kept = fs::read(&lost);
+        // Gone since, when an earlier round has opened the last segment.
+        let Ok(kept) = kept else { continue };
+        for cut in [None, Some(0), Some(kept.len() / 2), Some(kept.len() - 1)] {
+            match cut {
+                None => fs::remove_file(&lost).unwrap(),
+                Some(cut) => fs::write(&lost, &kept[..cut]).unwrap(),
+            }
+            let mut log = open(dir.path(), 700);
+            assert_eq!(
+                log.aborted_in(0, i64::MAX).unwrap(),
+                expected,
+                "{cut:?} {}",
+                lost.display()
+            );
+            assert_eq!(log.producers().len(), 3);
+            log.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn producers_beyond_the_bound_are_forgotten_oldest_first() {
+    let dir = TempDir::new().unwrap();
+    let mut log = open(dir.path(), 100 << 20);
+    for id in 0..10_500 {
+        let batch = Batch {
+            timestamps: vec![NOW + id],
+            producer: Some((id, 0, 0)),
+            ..plain(1)
+        };
+        append(&mut log, &batch).unwrap();
+    }
+    let known = log.producers();
+    assert!(known.len() <= 10_000, "{}", known.len());
+    assert_eq!(
+        (known[0].producer_id, known[known.len() - 1].producer_id),
+        (1000, 10_499)
+    );
+}
+
+/// The aborted transactions of a log, by the definition.
+#[derive(Default)]
+struct Naive {
+    open: std::collections::BTreeMap<i64, i64>,
+    /// Producer, first offset, marker's offset.
+    aborted: Vec<(i64, i64, i64)>,
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn aborted_transactions_are_told_whatever_happens(
+        steps in prop::collection::vec((0_u8..12, 1_i64..5), 1..150),
+        segment_bytes in 200_u64..3000,
+    ) {
+        let dir = TempDir::new().unwrap();
+        let mut log = open(dir.path(), segment_bytes);
+        let mut sequences = [0; 5];
+        let mut naive = Naive::default();
+        for (step, id) in steps {
+            match step {
+                0..6 => {
+                    let sequence = sequences[id as usize];
+                    sequences[id as usize] += 1;
+                    let batch = Batch { producer: Some((id, 0, sequence)), transactional: true, ..plain(1) };
+                    let at = append(&mut log, &batch).unwrap().base_offset;
+                    naive.open.entry(id).or_insert(at);
+                }
+                6..10 => {
+                    if let Some(start) = naive.open.remove(&id) {
+                        let marker = control_batch(id, 0, step == 6, NOW);
+                        let at = log.append(&BatchHeader::check(&marker).unwrap(), &marker, NOW).unwrap().base_offset;
+                        if step != 6 {
+                            naive.aborted.push((id, start, at));
+                        }
+                    }
+                }
+                10 => {
+                    if let Some(upkeep) = log.take_upkeep() {
+                        upkeep.run().unwrap();
+                        log.upkeep_done(&upkeep);
+                    }
+                }
+                _ => {
+                    if id % 2 == 0 {
+                        log.close().unwrap();
+                    }
+                    drop(log);
+                    log = open(dir.path(), segment_bytes);
+                }
+            }
+        }
+        let end = log.high_watermark();
+        for from in 0..=end {
+            for to in [from + 1, from + 3, from + 20, end] {
+                let expected: Vec<_> = naive.aborted.iter().filter(|a| a.2 >= from && a.1 < to).copied().collect();
+                let found: Vec<_> = log.aborted_in(from, to).unwrap().iter().map(|a| (a.producer_id, a.first_offset, a.last_offset)).collect();
+                prop_assert_eq!(found, expected, "[{}, {})", from, to);
+            }
+        }
+    }
 
     #[test]
     fn a_log_killed_anywhere_keeps_a_whole_prefix(
@@ -519,6 +659,54 @@ proptest! {
         prop_assert_eq!(headers.len(), batches);
         for (header, end) in headers.iter().zip(&ends[1..]) {
             prop_assert_eq!(header.next_offset(), *end);
+        }
+    }
+
+    #[test]
+    fn a_read_is_whole_batches_within_all_its_bounds(
+        counts in prop::collection::vec((1_usize..6, 0_usize..9000), 1..60),
+        segment_bytes in 5_000_u64..100_000,
+        close in any::<bool>(),
+        asks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0_usize..150_000), 1..20),
+    ) {
+        let dir = TempDir::new().unwrap();
+        let mut log = open(dir.path(), segment_bytes);
+        for &(count, value_len) in &counts {
+            append(&mut log, &Batch { value_len, ..plain(count) }).unwrap();
+        }
+        if close && let Some(upkeep) = log.take_upkeep() {
+            upkeep.run().unwrap();
+            log.upkeep_done(&upkeep);
+        }
+        let headers = read_all(&log, 0, 10_000);
+        prop_assert_eq!(headers.len(), counts.len());
+        for (from, to, bytes_max) in asks {
+            let first = from.index(headers.len());
+            let upper = headers[first + to.index(headers.len() - first)].next_offset();
+            // The last offset of a batch leads to it as well as its first.
+            let (bytes, next_offset) = read(&log, headers[first].last_offset(), upper, bytes_max, true);
+            let mut size = 0;
+            let mut expected = Vec::new();
+            for header in &headers[first..] {
+                let fits = expected.is_empty() || size + header.size <= bytes_max;
+                if header.base_offset >= upper || !fits {
+                    break;
+                }
+                size += header.size;
+                expected.push(header.base_offset);
+            }
+            let mut got = Vec::new();
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let header = BatchHeader::check(rest).unwrap();
+                rest = &rest[header.size..];
+                got.push(header.base_offset);
+                prop_assert!(next_offset >= header.next_offset());
+            }
+            // A read ends with its segment.
+            prop_assert!(!got.is_empty() && expected.starts_with(&got), "{:?} is no start of {:?}", got, expected);
+            let at_segment_end = headers.get(first + got.len()).is_some_and(|next| dir.path().join(format!("{:020}.log", next.base_offset)).exists());
+            prop_assert!(got.len() == expected.len() || at_segment_end);
         }
     }
 

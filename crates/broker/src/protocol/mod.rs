@@ -1,11 +1,14 @@
 //! From a frame to an answer: the request's header, the versions this broker speaks, the dispatch to `api`.
 
+mod answer;
+#[cfg(test)]
+mod samples;
 mod shape;
 mod versions;
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
@@ -13,6 +16,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use crate::api;
 use crate::state::State;
 
+pub(crate) use answer::{Answer, Piece};
+#[cfg(test)]
+pub(crate) use samples::sample_requests;
 pub(crate) use versions::{SPOKEN, spoken};
 
 /// Who asks.
@@ -33,8 +39,7 @@ impl Peer {
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A whole frame.
-    Answer(Bytes),
+    Answer(Answer),
     /// Produce with acks=0 is not answered.
     Silence,
     /// The bytes are no request that can be answered.
@@ -42,6 +47,7 @@ pub(crate) enum Outcome {
 }
 
 pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> Outcome {
+    let frame_len = frame.len();
     let Some((key, version)) = frame.first_chunk::<8>().map(|head| {
         (
             i16::from_be_bytes([head[0], head[1]]),
@@ -83,9 +89,14 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
         client_id.clone_into(&mut peer.client_id);
     }
     let started = Instant::now();
+    let received = 4 + frame_len as u64;
     let outcome = dispatch(state, peer, api_key, version, header.correlation_id, frame).await;
     let api = versions::name(api_key);
     metrics::counter!("smartcity_broker_requests", "api" => api).increment(1);
+    metrics::counter!("smartcity_broker_received_bytes", "api" => api).increment(received);
+    if let Outcome::Answer(answer) = &outcome {
+        metrics::counter!("smartcity_broker_sent_bytes", "api" => api).increment(answer.len as u64);
+    }
     metrics::histogram!("smartcity_broker_request_seconds", "api" => api).record(started.elapsed().as_secs_f64());
     outcome
 }
@@ -121,8 +132,14 @@ async fn dispatch(
             }
             Err(error) => malformed(api_key, version, &error),
         },
-        ApiKey::Fetch => answer!(FetchRequest, r => api::fetch::fetch(state, version, r).await),
-        ApiKey::ListOffsets => answer!(ListOffsetsRequest, r => api::offsets::list_offsets(state, version, r)),
+        ApiKey::Fetch => match FetchRequest::decode(&mut body, version) {
+            Ok(request) => {
+                let (answer, records) = api::fetch::fetch(state, version, request).await;
+                outcome(Answer::encode_fetch(correlation_id, version, answer, records))
+            }
+            Err(error) => malformed(api_key, version, &error),
+        },
+        ApiKey::ListOffsets => answer!(ListOffsetsRequest, r => api::offsets::list_offsets(state, version, r).await),
         ApiKey::OffsetForLeaderEpoch => {
             answer!(OffsetForLeaderEpochRequest, r => api::offsets::for_leader_epoch(state, r))
         }
@@ -173,24 +190,12 @@ fn malformed(api_key: ApiKey, version: i16, error: &dyn std::fmt::Display) -> Ou
 }
 
 fn reply<R: Encodable + HeaderVersion>(correlation_id: i32, version: i16, answer: &R) -> Outcome {
-    match encode(correlation_id, version, answer) {
-        Some(frame) => Outcome::Answer(frame),
-        None => Outcome::Close("an answer could not be encoded".to_owned()),
-    }
+    outcome(Answer::encode(correlation_id, version, answer))
 }
 
-fn encode<R: Encodable + HeaderVersion>(correlation_id: i32, version: i16, answer: &R) -> Option<Bytes> {
-    let header = ResponseHeader::default().with_correlation_id(correlation_id);
-    let header_version = R::header_version(version);
-    let size = 4 + header.compute_size(header_version).ok()? + answer.compute_size(version).ok()?;
-    let mut frame = BytesMut::with_capacity(size);
-    frame.extend_from_slice(&[0; 4]);
-    header.encode(&mut frame, header_version).ok()?;
-    if let Err(error) = answer.encode(&mut frame, version) {
-        tracing::error!(%error, version, "an answer could not be encoded");
-        return None;
+fn outcome(answer: Result<Answer, impl std::fmt::Display>) -> Outcome {
+    match answer {
+        Ok(answer) => Outcome::Answer(answer),
+        Err(error) => Outcome::Close(format!("an answer could not be encoded: {error}")),
     }
-    let length = (frame.len() - 4) as i32;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    Some(frame.freeze())
 }

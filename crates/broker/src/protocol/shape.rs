@@ -50,6 +50,12 @@ const SHAPES: &[(ApiKey, &str)] = &[
     (ApiKey::ListTransactions, "[s] [l] 1+:l"),
 ];
 
+/// Elements of all arrays of a request, and tagged fields, together. An element takes up to some 200 bytes decoded, so
+/// this bounds what a request grows to: 20 MB. A request that names every partition of a full broker a few times fits.
+const ELEMENTS_MAX: usize = 100_000;
+/// As in Kafka, whichever way a length is written.
+const STRING_MAX: i64 = i16::MAX as i64;
+
 /// Whether `body` has the shape of such a request, so that decoding it allocates no more than it holds.
 pub(super) fn fits(api_key: ApiKey, version: i16, body: &[u8]) -> bool {
     let Some((_, shape)) = SHAPES.iter().find(|(key, _)| *key == api_key) else {
@@ -60,6 +66,7 @@ pub(super) fn fits(api_key: ApiKey, version: i16, body: &[u8]) -> bool {
         version,
         flexible,
         body,
+        elements_left: ELEMENTS_MAX,
     };
     walk.fields(shape.as_bytes()).is_some() && (!flexible || walk.tagged_fields().is_some())
 }
@@ -68,6 +75,7 @@ struct Walk<'a> {
     version: i16,
     flexible: bool,
     body: &'a [u8],
+    elements_left: usize,
 }
 
 impl Walk<'_> {
@@ -100,6 +108,9 @@ impl Walk<'_> {
                 } else {
                     i64::from(i16::from_be_bytes(self.take()?))
                 };
+                if length > STRING_MAX {
+                    return None;
+                }
                 self.skip(length.max(0) as usize)
             }
             [b'y'] => {
@@ -147,6 +158,7 @@ impl Walk<'_> {
         if count > self.body.len() as u64 {
             return None;
         }
+        self.elements_left = self.elements_left.checked_sub(count as usize)?;
         for _ in 0..count {
             self.varint()?;
             let size = self.varint()?;
@@ -157,7 +169,9 @@ impl Walk<'_> {
 
     /// An element takes a byte at least.
     fn count(&mut self) -> Option<usize> {
-        self.length().filter(|&count| count <= self.body.len())
+        let count = self.length().filter(|&count| count <= self.body.len())?;
+        self.elements_left = self.elements_left.checked_sub(count)?;
+        Some(count)
     }
 
     /// A length of -1 stands for null.
@@ -216,7 +230,7 @@ fn field_len(shape: &[u8]) -> usize {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use bytes::{BufMut, BytesMut};
     use kafka_protocol::messages::*;
     use kafka_protocol::protocol::Encodable;
@@ -226,7 +240,7 @@ mod tests {
     use super::*;
 
     /// An empty request of every kind, as the codec writes it.
-    fn encoded(api_key: ApiKey, version: i16) -> BytesMut {
+    pub(in super::super) fn encoded(api_key: ApiKey, version: i16) -> BytesMut {
         let mut body = BytesMut::new();
         macro_rules! encode {
             ($($key:ident => $request:ident),* $(,)?) => {
@@ -279,6 +293,28 @@ mod tests {
         assert!(!fits(ApiKey::Metadata, 1, &body));
         assert!(!fits(ApiKey::Metadata, 12, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]));
         assert!(!fits(ApiKey::Metadata, 12, &[0xff; 64]));
+    }
+
+    #[test]
+    fn a_request_that_would_grow_is_refused() {
+        // Empty names, each a byte here and a struct once decoded.
+        let request = |count: usize| {
+            let mut body = BytesMut::new();
+            for byte in [count + 1, (count + 1) >> 7, (count + 1) >> 14].map(|bits| bits as u8 & 0x7f) {
+                body.put_u8(byte | 0x80);
+            }
+            body[2] &= 0x7f;
+            body.put_bytes(1, count);
+            body.put_slice(&[0, 0]);
+            body
+        };
+        assert!(fits(ApiKey::DescribeGroups, 5, &request(ELEMENTS_MAX)));
+        assert!(!fits(ApiKey::DescribeGroups, 5, &request(ELEMENTS_MAX + 1)));
+        let mut long = BytesMut::new();
+        long.put_slice(&[2, 0x81, 0x80, 0x02]);
+        long.put_bytes(b'g', 1 << 15);
+        long.put_slice(&[0, 0]);
+        assert!(!fits(ApiKey::DescribeGroups, 5, &long));
     }
 
     proptest! {
