@@ -84,7 +84,8 @@ def client(broker, **settings):
 
 
 def create(broker, topic):
-    AdminClient(client(broker)).create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
+    admin = AdminClient(client(broker))
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
 
 
 def produce(broker, topic, records):

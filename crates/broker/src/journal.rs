@@ -25,6 +25,8 @@ pub(crate) struct Journal {
     live_len: u64,
     /// Set when a failed write could not be cut off again.
     torn: bool,
+    /// Whether an append is on the disk when it returns.
+    syncs: bool,
 }
 
 impl Journal {
@@ -56,7 +58,13 @@ impl Journal {
             len: at as u64,
             live_len: 0,
             torn: false,
+            syncs: false,
         })
+    }
+
+    /// From now on an append that has returned is safe from a power cut as well.
+    pub(crate) fn sync_each_append(&mut self) {
+        self.syncs = true;
     }
 
     /// Appends all of `records` or none of them.
@@ -69,7 +77,11 @@ impl Journal {
         for record in records {
             frame(&mut bytes, record)?;
         }
-        if let Err(error) = self.file.write_all(&bytes) {
+        let mut written = self.file.write_all(&bytes);
+        if self.syncs && written.is_ok() {
+            written = self.file.sync_data();
+        }
+        if let Err(error) = written {
             self.torn = self.file.set_len(self.len).is_err();
             return Err(error);
         }

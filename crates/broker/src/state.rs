@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +34,9 @@ const CLEAN: &str = "clean-shutdown";
 
 const LOOKUPS_MAX: usize = 2;
 const FETCH_FILES_MAX: usize = 256;
+const MEMBER_BYTES_MAX: usize = 64 << 20;
+/// What each takes beside its bytes.
+const MEMBER_BYTES_EACH: usize = 64;
 
 const TICK: Duration = Duration::from_millis(50);
 const LOG_UPKEEP: Duration = Duration::from_secs(1);
@@ -53,6 +57,8 @@ pub(crate) struct State {
     pub(crate) lookups: Semaphore,
     /// Closed segments that answers to fetches hold open.
     pub(crate) fetch_files: Arc<Semaphore>,
+    /// Bytes that members' metadata and assignments may still take, over all groups.
+    member_bytes: Arc<Semaphore>,
     /// Held for as long as the broker runs.
     _lock: File,
 }
@@ -116,7 +122,7 @@ impl State {
         let clean = dir.join(CLEAN);
         let was_clean = clean.exists();
         let topics = Topics::open(&config)?;
-        let groups = Groups::open(&dir.join("groups.journal"), config.limits.groups_max)?;
+        let groups = Groups::open(&dir.join("groups.journal"), &config)?;
         let transactions = Transactions::open(&dir.join("transactions.journal"), &config)?;
         if was_clean {
             fs::remove_file(&clean).at("delete", &clean)?;
@@ -136,6 +142,7 @@ impl State {
             ids,
             storage: Storage::default(),
             lookups: Semaphore::new(LOOKUPS_MAX),
+            member_bytes: Arc::new(Semaphore::new(MEMBER_BYTES_MAX)),
             fetch_files: Arc::new(Semaphore::new(FETCH_FILES_MAX)),
             _lock: lock,
         };
@@ -148,6 +155,26 @@ impl State {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.config.clock.now_ms()
+    }
+
+    /// A copy that groups keep under a name, both counted for as long as it lives; `None` when there is no room. (A
+    /// slice of the request would keep all of it.)
+    pub(crate) fn keep(&self, name: &str, bytes: &[u8]) -> Option<Bytes> {
+        struct Kept {
+            bytes: Vec<u8>,
+            _permit: OwnedSemaphorePermit,
+        }
+        impl AsRef<[u8]> for Kept {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        let size = u32::try_from(name.len() + bytes.len() + MEMBER_BYTES_EACH).ok()?;
+        let permit = Arc::clone(&self.member_bytes).try_acquire_many_owned(size).ok()?;
+        Some(Bytes::from_owner(Kept {
+            bytes: bytes.to_vec(),
+            _permit: permit,
+        }))
     }
 
     pub(crate) fn partitions(&self) -> Vec<(String, Arc<Partition>)> {
@@ -226,12 +253,12 @@ impl State {
 
     fn flush(&self) {
         for (topic, partition) in self.partitions() {
-            let unsynced = partition.log.lock().take_unsynced();
-            if let Some((file, _)) = unsynced
-                && let Err(error) = file.sync_data()
-            {
+            if let Err(error) = partition.sync() {
                 tracing::error!(topic, partition = partition.index, %error, "flush failed");
             }
+        }
+        if let Err(error) = self.groups.sync().and_then(|()| self.transactions.sync()) {
+            tracing::error!(%error, "flush of the journals failed");
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kafka_protocol::error::ResponseError;
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +40,9 @@ pub(crate) struct Partition {
     pub(crate) log: Mutex<PartitionLog>,
     /// Fetches that wait for records here.
     waiting: Mutex<Vec<Arc<Notify>>>,
+    /// Held while files are synced: who comes later waits for what is under way.
+    syncing: Mutex<()>,
+    sync_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -80,7 +84,32 @@ impl Partition {
             index,
             log: Mutex::new(log),
             waiting: Mutex::default(),
+            syncing: Mutex::default(),
+            sync_failures: AtomicU64::new(0),
         })
+    }
+
+    /// Syncs what has been appended. Blocks for as long as the disk takes.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        let _turn = self.syncing.lock();
+        let unsynced = self.log.lock().take_unsynced();
+        for (file, path) in unsynced {
+            if let Err(source) = file.sync_data() {
+                self.sync_failures.fetch_add(1, Ordering::Relaxed);
+                return Err(LogError::Storage {
+                    action: "sync",
+                    path,
+                    source,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A failed sync may have been somebody else's and have taken one's own records with it: whoever needs theirs on
+    /// the disk compares this before they append and behind their own sync.
+    pub(crate) fn sync_failures(&self) -> u64 {
+        self.sync_failures.load(Ordering::Relaxed)
     }
 
     /// Wakes every fetch that waits here.

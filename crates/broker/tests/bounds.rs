@@ -3,21 +3,23 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use broker::{Broker, BrokerConfig, Limits};
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use support::*;
 
 const MIB: u64 = 1 << 20;
 
@@ -67,125 +69,6 @@ impl Running {
     fn stop(self) {
         self.runtime.block_on(self.broker.shutdown()).unwrap();
     }
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream
-}
-
-fn frame<R: Encodable + HeaderVersion>(api_key: ApiKey, version: i16, request: &R) -> Bytes {
-    let header = RequestHeader::default()
-        .with_request_api_key(api_key as i16)
-        .with_request_api_version(version)
-        .with_correlation_id(7);
-    let mut frame = BytesMut::new();
-    frame.put_i32(0);
-    header.encode(&mut frame, R::header_version(version)).unwrap();
-    request.encode(&mut frame, version).unwrap();
-    let length = frame.len() as i32 - 4;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    frame.freeze()
-}
-
-fn ask<A: Decodable + HeaderVersion>(stream: &mut TcpStream, version: i16, frame: &[u8]) -> A {
-    stream.write_all(frame).unwrap();
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut body = vec![0; i32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut body).unwrap();
-    let mut body = Bytes::from(body);
-    ResponseHeader::decode(&mut body, A::header_version(version)).unwrap();
-    A::decode(&mut body, version).unwrap()
-}
-
-fn topic(name: &str) -> TopicName {
-    TopicName(StrBytes::from_string(name.to_owned()))
-}
-
-fn make_topic(stream: &mut TcpStream, name: &str) {
-    let named = MetadataRequestTopic::default().with_name(Some(topic(name)));
-    let request = MetadataRequest::default()
-        .with_topics(Some(vec![named]))
-        .with_allow_auto_topic_creation(true);
-    let _: MetadataResponse = ask(stream, 9, &frame(ApiKey::Metadata, 9, &request));
-}
-
-fn produce(stream: &mut TcpStream, name: &str, batch: Bytes) -> i16 {
-    let data = PartitionProduceData::default().with_index(0).with_records(Some(batch));
-    let data = TopicProduceData::default()
-        .with_name(topic(name))
-        .with_partition_data(vec![data]);
-    let request = ProduceRequest::default().with_acks(-1).with_topic_data(vec![data]);
-    let answer: ProduceResponse = ask(stream, 9, &frame(ApiKey::Produce, 9, &request));
-    answer.responses[0].partition_responses[0].error_code
-}
-
-fn fetch_all(name: &str) -> Bytes {
-    let partition = FetchPartition::default().with_partition_max_bytes(i32::MAX);
-    let wanted = FetchTopic::default()
-        .with_topic(topic(name))
-        .with_partitions(vec![partition]);
-    let request = FetchRequest::default()
-        .with_max_bytes(i32::MAX)
-        .with_topics(vec![wanted]);
-    frame(ApiKey::Fetch, 12, &request)
-}
-
-fn latest_time(stream: &mut TcpStream, name: &str, timestamp: i64) -> (i16, i64) {
-    let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
-    let wanted = ListOffsetsTopic::default()
-        .with_name(topic(name))
-        .with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default().with_topics(vec![wanted]);
-    let answer: ListOffsetsResponse = ask(stream, 7, &frame(ApiKey::ListOffsets, 7, &request));
-    let found = &answer.topics[0].partitions[0];
-    (found.error_code, found.offset)
-}
-
-/// A batch around records that were packed already.
-fn batch(codec: i16, count: i32, packed: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::new();
-    bytes.put_i64(0);
-    bytes.put_i32((49 + packed.len()) as i32);
-    bytes.put_i32(0);
-    bytes.put_i8(2);
-    bytes.put_u32(0);
-    bytes.put_i16(codec);
-    bytes.put_i32(count - 1);
-    bytes.put_i64(0);
-    bytes.put_i64(i64::from(count));
-    bytes.put_i64(-1);
-    bytes.put_i16(-1);
-    bytes.put_i32(-1);
-    bytes.put_i32(count);
-    bytes.put_slice(packed);
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    bytes.freeze()
-}
-
-fn varlong(to: &mut Vec<u8>, value: i64) {
-    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    while zigzag >= 0x80 {
-        to.push(zigzag as u8 | 0x80);
-        zigzag >>= 7;
-    }
-    to.push(zigzag as u8);
-}
-
-fn record(offset: i64, value: &[u8]) -> Vec<u8> {
-    let mut record = vec![0];
-    for field in [0, offset, -1, value.len() as i64] {
-        varlong(&mut record, field);
-    }
-    record.extend_from_slice(value);
-    varlong(&mut record, 0);
-    let mut whole = Vec::new();
-    varlong(&mut whole, record.len() as i64);
-    whole.extend(record);
-    whole
 }
 
 fn big_batch() -> Bytes {
@@ -304,6 +187,42 @@ fn a_decompression_bomb_is_looked_into_in_little_memory() {
         asked.elapsed()
     );
     assert!(grown < 32 * MIB, "{} MiB", grown >> 20);
+    running.stop();
+}
+
+#[test]
+fn members_metadata_has_one_bound_for_all_groups() {
+    let _alone = alone();
+    let running = Running::start(Limits::default());
+    let mut stream = connect(running.address());
+    let before = resident();
+    let mut codes = Vec::new();
+    for group in 0..120 {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(vec![7; 1_000_000].into());
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(format!("g{group}"))))
+            .with_session_timeout_ms(60_000)
+            .with_rebalance_timeout_ms(60_000)
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocols(vec![protocol]);
+        let answer: JoinGroupResponse = ask(&mut stream, 2, &frame(ApiKey::JoinGroup, 2, &request));
+        codes.push(answer.error_code);
+    }
+    let grown = resident().saturating_sub(before);
+    let joined = codes.iter().filter(|&&code| code == 0).count();
+    eprintln!(
+        "{joined} of 120 groups with a megabyte of metadata: {} KiB more resident",
+        grown >> 10
+    );
+    assert!((60..=67).contains(&joined), "{joined}");
+    assert!(
+        codes[joined..]
+            .iter()
+            .all(|&code| code == ResponseError::GroupMaxSizeReached.code())
+    );
+    assert!(grown < 100 * MIB, "{} MiB", grown >> 20);
     running.stop();
 }
 

@@ -63,6 +63,14 @@ pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: Join
     {
         return refuse(Code::InvalidRequest);
     }
+    let kept = request.protocols.iter().map(|protocol| {
+        let metadata = state.keep(&protocol.name, &protocol.metadata)?;
+        Some((protocol.name.to_string(), metadata))
+    });
+    let Some(protocols) = kept.collect() else {
+        tracing::warn!(group = %*request.group_id, "members' metadata takes all the memory it may");
+        return refuse(Code::GroupMaxSizeReached);
+    };
     let rebalance_ms = if request.rebalance_timeout_ms > 0 {
         request.rebalance_timeout_ms
     } else {
@@ -78,17 +86,7 @@ pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: Join
         session_timeout: Duration::from_millis(request.session_timeout_ms as u64),
         rebalance_timeout: Duration::from_millis(rebalance_ms as u64),
         protocol_type: request.protocol_type.to_string(),
-        // Copies: a slice of the request would keep all of it in memory.
-        protocols: request
-            .protocols
-            .iter()
-            .map(|protocol| {
-                (
-                    protocol.name.to_string(),
-                    bytes::Bytes::copy_from_slice(&protocol.metadata),
-                )
-            })
-            .collect(),
+        protocols,
         id_required: version >= 4,
         can_skip_assignment: version >= 9,
     };
@@ -134,11 +132,14 @@ fn answer_join(version: i16, joined: Joined) -> JoinGroupResponse {
 
 pub(crate) async fn sync(state: &State, _version: i16, request: SyncGroupRequest) -> SyncGroupResponse {
     let refuse = |code: Code| SyncGroupResponse::default().with_error_code(code.code());
-    let assignments = request
-        .assignments
-        .iter()
-        .map(|a| (a.member_id.to_string(), bytes::Bytes::copy_from_slice(&a.assignment)))
-        .collect();
+    let kept = request.assignments.iter().map(|given| {
+        let assignment = state.keep(&given.member_id, &given.assignment)?;
+        Some((given.member_id.to_string(), assignment))
+    });
+    let Some(assignments) = kept.collect() else {
+        tracing::warn!(group = %*request.group_id, "assignments take all the memory they may");
+        return refuse(Code::GroupMaxSizeReached);
+    };
     let synced = state.groups.with(&request.group_id, |group| {
         group.sync(
             &request.member_id,

@@ -1,6 +1,5 @@
 //! Produce: each partition's batch is checked, given its offsets and written before the answer goes out.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,11 +16,18 @@ use crate::topics::{Partition, Topic};
 
 use super::text;
 
+/// A partition that a request has written to.
+struct Written {
+    partition: Arc<Partition>,
+    /// Before it was written to.
+    sync_failures: u64,
+}
+
 pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest) -> ProduceResponse {
     let now_ms = state.now_ms();
     let bad_acks = !(-1..=1).contains(&request.acks);
     let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
-    let mut written: Vec<Arc<Partition>> = Vec::new();
+    let mut written: Vec<Written> = Vec::new();
     let mut answers = Vec::with_capacity(request.topic_data.len());
     for data in &request.topic_data {
         let topic = super::topic(state, &data.name, data.topic_id, version >= 13);
@@ -41,10 +47,12 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
                     transactional_id,
                     now_ms,
                 )
-                .map(|(partition, appended)| {
-                    if !appended.duplicate {
-                        written.push(Arc::clone(&partition));
-                    }
+                .map(|(partition, appended, sync_failures)| {
+                    // A duplicate too: its first copy may still be on the way to the disk.
+                    written.push(Written {
+                        partition: Arc::clone(&partition),
+                        sync_failures,
+                    });
                     (partition, appended)
                 }),
             };
@@ -57,6 +65,7 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
                 .with_partition_responses(partitions),
         );
     }
+    let written = Arc::new(written);
     if state.config.flush == Flush::Always && !sync(&written).await {
         for partition in answers.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
             if partition.error_code == 0 {
@@ -64,7 +73,7 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
             }
         }
     }
-    written.iter().for_each(|partition| partition.wake());
+    written.iter().for_each(|written| written.partition.wake());
     ProduceResponse::default().with_responses(answers)
 }
 
@@ -75,7 +84,7 @@ fn append(
     records: Option<&Bytes>,
     transactional_id: Option<&str>,
     now_ms: i64,
-) -> Result<(Arc<Partition>, Appended), LogError> {
+) -> Result<(Arc<Partition>, Appended, u64), LogError> {
     let refused = LogError::refused;
     let Some(partition) = topic.partition(index) else {
         return Err(refused(ResponseError::UnknownTopicOrPartition, ""));
@@ -87,6 +96,7 @@ fn append(
         ));
     };
     let header = check(batch)?;
+    let sync_failures = partition.sync_failures();
     let appended = {
         // Under the log's lock, so that the marker of this transaction cannot slip in between check and append.
         let mut log = partition.log.lock();
@@ -102,7 +112,7 @@ fn append(
         })?
     };
     state.storage.worked();
-    Ok((partition, appended))
+    Ok((partition, appended, sync_failures))
 }
 
 /// Exactly one batch, whole, with a good CRC and the records it says it has.
@@ -169,22 +179,17 @@ fn answer(
     }
 }
 
-/// Syncs what has just been written; false when any of it failed.
-async fn sync(written: &[Arc<Partition>]) -> bool {
-    let files: Vec<Arc<File>> = written
-        .iter()
-        .filter_map(|partition| Some(partition.log.lock().take_unsynced()?.0))
-        .collect();
-    if files.is_empty() {
-        return true;
-    }
-    let synced = tokio::task::spawn_blocking(move || files.iter().try_for_each(|file| file.sync_data())).await;
-    match synced {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "records could not be synced");
-            false
-        }
-        Err(_) => false,
-    }
+/// Syncs what has just been written; false when any of it may not be on the disk.
+async fn sync(written: &Arc<Vec<Written>>) -> bool {
+    let all = Arc::clone(written);
+    let syncing = tokio::task::spawn_blocking(move || {
+        all.iter().all(|written| match written.partition.sync() {
+            Ok(()) => written.partition.sync_failures() == written.sync_failures,
+            Err(error) => {
+                tracing::error!(partition = written.partition.index, %error, "records could not be synced");
+                false
+            }
+        })
+    });
+    syncing.await.unwrap_or(false)
 }

@@ -119,6 +119,16 @@ impl Group {
         &self.members
     }
 
+    /// About what its members take, each `member_bytes` and its ids; metadata and assignments apart.
+    pub(crate) fn held_bytes(&self, member_bytes: usize) -> usize {
+        let members = self.members.iter().map(|member| {
+            let instance = member.instance_id.as_ref().map_or(0, String::len);
+            member_bytes + member.id.len() + member.client_id.len() + instance
+        });
+        let pending = self.pending.keys().map(|id| member_bytes + id.len());
+        members.chain(pending).sum()
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.members.is_empty() && self.pending.is_empty()
     }

@@ -10,12 +10,13 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::error::ResponseError as Code;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::config::{BrokerConfig, Flush};
 use crate::error::BrokerError;
 use crate::journal::Journal;
 
@@ -29,9 +30,21 @@ pub(crate) struct Groups {
     groups_max: usize,
 }
 
+/// About how many bytes groups, members and offsets may take together. Members' metadata is counted apart.
+const HELD_BYTES_MAX: usize = 128 << 20;
+/// What they take beside their strings.
+const GROUP_BYTES: usize = 600;
+const MEMBER_BYTES: usize = 800;
+const OFFSET_BYTES: usize = 150;
+/// Counting walks through everything.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 struct Inner {
     groups: HashMap<String, Entry>,
+    /// At least what the groups take: added to as they grow, counted anew when it reaches the bound.
+    held_bytes: usize,
+    counted_at: Option<Instant>,
     journal: Journal,
     journal_failing: bool,
 }
@@ -76,16 +89,21 @@ pub(crate) struct FetchedOffset {
 }
 
 impl Groups {
-    pub(crate) fn open(path: &Path, groups_max: usize) -> Result<Self, BrokerError> {
+    pub(crate) fn open(path: &Path, config: &BrokerConfig) -> Result<Self, BrokerError> {
         let mut groups: HashMap<String, Entry> = HashMap::new();
-        let journal = Journal::open(path, |change: Change| replay(&mut groups, change))?;
+        let mut journal = Journal::open(path, |change: Change| replay(&mut groups, change))?;
+        if config.flush == Flush::Always {
+            journal.sync_each_append();
+        }
         Ok(Self {
             inner: Mutex::new(Inner {
+                held_bytes: groups.iter().map(|(id, entry)| entry.held_bytes(id)).sum(),
+                counted_at: None,
                 groups,
                 journal,
                 journal_failing: false,
             }),
-            groups_max,
+            groups_max: config.limits.groups_max,
         })
     }
 
@@ -104,6 +122,10 @@ impl Groups {
             if inner.groups.len() >= self.groups_max {
                 return Err(Code::CoordinatorNotAvailable);
             }
+        }
+        let ids = join.member_id.len() + join.client_id.len() * 2 + join.instance_id.as_ref().map_or(0, String::len);
+        if !inner.has_room(GROUP_BYTES + group.len() + MEMBER_BYTES + ids, now) {
+            return Err(Code::CoordinatorNotAvailable);
         }
         let entry = inner.groups.entry(group.to_owned()).or_default();
         entry.empty_since_ms = None;
@@ -129,6 +151,10 @@ impl Groups {
         now: Instant,
     ) -> Result<(), Code> {
         let mut inner = self.inner.lock();
+        let more: usize = offsets.iter().map(|(place, offset)| offset_bytes(place, offset)).sum();
+        if !inner.has_room(GROUP_BYTES + by.group.len() + more, now) {
+            return Err(Code::CoordinatorNotAvailable);
+        }
         let is_full = inner.groups.len() >= self.groups_max;
         match inner.groups.get_mut(by.group) {
             Some(entry) => {
@@ -370,7 +396,45 @@ impl Groups {
     }
 }
 
+impl Entry {
+    fn held_bytes(&self, id: &str) -> usize {
+        let offsets = self.offsets.committed.iter();
+        let pending = self.offsets.pending.values().flatten();
+        let offsets: usize = offsets
+            .chain(pending)
+            .map(|(place, offset)| offset_bytes(place, offset))
+            .sum();
+        GROUP_BYTES + id.len() + offsets + self.group.held_bytes(MEMBER_BYTES)
+    }
+}
+
+fn offset_bytes((topic, _): &Place, committed: &Committed) -> usize {
+    OFFSET_BYTES + topic.len() + committed.metadata.len()
+}
+
 impl Inner {
+    /// Whether so many more bytes can be held; they are counted as held then.
+    fn has_room(&mut self, more: usize, now: Instant) -> bool {
+        let is_due = self
+            .counted_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= COUNT_EVERY);
+        if self.held_bytes + more > HELD_BYTES_MAX && is_due {
+            self.held_bytes = self.groups.iter().map(|(id, entry)| entry.held_bytes(id)).sum();
+            self.counted_at = Some(now);
+            if self.held_bytes + more > HELD_BYTES_MAX {
+                tracing::warn!(
+                    held_bytes = self.held_bytes,
+                    "groups and their offsets take all the memory they may"
+                );
+            }
+        }
+        let has_room = self.held_bytes + more <= HELD_BYTES_MAX;
+        if has_room {
+            self.held_bytes += more;
+        }
+        has_room
+    }
+
     fn write(&mut self, changes: &[Change]) -> Result<(), Code> {
         if changes.is_empty() {
             return Ok(());

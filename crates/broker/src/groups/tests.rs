@@ -278,8 +278,9 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
         let fetched = groups.fetch("g", Some(vec![place(partition)])).remove(0);
         (fetched.committed.map(|c| c.offset), fetched.unstable)
     };
+    let config = crate::config::BrokerConfig::new(([127, 0, 0, 1], 0).into(), dir.path());
     {
-        let groups = Groups::open(&path, 10).unwrap();
+        let groups = Groups::open(&path, &config).unwrap();
         groups
             .commit(outsider("g"), None, vec![(place(0), committed(5))], now)
             .unwrap();
@@ -295,13 +296,13 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
             .commit(outsider("g"), Some(8), vec![(place(2), committed(1))], now)
             .unwrap();
     }
-    let groups = Groups::open(&path, 10).unwrap();
+    let groups = Groups::open(&path, &config).unwrap();
     assert_eq!(offset(&groups, 0), (Some(5), true));
     assert_eq!(offset(&groups, 1), (None, true));
     groups.resolve("g", 7, true).unwrap();
     groups.resolve("g", 8, false).unwrap();
     drop(groups);
-    let groups = Groups::open(&path, 10).unwrap();
+    let groups = Groups::open(&path, &config).unwrap();
     assert_eq!(
         (offset(&groups, 0), offset(&groups, 1), offset(&groups, 2)),
         ((Some(9), false), (Some(3), false), (None, false))
@@ -309,5 +310,5 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
     assert_eq!(groups.delete_offsets("g", &[place(0)]), Ok(vec![Ok(())]));
     assert_eq!(groups.delete("g"), Ok(()));
     assert_eq!(groups.delete("g"), Err(Code::GroupIdNotFound));
-    assert!(Groups::open(&path, 10).unwrap().list().is_empty());
+    assert!(Groups::open(&path, &config).unwrap().list().is_empty());
 }

@@ -9,8 +9,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::journal::write_rebuildable;
-
 const ENTRY_BYTES: usize = 36;
 const READ_ENTRIES: usize = 256;
 
@@ -77,16 +75,6 @@ pub(super) fn put(segment: &Path, at: u32, entry: AbortedTransaction) -> io::Res
     file.write_all_at(&entry.to_bytes(), place(at))
 }
 
-/// Replaces all entries of this segment.
-pub(super) fn rewrite(segment: &Path, entries: &[AbortedTransaction]) -> io::Result<()> {
-    let path = aborted_path(segment);
-    if entries.is_empty() {
-        return remove(segment);
-    }
-    let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_bytes()).collect();
-    write_rebuildable(&path, &bytes)
-}
-
 pub(super) fn remove(segment: &Path) -> io::Result<()> {
     match fs::remove_file(aborted_path(segment)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -103,14 +91,14 @@ pub(super) fn holds(segment: &Path, count: u32) -> bool {
     count == 0 || fs::metadata(aborted_path(segment)).is_ok_and(|metadata| metadata.len() >= place(count))
 }
 
-/// The good entries whose markers stand before `offset`.
-pub(super) fn read_before(segment: &Path, offset: i64) -> Vec<AbortedTransaction> {
+/// How many good entries have their markers before `offset`.
+pub(super) fn count_before(segment: &Path, offset: i64) -> u32 {
     let bytes = fs::read(aborted_path(segment)).unwrap_or_default();
     bytes
         .chunks_exact(ENTRY_BYTES)
         .map_while(|entry| AbortedTransaction::from_bytes(entry).ok())
         .take_while(|entry| entry.last_offset < offset)
-        .collect()
+        .count() as u32
 }
 
 /// Adds this segment's transactions with records in `[from, to)`; true when no later segment can have one.

@@ -1,8 +1,8 @@
 //! A partition's log: segment files of record batches as they came, their indexes, the producers' state, recovery.
 //!
 //! `batch` reads a batch's header and checks it, `segment` is one file and its index, `partition` is the log made of
-//! them, `producers` knows each producer's last batches and open transaction, `aborted` which were aborted, `read` turns a place in the log into bytes
-//! without holding the log's lock.
+//! them, `producers` knows each producer's last batches and open transaction, `aborted` which were aborted, `recovery`
+//! opens all of it, `read` turns a place in the log into a range of a file without holding the log's lock.
 
 mod aborted;
 mod batch;
@@ -10,6 +10,7 @@ mod partition;
 mod producers;
 mod read;
 mod records;
+mod recovery;
 mod segment;
 mod unpack;
 

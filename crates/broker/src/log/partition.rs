@@ -14,8 +14,12 @@ use super::aborted::{self, AbortedTransaction};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
 use super::producers::{ProducerView, Producers, Snapshot, Verdict};
 use super::read::{ReadPlan, TimestampPlan};
-use super::segment::{Scanner, Segment, index_path};
+use super::recovery::{open_segments, read_snapshot, snapshot_path};
+use super::segment::{Boot, Segment, index_path};
 use super::{LogError, StorageAt};
+
+/// A start after a kill scans about so much of each partition, and what was written in the last second.
+const CHECKPOINT_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
 /// One node has one leader for ever.
 pub(crate) const LEADER_EPOCH: i32 = 0;
@@ -60,9 +64,12 @@ pub(crate) struct PartitionLog {
     producers: Producers,
     /// A failed write left bytes behind the end that are still to be cut off.
     torn: bool,
-    unsynced: bool,
+    /// Files with batches that may not be on the disk yet; those of closed segments come first.
+    unsynced: Vec<(Arc<File>, PathBuf)>,
     /// Producers' state at the last roll, for upkeep to write.
     pending_snapshot: Option<Snapshot>,
+    /// The length of the last segment at which its next checkpoint is due.
+    checkpoint_at: u64,
     /// When the first record of the last segment was written here.
     segment_since_ms: i64,
 }
@@ -72,6 +79,8 @@ pub(crate) struct PartitionLog {
 pub(crate) struct Upkeep {
     dir: PathBuf,
     closed: Vec<Segment>,
+    /// The segment being written, as it is, for a start after a kill to go on from.
+    checkpoint: Option<Segment>,
     snapshot: Option<Snapshot>,
 }
 
@@ -102,6 +111,7 @@ impl PartitionLog {
         }
         let last = segments.len() - 1;
         let next_offset = segments[last].next_offset;
+        let checkpoint_at = segments[last].len + CHECKPOINT_BYTES;
         let path = segments[last].path.clone();
         let file = OpenOptions::new()
             .read(true)
@@ -118,8 +128,9 @@ impl PartitionLog {
             log_start,
             producers,
             torn: false,
-            unsynced: false,
+            unsynced: Vec::new(),
             pending_snapshot: None,
+            checkpoint_at,
             segment_since_ms: now_ms,
         })
     }
@@ -230,7 +241,13 @@ impl PartitionLog {
                 source,
             });
         }
-        self.unsynced = true;
+        if self
+            .unsynced
+            .last()
+            .is_none_or(|(file, _)| !Arc::ptr_eq(file, &self.file))
+        {
+            self.unsynced.push((Arc::clone(&self.file), self.active().path.clone()));
+        }
         self.segments[last].push(&header, base_offset);
         self.segments[last].aborted += u32::from(aborted.is_some());
         header.base_offset = base_offset;
@@ -362,15 +379,16 @@ impl PartitionLog {
             ));
         }
         if offset > self.log_start {
-            let path = log_start_path(&self.dir);
-            write_atomically(&path, offset.to_string().as_bytes()).at("write", &path)?;
-            self.log_start = offset;
+            // Segments go first: on a full disk there is no room for the note before.
             let keep = self
                 .segments
                 .iter()
                 .position(|s| s.next_offset > offset)
                 .unwrap_or(self.segments.len() - 1);
             self.delete_oldest(keep)?;
+            let path = log_start_path(&self.dir);
+            write_atomically(&path, offset.to_string().as_bytes()).at("write", &path)?;
+            self.log_start = offset;
         }
         Ok(self.log_start)
     }
@@ -434,10 +452,18 @@ impl PartitionLog {
             .filter(|s| s.index_in_memory())
             .cloned()
             .collect();
-        let snapshot = self.pending_snapshot.take();
+        let mut snapshot = self.pending_snapshot.take();
+        let active = &self.segments[last];
+        let mut checkpoint = None;
+        if active.len >= self.checkpoint_at {
+            self.checkpoint_at = active.len + CHECKPOINT_BYTES;
+            checkpoint = Some(active.clone());
+            snapshot = Some(self.producers.snapshot(active.next_offset, active));
+        }
         (!closed.is_empty() || snapshot.is_some()).then(|| Upkeep {
             dir: self.dir.clone(),
             closed,
+            checkpoint,
             snapshot,
         })
     }
@@ -448,12 +474,13 @@ impl PartitionLog {
             if let Some(segment) = self.segments.iter_mut().find(|s| s.base_offset == closed.base_offset) {
                 segment.index_on_disk();
             }
+            self.unsynced.retain(|(_, path)| *path != closed.path);
         }
     }
 
-    /// The file to sync, when there is something unsynced in it.
-    pub(crate) fn take_unsynced(&mut self) -> Option<(Arc<File>, PathBuf)> {
-        std::mem::take(&mut self.unsynced).then(|| (Arc::clone(&self.file), self.active().path.clone()))
+    /// The files to sync: all that was appended until now is in them or on the disk.
+    pub(crate) fn take_unsynced(&mut self) -> Vec<(Arc<File>, PathBuf)> {
+        std::mem::take(&mut self.unsynced)
     }
 
     /// Syncs everything and leaves index and snapshot, so that the next open reads no batches.
@@ -468,14 +495,15 @@ impl PartitionLog {
         Upkeep {
             dir: self.dir.clone(),
             closed,
+            checkpoint: None,
             snapshot,
         }
         .run()
     }
 
     #[cfg(test)]
-    pub(super) fn replace_file(&mut self, file: File) -> File {
-        Arc::into_inner(std::mem::replace(&mut self.file, Arc::new(file))).unwrap_or_else(|| unreachable!("not shared"))
+    pub(super) fn replace_file(&mut self, file: Arc<File>) -> Arc<File> {
+        std::mem::replace(&mut self.file, file)
     }
 
     fn active(&self) -> &Segment {
@@ -505,6 +533,7 @@ impl PartitionLog {
         self.pending_snapshot = Some(self.producers.snapshot(segment.base_offset, &segment));
         self.file = Arc::new(file);
         self.segments.push(segment);
+        self.checkpoint_at = CHECKPOINT_BYTES;
         self.segment_since_ms = now_ms;
         Ok(())
     }
@@ -532,7 +561,11 @@ impl Upkeep {
             if segment.aborted > 0 {
                 aborted::sync(&segment.path).at("sync the aborted transactions of", &segment.path)?;
             }
-            segment.write_index().at("write the index of", &segment.path)?;
+            segment.write_index(Boot::Any).at("write the index of", &segment.path)?;
+        }
+        if let Some(segment) = &self.checkpoint {
+            let written = segment.write_index(Boot::this());
+            written.at("write the index of", &segment.path)?;
         }
         if let Some(snapshot) = &self.snapshot {
             let path = snapshot_path(&self.dir);
@@ -543,113 +576,6 @@ impl Upkeep {
         }
         Ok(())
     }
-}
-
-/// The segments and the producers' state that follows from them, with a snapshot's help. `None` when the snapshot does
-/// not fit what the files hold (a power cut, a file that was lost), and all must be read.
-fn open_segments(
-    dir: &Path,
-    bases: &[i64],
-    snapshot: Option<Snapshot>,
-) -> Result<Option<(Vec<Segment>, Producers)>, LogError> {
-    let mut known = match snapshot {
-        Some(snapshot) => Known {
-            upto: snapshot.next_offset,
-            aborted: Some(snapshot.aborted),
-            producers: Producers::from_snapshot(snapshot),
-        },
-        None => Known {
-            upto: i64::MIN,
-            aborted: None,
-            producers: Producers::default(),
-        },
-    };
-    let mut segments = Vec::with_capacity(bases.len().max(1));
-    for (i, &base) in bases.iter().enumerate() {
-        match open_segment(dir, base, i + 1 == bases.len(), &mut known)? {
-            Some(segment) => segments.push(segment),
-            None => return Ok(None),
-        }
-    }
-    let end = segments
-        .last()
-        .map_or(i64::MIN, |segment: &Segment| segment.next_offset);
-    let fits = known.upto <= end || segments.is_empty();
-    Ok(fits.then_some((segments, known.producers)))
-}
-
-/// What is known of the producers before the offset `upto`.
-struct Known {
-    upto: i64,
-    /// The segment that `upto` lies in and its aborts before that; `None` without a snapshot, when all are noted anew.
-    aborted: Option<(i64, u32)>,
-    producers: Producers,
-}
-
-impl Known {
-    fn replay(&mut self, header: &BatchHeader) {
-        if header.base_offset >= self.upto {
-            self.producers.appended(header, header.base_offset);
-        }
-    }
-}
-
-fn open_segment(dir: &Path, base_offset: i64, last: bool, known: &mut Known) -> Result<Option<Segment>, LogError> {
-    let path = Segment::empty(dir, base_offset).path;
-    let file_len = fs::metadata(&path).at("read", &path)?.len();
-    if let Some(mut segment) = Segment::from_index(dir, base_offset, file_len) {
-        replay_producers(&segment, known)?;
-        if last {
-            segment.load_index().at("read the index of", &path)?;
-            // It is true of the file as it is now, not of what will be appended.
-            fs::remove_file(index_path(&path)).at("delete", &index_path(&path))?;
-        }
-        return Ok(Some(segment));
-    }
-    let mut aborted = Vec::new();
-    if let Some(counted) = known.aborted.filter(|_| known.upto > base_offset) {
-        aborted = aborted::read_before(&path, known.upto);
-        if counted != (base_offset, aborted.len() as u32) {
-            return Ok(None);
-        }
-    }
-    let mut segment = Segment::scan(dir, base_offset, |header, batch| {
-        if header.base_offset >= known.upto {
-            aborted.extend(known.producers.aborted_by(header, batch, header.base_offset));
-        }
-        known.replay(header);
-    })
-    .at("scan", &path)?;
-    segment.aborted = aborted.len() as u32;
-    aborted::rewrite(&path, &aborted).at("write the aborted transactions of", &path)?;
-    if segment.len < file_len {
-        let bytes = file_len - segment.len;
-        if last {
-            tracing::warn!(path = %path.display(), bytes, "cut a torn tail off the log");
-            let file = OpenOptions::new().write(true).open(&path).at("open", &path)?;
-            file.set_len(segment.len).at("truncate", &path)?;
-        } else {
-            // Later segments are whole, so their records stay; what cannot be read is left for a person to look at.
-            tracing::error!(path = %path.display(), bytes, "records in the middle of the log cannot be read");
-        }
-    }
-    Ok(Some(segment))
-}
-
-/// Replays the batch headers of a segment that was not scanned anyway.
-fn replay_producers(segment: &Segment, known: &mut Known) -> Result<(), LogError> {
-    if segment.next_offset <= known.upto || segment.len == 0 {
-        return Ok(());
-    }
-    let position = segment
-        .place_of_offset(known.upto)
-        .at("read the index of", &segment.path)?;
-    let file = File::open(&segment.path).at("open", &segment.path)?;
-    let mut scanner = Scanner::new(&file, position, segment.len);
-    while let Some((_, header, _)) = scanner.next(false).at("read", &segment.path)? {
-        known.replay(&header);
-    }
-    Ok(())
 }
 
 fn write_all(mut file: &File, mut head: &[u8], mut tail: &[u8]) -> io::Result<()> {
@@ -666,16 +592,8 @@ fn write_all(mut file: &File, mut head: &[u8], mut tail: &[u8]) -> io::Result<()
     file.write_all(tail)
 }
 
-fn snapshot_path(dir: &Path) -> PathBuf {
-    dir.join("producers.snapshot")
-}
-
 fn log_start_path(dir: &Path) -> PathBuf {
     dir.join("log-start-offset")
-}
-
-fn read_snapshot(dir: &Path) -> Option<Snapshot> {
-    serde_json::from_slice(&fs::read(snapshot_path(dir)).ok()?).ok()
 }
 
 fn read_log_start(dir: &Path) -> Option<i64> {

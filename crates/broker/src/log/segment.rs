@@ -1,13 +1,16 @@
 //! One segment: a file of batches and a sparse index over it by offset and by time.
 //!
 //! The segment being written keeps its index in memory; a closed one keeps it in a file beside it, which is read by
-//! binary search, so that memory does not grow with the backlog. An index file is written only after the segment
-//! has been synced and is checked by length and CRC; without a good one the segment is scanned.
+//! binary search, so that memory does not grow with the backlog. An index file tells of a segment up to a length, carries
+//! a CRC, and counts as long as what it tells of has surely reached the disk or the system has not been started anew
+//! since; what it does not cover is scanned.
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU128;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::journal::write_rebuildable;
 
@@ -17,9 +20,11 @@ use super::batch::{BatchFault, BatchHeader, HEADER_BYTES};
 /// One index entry for so many bytes of log.
 const INDEX_INTERVAL: u64 = 16 << 10;
 const ENTRY_BYTES: usize = 24;
-const INDEX_HEADER: usize = 64;
-const INDEX_MAGIC: &[u8; 8] = b"SCINDEX2";
+const INDEX_HEADER: usize = 80;
+const INDEX_MAGIC: &[u8; 8] = b"SCINDEX3";
 const SCAN_BUFFER: usize = 1 << 20;
+/// No log comes this far; a file that says so is broken.
+const OFFSET_MAX: i64 = i64::MAX / 2;
 
 /// A batch's place, and the latest record time of all batches before it: no record before `position` is as late as
 /// a target above `max_timestamp_before`.
@@ -134,8 +139,8 @@ impl Segment {
         }
     }
 
-    /// Writes the index beside the segment. The segment's file must have been synced before.
-    pub(super) fn write_index(&self) -> io::Result<()> {
+    /// Writes the index beside the segment: `Boot::Any` when the segment's file has been synced before.
+    pub(super) fn write_index(&self, true_in: Boot) -> io::Result<()> {
         let Index::Memory(entries) = &self.index else {
             return Ok(());
         };
@@ -153,6 +158,7 @@ impl Segment {
         words
             .iter()
             .for_each(|word| bytes.extend_from_slice(&word.to_be_bytes()));
+        bytes.extend_from_slice(&true_in.to_bytes());
         for entry in entries {
             bytes.extend_from_slice(&entry.base_offset.to_be_bytes());
             bytes.extend_from_slice(&entry.position.to_be_bytes());
@@ -174,7 +180,7 @@ impl Segment {
         }
     }
 
-    /// Opens a segment by its index file; `None` when that is missing or does not fit the segment.
+    /// Opens a segment as far as its index file tells of it; `None` when that is missing or does not fit the segment.
     pub(super) fn from_index(dir: &Path, base_offset: i64, file_len: u64) -> Option<Self> {
         let mut segment = Self::empty(dir, base_offset);
         let bytes = std::fs::read(index_path(&segment.path)).ok()?;
@@ -191,7 +197,9 @@ impl Segment {
         let entries = usize::try_from(word(5)?).ok()?;
         segment.aborted = u32::try_from(word(6)?).ok()?;
         segment.index = Index::File { entries };
-        let fits = segment.len == file_len
+        let true_in: [u8; 16] = body.get(64..INDEX_HEADER)?.try_into().ok()?;
+        let fits = segment.len <= file_len
+            && Boot::from_bytes(true_in).is_this()
             && body.len() == INDEX_HEADER + entries * ENTRY_BYTES
             && aborted::holds(&segment.path, segment.aborted);
         fits.then_some(segment)
@@ -214,24 +222,57 @@ impl Segment {
         Ok(())
     }
 
-    /// Scans the whole file with CRC checks, giving each good batch to `on_batch`. What is left is the segment up to
-    /// the first bad batch; the rest of the file is for the caller to cut.
-    pub(super) fn scan(
-        dir: &Path,
-        base_offset: i64,
-        mut on_batch: impl FnMut(&BatchHeader, &[u8]),
-    ) -> io::Result<Self> {
-        let mut segment = Self::empty(dir, base_offset);
-        let file = File::open(&segment.path)?;
-        let mut scanner = Scanner::new(&file, 0, file.metadata()?.len());
+    /// Scans the file behind what is known of it with CRC checks, giving each good batch to `on_batch`. What is left is
+    /// the segment up to the first bad batch; the rest of the file is for the caller to cut.
+    pub(super) fn scan(mut self, mut on_batch: impl FnMut(&BatchHeader, &[u8])) -> io::Result<Self> {
+        self.load_index()?;
+        let file = File::open(&self.path)?;
+        let mut scanner = Scanner::new(&file, self.len, file.metadata()?.len());
         while let Some((_, header, batch)) = scanner.next(true)? {
-            if header.base_offset < segment.next_offset {
+            if !(self.next_offset..OFFSET_MAX).contains(&header.base_offset) {
                 break;
             }
             on_batch(&header, batch);
-            segment.push(&header, header.base_offset);
+            self.push(&header, header.base_offset);
         }
-        Ok(segment)
+        Ok(self)
+    }
+}
+
+/// A run of the operating system: for as long as it lasts, a file holds what was written to it, synced or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boot {
+    /// What was synced holds in any.
+    Any,
+    /// The one that is; `None` where the system has no name for it.
+    This(Option<NonZeroU128>),
+}
+
+impl Boot {
+    pub(super) fn this() -> Self {
+        static THIS: OnceLock<Option<NonZeroU128>> = OnceLock::new();
+        let read = || {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            NonZeroU128::new(id.trim().parse::<uuid::Uuid>().ok()?.as_u128())
+        };
+        Self::This(*THIS.get_or_init(read))
+    }
+
+    fn to_bytes(self) -> [u8; 16] {
+        match self {
+            Self::Any => [0; 16],
+            Self::This(Some(id)) => id.get().to_be_bytes(),
+            // No system has this one.
+            Self::This(None) => [0xff; 16],
+        }
+    }
+
+    fn from_bytes(bytes: [u8; 16]) -> Self {
+        NonZeroU128::new(u128::from_be_bytes(bytes)).map_or(Self::Any, |id| Self::This(Some(id)))
+    }
+
+    fn is_this(self) -> bool {
+        self == Self::Any || self == Self::this()
     }
 }
 

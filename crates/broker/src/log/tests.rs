@@ -4,6 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError as Code;
@@ -494,7 +495,7 @@ fn a_full_disk_refuses_writes_and_harms_nothing() {
     append(&mut log, &plain(3)).unwrap();
     // A file opened for reading alone refuses writes as a full disk does.
     let file = dir.path().join("00000000000000000000.log");
-    let writable = log.replace_file(OpenOptions::new().read(true).open(&file).unwrap());
+    let writable = log.replace_file(Arc::new(OpenOptions::new().read(true).open(&file).unwrap()));
     assert_eq!(append(&mut log, &plain(1)).unwrap_err().code(), Code::KafkaStorageError);
     assert_eq!(read_all(&log, 0, 1 << 20).len(), 1);
     log.replace_file(writable);
@@ -548,6 +549,65 @@ fn what_stands_beside_the_log_is_rebuilt_when_it_is_lost() {
             log.close().unwrap();
         }
     }
+}
+
+#[test]
+fn a_checkpoint_counts_until_the_system_starts_anew() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("00000000000000000000.log");
+    let index = file.with_extension("index");
+    let mut log = open(dir.path(), 1 << 20);
+    let write = |log: &mut PartitionLog, from: i64, to: i64| {
+        for i in from..to {
+            let batch = Batch {
+                producer: Some((i % 3, 0, i as i32 / 3)),
+                transactional: true,
+                ..plain(1)
+            };
+            append(log, &batch).unwrap();
+            if i % 5 == 0 {
+                let marker = control_batch(i % 3, 0, i % 2 == 0, NOW);
+                log.append(&BatchHeader::check(&marker).unwrap(), &marker, NOW).unwrap();
+            }
+        }
+    };
+    write(&mut log, 0, 50);
+    let checkpointed = log.size();
+    log.take_upkeep().unwrap().run().unwrap();
+    write(&mut log, 50, 60);
+    let (end, aborted) = (log.high_watermark(), log.aborted_in(0, i64::MAX).unwrap());
+    let producers = format!("{:?}", log.producers());
+    drop(log);
+    let check = |log: PartitionLog, end: i64| {
+        assert_eq!(log.high_watermark(), end);
+        assert_eq!(log.aborted_in(0, i64::MAX).unwrap(), aborted);
+        assert_eq!(format!("{:?}", log.producers()), producers);
+    };
+    check(open(dir.path(), 1 << 20), end);
+    // Only what is behind the checkpoint is scanned: a broken byte before it is not seen,
+    let whole = fs::read(&file).unwrap();
+    let mut broken = whole.clone();
+    broken[100] ^= 1;
+    fs::write(&file, &broken).unwrap();
+    check(open(dir.path(), 1 << 20), end);
+    // one behind it is,
+    let mut broken = whole.clone();
+    broken[checkpointed as usize + 30] ^= 1;
+    fs::write(&file, &broken).unwrap();
+    assert_eq!(open(dir.path(), 1 << 20).size(), checkpointed);
+    // and after a power cut all of it is, with what follows from it.
+    fs::write(&file, &whole).unwrap();
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[70] ^= 1;
+    let body = bytes.len() - 4;
+    let crc = crc32c::crc32c(&bytes[..body]);
+    bytes[body..].copy_from_slice(&crc.to_be_bytes());
+    fs::write(&index, &bytes).unwrap();
+    check(open(dir.path(), 1 << 20), end);
+    let mut broken = whole;
+    broken[100] ^= 1;
+    fs::write(&file, &broken).unwrap();
+    assert_eq!(open(dir.path(), 1 << 20).high_watermark(), 1);
 }
 
 #[test]

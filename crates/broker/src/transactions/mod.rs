@@ -14,7 +14,7 @@ use kafka_protocol::error::ResponseError as Code;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Flush};
 use crate::error::BrokerError;
 use crate::journal::Journal;
 use crate::log::{BatchHeader, LogError, control_batch};
@@ -71,7 +71,7 @@ impl Transactions {
     pub(crate) fn open(path: &Path, config: &BrokerConfig) -> Result<Self, BrokerError> {
         let mut ids_upto = FIRST_ID;
         let mut known: HashMap<String, Transaction> = HashMap::new();
-        let journal = Journal::open(path, |change: Change| match change {
+        let mut journal = Journal::open(path, |change: Change| match change {
             Change::ProducerIdsUpto(upto) => ids_upto = upto,
             Change::Set { id, transaction } => {
                 known.insert(id, transaction);
@@ -80,6 +80,9 @@ impl Transactions {
                 known.remove(&id);
             }
         })?;
+        if config.flush == Flush::Always {
+            journal.sync_each_append();
+        }
         let now = Instant::now();
         let live = |(id, transaction): (String, Transaction)| {
             (
@@ -428,6 +431,12 @@ fn write_marker(
         }
         log.append(&header, &batch, now_ms).map_err(|error| {
             tracing::error!(topic, partition = partition.index, %error, "a transaction marker could not be written");
+            error.code()
+        })?;
+    }
+    if state.config.flush == Flush::Always {
+        partition.sync().map_err(|error| {
+            tracing::error!(topic, partition = partition.index, %error, "a transaction marker could not be synced");
             error.code()
         })?;
     }
