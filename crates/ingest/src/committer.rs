@@ -4,9 +4,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use lake::{CommitOutcome, DeadLetters, LakeError, StagedFiles, Table};
+use lake::{CommitOutcome, DeadLetters, EncodedFiles, LakeError, Pause, StagedFiles, Table};
 use metrics::{counter, histogram};
-use model::TopicPartition;
+use model::{DeadLetter, Span, TopicPartition};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -24,6 +24,7 @@ pub(crate) struct Committer {
     pub(crate) letter_offsets: LetterOffsets,
     pub(crate) progress: Arc<Progress>,
     pub(crate) control: Sender<Control>,
+    pub(crate) pause: Pause,
     /// Set when the job must stop without landing what is left.
     pub(crate) abort: CancellationToken,
 }
@@ -33,9 +34,45 @@ const BATCHES_PER_COMMIT_MAX: usize = 8;
 /// The longest pause between tries while the lake is away.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-enum Landed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Landed {
     Yes,
     Fenced,
+}
+
+/// Batches that share a commit.
+pub(crate) struct Joined {
+    pub(crate) files: Vec<EncodedFiles>,
+    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) spans: Vec<(TopicPartition, Span)>,
+    pub(crate) figures: BatchFigures,
+}
+
+impl Joined {
+    /// # Panics
+    /// When the batches leave a hole between them: they came out of order.
+    pub(crate) fn new(batches: Vec<Batch>) -> Self {
+        let mut spans = Spans::default();
+        let mut figures = BatchFigures::default();
+        let (mut files, mut letters) = (Vec::new(), Vec::new());
+        for batch in batches {
+            for (partition, span) in batch.spans.iter() {
+                assert!(
+                    spans.extend(partition, *span),
+                    "{partition}: {span} does not follow {spans:?}"
+                );
+            }
+            figures.add(batch.figures);
+            letters.extend(batch.letters);
+            files.extend(batch.files);
+        }
+        Self {
+            files,
+            letters,
+            spans: spans.to_vec(),
+            figures,
+        }
+    }
 }
 
 impl Committer {
@@ -88,74 +125,20 @@ impl Committer {
         Ok(())
     }
 
-    async fn land(&self, batches: Vec<Batch>) -> Result<Landed, IngestError> {
+    /// Lands batches of one epoch, one after the other, in one commit of each table.
+    pub(crate) async fn land(&self, batches: Vec<Batch>) -> Result<Landed, IngestError> {
         let started = Instant::now();
-        let mut spans = Spans::default();
-        let mut figures = BatchFigures::default();
-        let (mut files, mut letters) = (Vec::new(), Vec::new());
-        for batch in batches {
-            for (partition, span) in batch.spans.iter() {
-                assert!(
-                    spans.extend(partition, *span),
-                    "{partition}: {span} does not follow {spans:?}"
-                );
-            }
-            figures.add(batch.figures);
-            letters.extend(batch.letters);
-            files.extend(batch.files);
-        }
-
-        let mut staged: Vec<StagedFiles> = Vec::new();
-        for encoded in files {
-            staged.push(self.retry("upload", || self.table.upload(encoded.clone())).await?);
-        }
+        let batch = Joined::new(batches);
+        let staged = self.upload(batch.files).await?;
         let uploaded = started.elapsed();
-
-        let spans_list = spans.to_vec();
-        if !letters.is_empty() {
-            let with_letters: Vec<_> = spans_list
-                .iter()
-                .filter(|(partition, _)| letters.iter().any(|letter| letter.topic_partition == *partition))
-                .cloned()
-                .collect();
-            let expected = self
-                .letter_offsets
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let commit = || self.dead_letters.commit(&letters, &with_letters, &expected);
-            match self.retry("dead letters", commit).await? {
-                CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } => {
-                    let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
-                    for (partition, _) in with_letters {
-                        let recorded = self.dead_letters.recorded(&partition);
-                        offsets.insert(partition, recorded);
-                    }
-                }
-                CommitOutcome::Fenced {
-                    topic_partition,
-                    recorded,
-                    ..
-                } => {
-                    return Ok(self.fenced("dead_letters", &topic_partition, recorded));
-                }
-            }
+        // Letters first: docs/design/ingest.md says why.
+        if self.commit_letters(&batch.letters, &batch.spans).await? == Landed::Fenced {
+            return Ok(Landed::Fenced);
         }
-
-        let version = match self
-            .retry("commit", || self.table.commit(staged.clone(), &spans_list))
-            .await?
-        {
-            CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => version,
-            CommitOutcome::Fenced {
-                topic_partition,
-                recorded,
-                ..
-            } => {
-                return Ok(self.fenced(&self.name, &topic_partition, recorded));
-            }
+        let Some(version) = self.commit_rows(&staged, &batch.spans).await? else {
+            return Ok(Landed::Fenced);
         };
-        let took = started.elapsed();
+        let (took, figures) = (started.elapsed(), batch.figures);
         counter!("smartcity_ingest_rows_total", "stream" => Arc::clone(&self.name)).increment(figures.rows);
         counter!("smartcity_ingest_batches_total", "stream" => Arc::clone(&self.name)).increment(1);
         histogram!("smartcity_ingest_commit_seconds", "stream" => Arc::clone(&self.name)).record(took.as_secs_f64());
@@ -167,13 +150,77 @@ impl Committer {
             self.stream,
             &BatchReport {
                 version,
-                spans: spans_list,
+                spans: batch.spans,
                 figures,
                 upload: uploaded,
                 commit: took - uploaded,
             },
         );
         Ok(Landed::Yes)
+    }
+
+    pub(crate) async fn upload(&self, files: Vec<EncodedFiles>) -> Result<Vec<StagedFiles>, IngestError> {
+        let mut staged = Vec::with_capacity(files.len());
+        for encoded in files {
+            staged.push(self.retry("upload", || self.table.upload(encoded.clone())).await?);
+        }
+        Ok(staged)
+    }
+
+    pub(crate) async fn commit_letters(
+        &self,
+        letters: &[DeadLetter],
+        spans: &[(TopicPartition, Span)],
+    ) -> Result<Landed, IngestError> {
+        if letters.is_empty() {
+            return Ok(Landed::Yes);
+        }
+        let with_letters: Vec<_> = spans
+            .iter()
+            .filter(|(partition, _)| letters.iter().any(|letter| letter.topic_partition == *partition))
+            .cloned()
+            .collect();
+        let expected = self
+            .letter_offsets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let commit = || self.dead_letters.commit(letters, &with_letters, &expected);
+        match self.retry("dead letters", commit).await? {
+            CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } => {
+                let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
+                for (partition, _) in with_letters {
+                    let recorded = self.dead_letters.recorded(&partition);
+                    offsets.insert(partition, recorded);
+                }
+                Ok(Landed::Yes)
+            }
+            CommitOutcome::Fenced {
+                topic_partition,
+                recorded,
+                ..
+            } => Ok(self.fenced("dead_letters", &topic_partition, recorded)),
+        }
+    }
+
+    /// The version that holds the rows; `None` when fenced.
+    pub(crate) async fn commit_rows(
+        &self,
+        staged: &[StagedFiles],
+        spans: &[(TopicPartition, Span)],
+    ) -> Result<Option<i64>, IngestError> {
+        let commit = || self.table.commit(staged.to_vec(), spans);
+        match self.retry("commit", commit).await? {
+            CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => Ok(Some(version)),
+            CommitOutcome::Fenced {
+                topic_partition,
+                recorded,
+                ..
+            } => {
+                self.fenced(&self.name, &topic_partition, recorded);
+                Ok(None)
+            }
+        }
     }
 
     fn fenced(&self, table: &str, partition: &TopicPartition, recorded: Option<i64>) -> Landed {
@@ -196,8 +243,9 @@ impl Committer {
                     warn!(table = %self.name, %error, what, "the lake does not answer; trying again");
                     counter!("smartcity_ingest_lake_retries_total", "stream" => Arc::clone(&self.name)).increment(1);
                     tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
+                        biased;
                         () = self.abort.cancelled() => return Err(self.lake_error(error)),
+                        () = self.pause.wait(pause) => {}
                     }
                     pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }

@@ -71,6 +71,7 @@ pub async fn run(
             letter_offsets: Arc::clone(&letter_offsets),
             progress: Arc::clone(&progress),
             control: control_sender.clone(),
+            pause: lake.pause().clone(),
             abort: abort.clone(),
         };
         let failure = failure.clone();

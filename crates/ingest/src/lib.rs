@@ -1,8 +1,9 @@
-//! From a chunk of Kafka records to rows and offsets in one commit. A record's way, file by file: `reader`, `decode`,
-//! `batch`, `worker`, `committer`; `job` wires them.
+//! From a chunk of Kafka records to rows and offsets in one commit. A record's way, file by file: `reader` (from where:
+//! `assignment`), `decode`, `batch`, `worker`, `committer`; `job` wires them.
 //!
 //! Knows nothing of object stores and SQL: it hands encoded rows and their offsets to `lake`.
 
+mod assignment;
 mod batch;
 mod committer;
 mod config;
@@ -12,6 +13,8 @@ mod handoff;
 mod job;
 mod progress;
 mod reader;
+#[cfg(test)]
+mod simulation;
 mod worker;
 
 pub use batch::FlushPolicy;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::IngestError;
+use crate::assignment::{self, Start};
 use crate::config::{StartingOffsets, Until};
 use crate::handoff::{Commit, Control, LetterOffsets, Work};
 use crate::progress::Progress;
@@ -168,16 +169,18 @@ impl Reader {
             self.runtime.block_on(self.dead_letters.refresh()).map_err(lake_error)?;
             for topic_partition in own {
                 let log = self.source.offsets(topic_partition)?;
-                let position = match (state.table.recorded(topic_partition), self.starting_offsets) {
-                    (Some(recorded), _) => check_in_log(topic_partition, recorded, log.low, log.high)?,
-                    (None, StartingOffsets::Earliest) => log.low,
-                    (None, StartingOffsets::Latest) => log.high,
-                };
-                let letters = self.dead_letters.recorded(topic_partition);
-                let already_dead = self
-                    .runtime
-                    .block_on(self.dead_letters.offsets_from(topic_partition, position))
-                    .map_err(lake_error)?;
+                let start = assignment::start(
+                    &state.table,
+                    &self.dead_letters,
+                    topic_partition,
+                    log,
+                    self.starting_offsets,
+                );
+                let Start {
+                    position,
+                    already_dead,
+                    letters,
+                } = self.runtime.block_on(start)?;
                 if !already_dead.is_empty() {
                     info!(partition = %topic_partition, count = already_dead.len(), "dead letters are ahead of the rows");
                 }
@@ -307,50 +310,10 @@ impl Reader {
     }
 }
 
-/// The recorded offset, when Kafka still has what follows it.
-fn check_in_log(partition: &TopicPartition, recorded: i64, low: i64, high: i64) -> Result<i64, IngestError> {
-    let lost = if recorded < low {
-        format!(
-            "offsets {recorded} to {} are gone from Kafka before they landed (retention)",
-            low - 1
-        )
-    } else if recorded > high {
-        "the topic was made anew, or its log was cut off".to_owned()
-    } else {
-        return Ok(recorded);
-    };
-    Err(IngestError::DataLoss {
-        topic_partition: partition.clone(),
-        lost,
-        recorded,
-        low,
-        high,
-    })
-}
-
 /// FNV-1a over the topic, plus the partition: neighbours go to different workers.
 fn partition_hash(partition: &TopicPartition) -> usize {
     let topic = partition.topic.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     (topic as usize >> 8).wrapping_add(partition.partition as usize)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_outside_the_log_are_data_loss() {
-        let partition = TopicPartition::new("vehicle_data", 3);
-        assert_eq!(check_in_log(&partition, 5, 5, 9).unwrap(), 5);
-        assert_eq!(check_in_log(&partition, 9, 5, 9).unwrap(), 9);
-        let error = check_in_log(&partition, 4, 7, 9).unwrap_err().to_string();
-        assert!(
-            error.starts_with("vehicle_data[3]: offsets 4 to 6 are gone from Kafka"),
-            "{error}"
-        );
-        let error = check_in_log(&partition, 12, 5, 9).unwrap_err().to_string();
-        assert!(error.contains("made anew"), "{error}");
-    }
 }

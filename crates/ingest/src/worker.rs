@@ -20,17 +20,17 @@ use crate::handoff::{Commit, Work};
 const ROWS_PER_WRITE: usize = 16_384;
 
 pub(crate) struct Worker {
-    streams: Vec<StreamWorker>,
+    streams: Vec<(StreamWorker, mpsc::Sender<Commit>)>,
     policy: FlushPolicy,
     clock: Arc<dyn Clock>,
 }
 
-struct StreamWorker {
+/// One stream's open batch and what fills it.
+pub(crate) struct StreamWorker {
     name: Arc<str>,
     event_time_column: usize,
     decoder: Decoder,
     table: Table,
-    commits: mpsc::Sender<Commit>,
     open: Option<Open>,
     is_first: bool,
 }
@@ -64,15 +64,7 @@ impl Worker {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let streams = streams
-            .map(|(stream, table, commits)| StreamWorker {
-                name: stream.name.as_str().into(),
-                event_time_column: stream.event_time_index(),
-                decoder: Decoder::new(&stream),
-                table,
-                commits,
-                open: None,
-                is_first: true,
-            })
+            .map(|(stream, table, commits)| (StreamWorker::new(&stream, table), commits))
             .collect();
         Self { streams, policy, clock }
     }
@@ -87,7 +79,9 @@ impl Worker {
                     chunk,
                     already_dead,
                 }) => {
-                    self.streams[stream].take(epoch, &chunk, &already_dead, self.clock.now_us())?;
+                    self.streams[stream]
+                        .0
+                        .take(epoch, &chunk, &already_dead, self.clock.now_us())?;
                 }
                 Ok(Work::Flush(done)) => {
                     self.flush(|_| true)?;
@@ -107,15 +101,19 @@ impl Worker {
     }
 
     fn next_deadline(&self) -> Duration {
-        let open = self.streams.iter().filter_map(|stream| stream.open.as_ref());
+        let open = self.streams.iter().filter_map(|(stream, _)| stream.open.as_ref());
         let left = open.map(|open| self.policy.age_max(open.is_first).saturating_sub(open.since.elapsed()));
         left.min().unwrap_or(self.policy.age_max)
     }
 
     fn flush(&mut self, is_due: impl Fn(&Open) -> bool) -> Result<(), WorkerError> {
-        for stream in &mut self.streams {
-            if stream.open.as_ref().is_some_and(&is_due) {
-                stream.close()?;
+        for (stream, commits) in &mut self.streams {
+            if stream.open.as_ref().is_some_and(&is_due)
+                && let Some(batch) = stream.close()?
+            {
+                commits
+                    .blocking_send(Commit::Batch(batch))
+                    .map_err(|_| WorkerError::CommitterGone)?;
             }
         }
         Ok(())
@@ -123,7 +121,19 @@ impl Worker {
 }
 
 impl StreamWorker {
-    fn take(
+    pub(crate) fn new(stream: &Stream, table: Table) -> Self {
+        Self {
+            name: stream.name.as_str().into(),
+            event_time_column: stream.event_time_index(),
+            decoder: Decoder::new(stream),
+            table,
+            open: None,
+            is_first: true,
+        }
+    }
+
+    /// Decodes a chunk into the open batch; its span must follow what the batch holds of the partition.
+    pub(crate) fn take(
         &mut self,
         epoch: u64,
         chunk: &Chunk,
@@ -185,10 +195,11 @@ impl StreamWorker {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), WorkerError> {
+    /// The open batch, if there is one.
+    pub(crate) fn close(&mut self) -> Result<Option<Batch>, WorkerError> {
         self.write()?;
         let Some(mut open) = self.open.take() else {
-            return Ok(());
+            return Ok(None);
         };
         self.is_first = false;
         let started = Instant::now();
@@ -197,16 +208,13 @@ impl StreamWorker {
             false => Some(open.writer.finish().map_err(|source| lake_error(&self.name, source))?),
         };
         open.figures.encode += started.elapsed();
-        let batch = Batch {
+        Ok(Some(Batch {
             epoch: open.epoch,
             files,
             letters: open.letters,
             spans: open.spans,
             figures: open.figures,
-        };
-        self.commits
-            .blocking_send(Commit::Batch(batch))
-            .map_err(|_| WorkerError::CommitterGone)
+        }))
     }
 }
 

@@ -123,7 +123,9 @@ impl Log {
                 || failed.as_ref().is_some_and(|error| !error.is_retryable());
             if !last_try {
                 // A taken version needs no pause the first time: it has only to be read.
-                tokio::time::sleep(self.back_off(faults, conflicts.saturating_sub(1))).await;
+                self.pause
+                    .wait(self.back_off(faults, conflicts.saturating_sub(1)))
+                    .await;
             }
             match self.read_forward().await {
                 Ok(()) => read_back = true,

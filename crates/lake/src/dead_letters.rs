@@ -10,7 +10,6 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use deltalake_core::DeltaTable;
 use futures::TryStreamExt;
 use model::{DeadLetter, Span, TopicPartition};
 use object_store::path::Path;
@@ -86,7 +85,11 @@ impl DeadLetters {
         if self.recorded(topic_partition).is_none_or(|recorded| recorded <= from) {
             return Ok(found);
         }
-        for path in self.files_with(topic_partition, from).await? {
+        let files = self
+            .log
+            .live_files(|stats| may_hold(stats, topic_partition, from))
+            .await?;
+        for path in files {
             self.read_offsets(path, topic_partition, from, &mut found).await?;
         }
         Ok(found)
@@ -165,27 +168,6 @@ impl DeadLetters {
         self.log.upload(writer.finish()?).await
     }
 
-    /// The files whose statistics do not rule out letters of this partition from `from` on.
-    async fn files_with(&self, topic_partition: &TopicPartition, from: i64) -> Result<Vec<Path>, LakeError> {
-        let failed = |error| LakeError::Unavailable {
-            action: "read the log of",
-            path: self.log.path.to_string(),
-            source: Box::new(error),
-        };
-        let mut table = DeltaTable::new(self.log.log_store()?);
-        table.load_version(self.version() as u64).await.map_err(failed)?;
-        let snapshot = table.snapshot().map_err(failed)?;
-        let mut paths = Vec::new();
-        for file in snapshot.log_data().iter() {
-            let stats = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok());
-            if stats.is_none_or(|stats| may_hold(&stats, topic_partition, from)) {
-                let below = file.object_store_path();
-                paths.push(Path::from_iter(self.log.path.parts().chain(below.parts())));
-            }
-        }
-        Ok(paths)
-    }
-
     async fn read_offsets(
         &self,
         path: Path,
@@ -193,9 +175,9 @@ impl DeadLetters {
         from: i64,
         found: &mut BTreeSet<i64>,
     ) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet(NAME, "read", error);
+        let failed = |error| LakeError::reading_parquet(NAME, path.clone(), error);
         #[allow(deprecated, reason = "its successor is to write the same by hand")]
-        let reader = ParquetObjectReader::new(self.log.store.clone(), path);
+        let reader = ParquetObjectReader::new(self.log.store.clone(), path.clone());
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
         let columns = ProjectionMask::columns(builder.parquet_schema(), ["topic", "partition", "offset"]);
         let mut batches = builder.with_projection(columns).build().map_err(failed)?;

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use object_store::Error as StoreError;
+use parquet::errors::ParquetError;
 use thiserror::Error;
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
@@ -112,6 +113,17 @@ impl LakeError {
             table: table.to_owned(),
             action,
             source: error.into(),
+        }
+    }
+
+    /// A file in the store: whether it is broken or the store did not answer tells whether to try again.
+    pub(crate) fn reading_parquet(table: &str, path: impl Into<String>, error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(source) => match source.downcast::<StoreError>() {
+                Ok(error) => LakeError::store("read", path, *error),
+                Err(source) => LakeError::parquet(table, "read", source),
+            },
+            error => LakeError::parquet(table, "read", error),
         }
     }
 

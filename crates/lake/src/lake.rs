@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::log::Log;
 use crate::schema::TableSpec;
-use crate::{DeadLetters, LakeError, Names, Table};
+use crate::{DeadLetters, LakeError, Names, Pause, Table};
 
 /// Below the root; `output/` beside it is Athena's.
 const DATA: &str = "data";
@@ -27,6 +27,7 @@ pub struct Lake {
     path: Path,
     clock: Arc<dyn Clock>,
     names: Names,
+    pause: Pause,
 }
 
 impl Lake {
@@ -78,7 +79,19 @@ impl Lake {
             url,
             clock,
             names,
+            pause: Pause::real(),
         }
+    }
+
+    /// Waits between two tries in another way than real time.
+    pub fn with_pause(mut self, pause: Pause) -> Lake {
+        self.pause = pause;
+        self
+    }
+
+    /// How writers wait between two tries.
+    pub fn pause(&self) -> &Pause {
+        &self.pause
     }
 
     /// The folder, or the URL where it is none.
@@ -142,6 +155,7 @@ impl Lake {
             url,
             self.clock.clone(),
             self.names.clone(),
+            self.pause.clone(),
         )
         .await
     }

@@ -27,7 +27,7 @@ use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::schema::{MetadataAction, ProtocolAction, TableSpec};
-use crate::{LakeError, Names};
+use crate::{LakeError, Names, Pause};
 
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
 /// meantime no longer holds the commits that would tell us that the next version is taken; retention is days.
@@ -43,6 +43,7 @@ pub(crate) struct Log {
     pub(crate) url: Url,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Names,
+    pub(crate) pause: Pause,
     view: RwLock<View>,
     /// Held while the log is read forward or written: a process has one committer per table.
     pub(crate) turn: tokio::sync::Mutex<()>,
@@ -84,6 +85,7 @@ impl Log {
         url: Url,
         clock: Arc<dyn Clock>,
         names: Names,
+        pause: Pause,
     ) -> Result<Log, LakeError> {
         let view = View {
             version: -1,
@@ -99,6 +101,7 @@ impl Log {
             url,
             clock,
             names,
+            pause,
             view: RwLock::new(view),
             turn: tokio::sync::Mutex::new(()),
             checkpoint: Arc::default(),
@@ -245,7 +248,7 @@ impl Log {
     /// Everything from the newest checkpoint on. Leaves version -1 when there is no table.
     async fn load(&self) -> Result<(), LakeError> {
         let listing = self.list(None).await?;
-        let checkpoint = listing.newest_checkpoint();
+        let checkpoint = listing.newest_checkpoint_until(i64::MAX);
         let mut txns = HashMap::new();
         if let Some((version, paths)) = checkpoint {
             self.check_snapshot(version).await?;
@@ -299,7 +302,7 @@ impl Log {
 
     /// The `txn` actions of one checkpoint file.
     async fn read_txns(&self, path: &Path, version: i64, txns: &mut HashMap<String, Txn>) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet(&self.spec.name, "read the checkpoint's", error);
+        let failed = |error| LakeError::reading_parquet(&self.spec.name, path.clone(), error);
         #[allow(deprecated, reason = "its successor is to write the same by hand")]
         let reader = ParquetObjectReader::new(self.store.clone(), path.clone());
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
@@ -318,7 +321,7 @@ impl Log {
         Ok(())
     }
 
-    async fn read_commit(&self, version: i64) -> Result<Option<Bytes>, LakeError> {
+    pub(crate) async fn read_commit(&self, version: i64) -> Result<Option<Bytes>, LakeError> {
         let path = self.commit_path(version);
         let read = async { self.store.get(&path).await?.bytes().await };
         match read.await {
@@ -361,7 +364,7 @@ impl Log {
     }
 
     /// What lies in the log's folder after a version. One listing, no sub-folders.
-    async fn list(&self, after: Option<i64>) -> Result<Listing, LakeError> {
+    pub(crate) async fn list(&self, after: Option<i64>) -> Result<Listing, LakeError> {
         let prefix = self.log_path();
         let mut files = match after {
             Some(version) => self.store.list_with_offset(Some(&prefix), &self.commit_path(version)),
@@ -379,7 +382,7 @@ impl Log {
 }
 
 #[derive(Default)]
-struct Listing {
+pub(crate) struct Listing {
     commits: Vec<i64>,
     /// By version: the parts found and how many there must be.
     checkpoints: HashMap<i64, (Vec<Path>, usize)>,
@@ -413,10 +416,11 @@ impl Listing {
         self.commits.iter().copied().max().unwrap_or(-1)
     }
 
-    fn newest_checkpoint(&self) -> Option<(i64, &[Path])> {
+    /// The newest whole one that is no newer than `version`.
+    pub(crate) fn newest_checkpoint_until(&self, version: i64) -> Option<(i64, &[Path])> {
         self.checkpoints
             .iter()
-            .filter(|(_, (paths, count))| paths.len() == *count)
+            .filter(|(at, (paths, count))| **at <= version && paths.len() == *count)
             .max_by_key(|(version, _)| **version)
             .map(|(version, (paths, _))| (*version, paths.as_slice()))
     }

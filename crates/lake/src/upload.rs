@@ -90,7 +90,7 @@ impl Log {
             }
             counter!("smartcity_lake_upload_retries_total", "table" => self.spec.name.clone()).increment(1);
             warn!(table = %self.spec.name, path = %path, tries, error = %describe(&error), "upload failed, trying again");
-            tokio::time::sleep(self.back_off(tries, 0)).await;
+            self.pause.wait(self.back_off(tries, 0)).await;
         }
         let partition_values: Map<String, Value> = file
             .partition

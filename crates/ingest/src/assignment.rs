@@ -1,0 +1,89 @@
+//! Where a partition is read from: what its table records, and nothing else.
+
+use std::collections::BTreeSet;
+
+use kafka::PartitionOffsets;
+use lake::{DeadLetters, LakeError, Table};
+use model::TopicPartition;
+
+use crate::IngestError;
+use crate::config::StartingOffsets;
+
+/// What the tables know of a partition, as of its assignment.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The first offset to read.
+    pub(crate) position: i64,
+    /// Offsets from there on that are dead letters already: a crash came between the two commits.
+    pub(crate) already_dead: BTreeSet<i64>,
+    /// How far the partition's letters had come.
+    pub(crate) letters: Option<i64>,
+}
+
+/// Refresh both handles first: what another writer has landed since is not seen otherwise.
+pub(crate) async fn start(
+    table: &Table,
+    dead_letters: &DeadLetters,
+    topic_partition: &TopicPartition,
+    log: PartitionOffsets,
+    starting_offsets: StartingOffsets,
+) -> Result<Start, IngestError> {
+    let position = match (table.recorded(topic_partition), starting_offsets) {
+        (Some(recorded), _) => check_in_log(topic_partition, recorded, log)?,
+        (None, StartingOffsets::Earliest) => log.low,
+        (None, StartingOffsets::Latest) => log.high,
+    };
+    let letters = dead_letters.recorded(topic_partition);
+    let already_dead = dead_letters.offsets_from(topic_partition, position).await;
+    let failed = |source: LakeError| IngestError::Lake {
+        stream: table.name().to_owned(),
+        source,
+    };
+    Ok(Start {
+        position,
+        already_dead: already_dead.map_err(failed)?,
+        letters,
+    })
+}
+
+/// The recorded offset, when Kafka still has what follows it.
+fn check_in_log(partition: &TopicPartition, recorded: i64, log: PartitionOffsets) -> Result<i64, IngestError> {
+    let PartitionOffsets { low, high } = log;
+    let lost = if recorded < low {
+        format!(
+            "offsets {recorded} to {} are gone from Kafka before they landed (retention)",
+            low - 1
+        )
+    } else if recorded > high {
+        "the topic was made anew, or its log was cut off".to_owned()
+    } else {
+        return Ok(recorded);
+    };
+    Err(IngestError::DataLoss {
+        topic_partition: partition.clone(),
+        lost,
+        recorded,
+        low,
+        high,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_outside_the_log_are_data_loss() {
+        let partition = TopicPartition::new("vehicle_data", 3);
+        let log = PartitionOffsets { low: 5, high: 9 };
+        assert_eq!(check_in_log(&partition, 5, log).unwrap(), 5);
+        assert_eq!(check_in_log(&partition, 9, log).unwrap(), 9);
+        let error = check_in_log(&partition, 3, log).unwrap_err().to_string();
+        assert!(
+            error.starts_with("vehicle_data[3]: offsets 3 to 4 are gone from Kafka"),
+            "{error}"
+        );
+        let error = check_in_log(&partition, 12, log).unwrap_err().to_string();
+        assert!(error.contains("made anew"), "{error}");
+    }
+}

@@ -1,0 +1,206 @@
+//! Several ingest processes on one lake, in one thread, with every chance drawn from a seed: a store that fails, crashes
+//! between any two requests, writers that sleep and wake up as zombies, partitions that move, declarations that change.
+//! Whatever happens, each record ends up as one row or one dead letter.
+//!
+//! What runs is the job's own code (`assignment`, `worker`, `committer`, the crate `lake`); only the threads, the Kafka
+//! client, the store and the time are stand-ins. `SMARTCITY_SIMULATION=0..1000000 cargo test -p ingest simulation` runs
+//! other seeds; a failure names its seed, and that seed alone brings it back.
+
+mod check;
+mod process;
+mod store;
+mod world;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use fastrand::Rng;
+
+use process::Process;
+use store::SimStore;
+use world::World;
+
+/// A mistake built in on purpose: the simulation must find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Planted {
+    /// After a commit of unknown outcome its own traces in the log are not looked at.
+    NoReadBack,
+    /// The offsets that other writers recorded are not compared, as if Delta enforced `txn` by itself.
+    TrustTxn,
+    /// Rows are committed before their batch's letters.
+    LettersAfterRows,
+    /// Reading begins where the group's offset says.
+    SeekToGroup,
+}
+
+/// Polls of one run; more means that it makes no progress.
+const STEPS_MAX: u64 = 400_000;
+
+/// What a run did, for a look at whether the simulation meets what it is for.
+#[derive(Debug, Default, Clone, Copy)]
+struct Figures {
+    steps: u64,
+    crashes: u64,
+    moves: u64,
+    faults: u64,
+    fenced: u64,
+    deployments: u64,
+}
+
+/// One process: its life until it ends or dies, and when the next one follows.
+struct Slot {
+    life: Option<(Pin<Box<dyn Future<Output = Result<(), String>>>>, Arc<SimStore>)>,
+    incarnation: u64,
+    idle_until: u64,
+    ended: bool,
+}
+
+/// Runs one seed to its end and judges the lake.
+fn run(seed: u64, planted: Option<Planted>) -> Result<Figures, String> {
+    let mut rng = Rng::with_seed(seed);
+    let world = Arc::new(World::new(&mut rng, planted));
+    let mut slots: Vec<Slot> = (0..world.processes)
+        .map(|_| Slot {
+            life: None,
+            incarnation: 0,
+            idle_until: rng.u64(0..50),
+            ended: false,
+        })
+        .collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut figures = Figures::default();
+    while !slots.iter().all(|slot| slot.ended) {
+        figures.steps += 1;
+        if figures.steps > STEPS_MAX {
+            return Err(format!("no end in sight: {}", world.describe()));
+        }
+        world.tick();
+        if rng.u32(0..world.move_one_in) == 0 && figures.moves < world.moves_max {
+            world.move_partition(&mut rng);
+            figures.moves += 1;
+        }
+        if figures.steps == world.deploy_at {
+            world.deploy();
+            figures.deployments += 1;
+        }
+        let at = rng.usize(0..slots.len());
+        let slot = &mut slots[at];
+        let Some((life, store)) = &mut slot.life else {
+            if !slot.ended && figures.steps >= slot.idle_until {
+                slot.incarnation += 1;
+                let store = SimStore::new(Arc::clone(&world), rng.fork(), slot.incarnation);
+                let names = seed.wrapping_mul(1_000) + at as u64 * 100 + slot.incarnation;
+                let process = Process::new(at, Arc::clone(&world), Arc::clone(&store), rng.fork(), names);
+                slot.life = Some((Box::pin(process.live()), store));
+            }
+            continue;
+        };
+        let ended = match life.as_mut().poll(&mut context) {
+            Poll::Ready(Ok(())) => {
+                slot.ended = true;
+                true
+            }
+            // A process that gives up is started again, as a supervisor would.
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => store.is_dead(),
+        };
+        if ended {
+            figures.faults += store.faults();
+            figures.crashes += u64::from(!slot.ended);
+            slot.life = None;
+            slot.idle_until = figures.steps + rng.u64(0..300);
+        }
+    }
+    figures.fenced = world.fenced();
+    check::everything_landed_once(&world).map(|()| figures)
+}
+
+/// The seeds asked for, or these.
+fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    let Ok(asked) = std::env::var("SMARTCITY_SIMULATION") else {
+        return default;
+    };
+    let (from, to) = asked.split_once("..").expect("SMARTCITY_SIMULATION=FROM..TO");
+    from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+/// Runs all seeds on as many threads as there are cores.
+fn run_all(seeds: std::ops::Range<u64>) -> Figures {
+    let next = AtomicU64::new(seeds.start);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        let mut sum = Figures::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return sum;
+            }
+            match run(seed, None) {
+                Ok(figures) => sum.add(figures),
+                Err(fault) => panic!("seed {seed}: {fault}"),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut sum = Figures::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(figures) => sum.add(figures),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        sum
+    })
+}
+
+impl Figures {
+    fn add(&mut self, other: Figures) {
+        self.steps += other.steps;
+        self.crashes += other.crashes;
+        self.moves += other.moves;
+        self.faults += other.faults;
+        self.fenced += other.fenced;
+        self.deployments += other.deployments;
+    }
+}
+
+#[test]
+fn whatever_happens_each_record_lands_once() {
+    let seeds = seeds(0..10_000);
+    let count = seeds.end - seeds.start;
+    let figures = run_all(seeds);
+    println!("{count} seeds: {figures:?}");
+    if count >= 1_000 {
+        let often = |what: &str, number: u64| assert!(number > count / 4, "too few {what}: {figures:?}");
+        often("crashes", figures.crashes);
+        often("faults", figures.faults);
+        often("moved partitions", figures.moves);
+        often("fenced batches", figures.fenced);
+        often("deployments", figures.deployments);
+    }
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    for seed in 0..20 {
+        let (one, other) = (run(seed, None).unwrap(), run(seed, None).unwrap());
+        assert_eq!(format!("{one:?}"), format!("{other:?}"), "seed {seed}");
+    }
+}
+
+#[test]
+fn built_in_mistakes_are_found() {
+    for planted in [
+        Planted::NoReadBack,
+        Planted::TrustTxn,
+        Planted::LettersAfterRows,
+        Planted::SeekToGroup,
+    ] {
+        let found = (0..1_000).find(|seed| run(*seed, Some(planted)).is_err());
+        println!("{planted:?} is found by seed {found:?}");
+        assert!(found.is_some(), "{planted:?} went unnoticed");
+    }
+}

@@ -1,0 +1,206 @@
+//! One ingest process: what `reader`, `worker` and `committer` do in their threads, one step after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, PoisonError};
+
+use fastrand::Rng;
+use lake::{DeadLetters, Lake, LakeError, Names, Pause, Table};
+use model::{ManualClock, TopicPartition};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::Planted;
+use super::store::{SimStore, steps_pass};
+use super::world::{TOPIC, World};
+use crate::IngestError;
+use crate::assignment::{self, Start};
+use crate::batch::Batch;
+use crate::committer::{Committer, Joined, Landed};
+use crate::config::StartingOffsets;
+use crate::handoff::LetterOffsets;
+use crate::progress::Progress;
+use crate::worker::StreamWorker;
+
+pub(super) const APPLICATION: &str = "simulated";
+
+pub(super) struct Process {
+    number: usize,
+    world: Arc<World>,
+    lake: Lake,
+    rng: Rng,
+}
+
+/// What is read of a partition.
+struct Partition {
+    position: i64,
+    end: i64,
+    already_dead: BTreeSet<i64>,
+}
+
+impl Process {
+    pub(super) fn new(number: usize, world: Arc<World>, store: Arc<SimStore>, mut rng: Rng, names: u64) -> Self {
+        let chances = std::sync::Mutex::new(rng.fork());
+        let pause = Pause::new(move |_| {
+            let steps = chances.lock().unwrap().u64(0..6);
+            Box::pin(steps_pass(steps))
+        });
+        let url = Url::parse("memory:///lake/").unwrap();
+        let lake = Lake::with_store(store, url, Arc::new(ManualClock::new(0)), Names::seeded(names)).with_pause(pause);
+        Self {
+            number,
+            world,
+            lake,
+            rng,
+        }
+    }
+
+    /// Until everything has landed, or something will never work.
+    pub(super) async fn live(mut self) -> Result<(), String> {
+        let streams = self.world.streams();
+        let stream = streams.get(TOPIC).unwrap();
+        let table = retry(async || self.lake.table(stream, APPLICATION).await).await?;
+        let dead_letters = retry(async || self.lake.dead_letters(APPLICATION).await).await?;
+        let letter_offsets = LetterOffsets::default();
+        let (control, _control) = channel();
+        let committer = Committer {
+            stream: 0,
+            name: stream.name.as_str().into(),
+            table: table.clone(),
+            dead_letters: dead_letters.clone(),
+            letter_offsets: Arc::clone(&letter_offsets),
+            progress: Arc::new(Progress::new(
+                APPLICATION,
+                "run",
+                &streams,
+                Arc::new(ManualClock::new(0)),
+            )),
+            control,
+            pause: self.lake.pause().clone(),
+            abort: CancellationToken::new(),
+        };
+        let mut worker = StreamWorker::new(stream, table.clone());
+        let mut epoch = 0;
+        loop {
+            let generation = self.world.generation();
+            let owned = self.world.owned_by(self.number);
+            epoch += 1;
+            let mut partitions = self.assign(&owned, &table, &dead_letters, &letter_offsets).await?;
+            // A process does not hear of an assignment at once.
+            let deaf_for = [0, 10, 50, 500][self.rng.usize(0..4)];
+            let mut since_moved = 0;
+            loop {
+                if self.world.all_landed() {
+                    return Ok(());
+                }
+                if self.world.generation() != generation {
+                    since_moved += 1;
+                    if since_moved > deaf_for {
+                        break;
+                    }
+                }
+                let unread: Vec<_> = partitions
+                    .iter_mut()
+                    .filter(|(_, partition)| partition.position < partition.end)
+                    .collect();
+                let is_idle = unread.is_empty();
+                if !is_idle {
+                    let at = self.rng.usize(0..unread.len());
+                    let (topic_partition, partition) = unread.into_iter().nth(at).unwrap();
+                    let to = partition.end.min(partition.position + self.rng.i64(1..6));
+                    let chunk = self.world.chunk(topic_partition, partition.position, to);
+                    worker
+                        .take(epoch, &chunk, &partition.already_dead, 0)
+                        .map_err(|_| "a chunk could not be encoded")?;
+                    partition.position = to;
+                    self.world.report_group_offset(topic_partition, to);
+                    if self.rng.u32(0..3) > 0 {
+                        steps_pass(1).await;
+                        continue;
+                    }
+                }
+                let batch = worker.close().map_err(|_| "a batch could not be closed")?;
+                let landed = match batch {
+                    Some(batch) => self.land(&committer, batch).await.map_err(|error| error.to_string())?,
+                    None => Landed::Yes,
+                };
+                if landed == Landed::Fenced {
+                    self.world.count_fenced();
+                    break;
+                }
+                if is_idle {
+                    for (topic_partition, partition) in &partitions {
+                        if table.recorded(topic_partition) == Some(partition.end) {
+                            self.world.has_landed(topic_partition);
+                        }
+                    }
+                    steps_pass(3).await;
+                }
+            }
+        }
+    }
+
+    async fn assign(
+        &mut self,
+        owned: &[TopicPartition],
+        table: &Table,
+        dead_letters: &DeadLetters,
+        letter_offsets: &LetterOffsets,
+    ) -> Result<BTreeMap<TopicPartition, Partition>, String> {
+        retry(async || table.refresh().await).await?;
+        retry(async || dead_letters.refresh().await).await?;
+        let mut partitions = BTreeMap::new();
+        for topic_partition in owned {
+            let offsets = self.world.offsets(topic_partition);
+            let Start {
+                mut position,
+                already_dead,
+                letters,
+            } = retry(async || {
+                let start = assignment::start(table, dead_letters, topic_partition, offsets, StartingOffsets::Earliest);
+                start.await.map_err(|error| match error {
+                    IngestError::Lake { source, .. } => source,
+                    error => panic!("{error}"),
+                })
+            })
+            .await?;
+            if self.world.planted == Some(Planted::SeekToGroup) {
+                position = self.world.group_offset(topic_partition);
+            }
+            letter_offsets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(topic_partition.clone(), letters);
+            let partition = Partition {
+                position,
+                end: offsets.high,
+                already_dead,
+            };
+            partitions.insert(topic_partition.clone(), partition);
+        }
+        Ok(partitions)
+    }
+
+    async fn land(&self, committer: &Committer, batch: Batch) -> Result<Landed, IngestError> {
+        if self.world.planted != Some(Planted::LettersAfterRows) {
+            return committer.land(vec![batch]).await;
+        }
+        let batch = Joined::new(vec![batch]);
+        let staged = committer.upload(batch.files).await?;
+        if committer.commit_rows(&staged, &batch.spans).await?.is_none() {
+            return Ok(Landed::Fenced);
+        }
+        committer.commit_letters(&batch.letters, &batch.spans).await
+    }
+}
+
+/// Until it works or never will.
+async fn retry<T>(mut attempt: impl AsyncFnMut() -> Result<T, LakeError>) -> Result<T, String> {
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if error.is_retryable() => steps_pass(2).await,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}

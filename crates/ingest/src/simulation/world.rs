@@ -1,0 +1,257 @@
+//! What all processes share: Kafka's log, who owns which partition, the store's contents.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fastrand::Rng;
+use futures::FutureExt;
+use kafka::PartitionOffsets;
+use model::{Chunk, ChunkBuilder, Streams, TopicPartition};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, PutOptions, PutPayload};
+
+use super::Planted;
+
+pub(super) const TOPIC: &str = "readings";
+
+/// What becomes of a record under the two declarations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Good,
+    Bad,
+    /// A row by the first declaration, a letter by the second.
+    BadLater,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SimRecord {
+    pub(super) offset: i64,
+    pub(super) kind: Kind,
+}
+
+pub(super) struct World {
+    pub(super) processes: usize,
+    pub(super) planted: Option<Planted>,
+    /// A partition moves at one step in so many.
+    pub(super) move_one_in: u32,
+    pub(super) moves_max: u64,
+    pub(super) deploy_at: u64,
+    /// Of a thousand requests, in good times.
+    faults_per_mille: u32,
+    /// Of a thousand requests.
+    pub(super) crashes_per_mille: u32,
+    pub(super) records: Vec<Vec<SimRecord>>,
+    pub(super) store: InMemory,
+    steps: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Of each partition. There should be one; by accident, or for lack of a fence, there are two.
+    owners: Vec<[usize; 2]>,
+    generation: u64,
+    landed: Vec<bool>,
+    group: Vec<i64>,
+    declaration: usize,
+    late: Vec<(u64, Path, PutPayload, PutOptions)>,
+    crashes_left: u32,
+    fenced: u64,
+}
+
+impl World {
+    pub(super) fn new(rng: &mut Rng, planted: Option<Planted>) -> Self {
+        let processes = [1, 2, 2, 3][rng.usize(0..4)];
+        let partitions = rng.usize(1..=3);
+        let records: Vec<Vec<SimRecord>> = (0..partitions).map(|_| records(rng)).collect();
+        let owners = (0..partitions).map(|_| owners(rng, processes)).collect();
+        let state = State {
+            owners,
+            generation: 0,
+            landed: vec![false; partitions],
+            group: vec![0; partitions],
+            declaration: 0,
+            late: Vec::new(),
+            crashes_left: rng.u32(0..6),
+            fenced: 0,
+        };
+        Self {
+            processes,
+            planted,
+            move_one_in: rng.u32(10..200),
+            moves_max: rng.u64(0..16),
+            deploy_at: if rng.bool() { rng.u64(50..1_500) } else { u64::MAX },
+            faults_per_mille: [0, 20, 60, 150][rng.usize(0..4)],
+            crashes_per_mille: rng.u32(0..60),
+            records,
+            store: InMemory::new(),
+            steps: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Of a thousand requests: one third of the time the store is hardly there.
+    pub(super) fn faults_per_mille(&self) -> u32 {
+        let is_bad_time = self.steps.load(Ordering::Relaxed) / 200 % 3 == 1;
+        self.faults_per_mille * if is_bad_time { 6 } else { 1 }
+    }
+
+    /// A step has passed: requests that were only delayed arrive.
+    pub(super) fn tick(&self) {
+        let now = self.steps.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        while let Some(at) = state.late.iter().position(|(due, ..)| *due <= now) {
+            let (_, path, payload, options) = state.late.swap_remove(at);
+            // It may have lost its race.
+            let _ = self.store.put_opts(&path, payload, options).now_or_never();
+        }
+    }
+
+    /// The request arrives after whoever sent it has given up on it.
+    pub(super) fn put_late(&self, after: u64, path: &Path, payload: PutPayload, options: PutOptions) {
+        let due = self.steps.load(Ordering::Relaxed) + after;
+        self.state().late.push((due, path.clone(), payload, options));
+    }
+
+    pub(super) fn move_partition(&self, rng: &mut Rng) {
+        let mut state = self.state();
+        let partition = rng.usize(0..state.owners.len());
+        state.owners[partition] = owners(rng, self.processes);
+        state.generation += 1;
+    }
+
+    /// From now on whoever starts has the second declaration.
+    pub(super) fn deploy(&self) {
+        self.state().declaration = 1;
+    }
+
+    pub(super) fn streams(&self) -> Streams {
+        let lowest = ["-2", "0"][self.state().declaration];
+        let declaration = format!(
+            "name = \"{TOPIC}\"\ndescription = \"d\"\nkey = \"id\"\nevent_time = \"at\"\n\
+             [[field]]\nname = \"id\"\ntype = \"long\"\ndoc = \"i\"\n\
+             [[field]]\nname = \"sign\"\ntype = \"long\"\nmin = {lowest}\ndoc = \"s\"\n\
+             [[field]]\nname = \"at\"\ntype = \"timestamp\"\ndoc = \"t\"\n"
+        );
+        Streams::parse([("readings.toml", declaration.as_str())]).unwrap()
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
+    pub(super) fn owned_by(&self, process: usize) -> Vec<TopicPartition> {
+        let state = self.state();
+        let owned = state
+            .owners
+            .iter()
+            .enumerate()
+            .filter(|(_, owners)| owners.contains(&process));
+        owned
+            .map(|(partition, _)| TopicPartition::new(TOPIC, partition as i32))
+            .collect()
+    }
+
+    pub(super) fn offsets(&self, topic_partition: &TopicPartition) -> PartitionOffsets {
+        let records = &self.records[topic_partition.partition as usize];
+        PartitionOffsets {
+            low: 0,
+            high: records.last().map_or(0, |record| record.offset + 1),
+        }
+    }
+
+    /// The records of `[from, to)`.
+    pub(super) fn chunk(&self, topic_partition: &TopicPartition, from: i64, to: i64) -> Chunk {
+        let partition = topic_partition.partition;
+        let mut chunk = ChunkBuilder::new(topic_partition.clone(), from);
+        for SimRecord { offset, kind } in &self.records[partition as usize] {
+            if (from..to).contains(offset) {
+                let id = id(partition, *offset);
+                let value = match kind {
+                    Kind::Good => format!(r#"{{"id":{id},"sign":1,"at":"2026-01-01T00:00:00Z"}}"#),
+                    Kind::Bad => format!(r#"{{"id":{id},"sign":"#),
+                    Kind::BadLater => format!(r#"{{"id":{id},"sign":-1,"at":"2026-01-01T00:00:00Z"}}"#),
+                };
+                chunk.push(*offset, 0, None, Some(value.as_bytes()), []);
+            }
+        }
+        chunk.finish(to)
+    }
+
+    pub(super) fn group_offset(&self, topic_partition: &TopicPartition) -> i64 {
+        self.state().group[topic_partition.partition as usize]
+    }
+
+    /// As a consumer that commits what it has read, not what has landed.
+    pub(super) fn report_group_offset(&self, topic_partition: &TopicPartition, offset: i64) {
+        self.state().group[topic_partition.partition as usize] = offset;
+    }
+
+    pub(super) fn has_landed(&self, topic_partition: &TopicPartition) {
+        self.state().landed[topic_partition.partition as usize] = true;
+    }
+
+    pub(super) fn all_landed(&self) -> bool {
+        self.state().landed.iter().all(|landed| *landed)
+    }
+
+    pub(super) fn count_fenced(&self) {
+        self.state().fenced += 1;
+    }
+
+    pub(super) fn fenced(&self) -> u64 {
+        self.state().fenced
+    }
+
+    /// Whether a process may die now.
+    pub(super) fn take_crash(&self) -> bool {
+        let mut state = self.state();
+        let may = state.crashes_left > 0;
+        state.crashes_left -= u32::from(may);
+        may
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let state = self.state();
+        format!("landed {:?}, owners {:?}", state.landed, state.owners)
+    }
+}
+
+fn owners(rng: &mut Rng, processes: usize) -> [usize; 2] {
+    let owner = rng.usize(0..processes);
+    let other = if rng.u32(0..3) == 0 {
+        rng.usize(0..processes)
+    } else {
+        owner
+    };
+    [owner, other]
+}
+
+/// Unique over all partitions.
+pub(super) fn id(partition: i32, offset: i64) -> i64 {
+    i64::from(partition) * 1_000_000 + offset
+}
+
+/// Offsets with holes, as transactions and compaction leave them.
+fn records(rng: &mut Rng) -> Vec<SimRecord> {
+    let mut offset = 0;
+    (0..rng.usize(5..60))
+        .map(|_| {
+            if rng.u32(0..10) == 0 {
+                offset += rng.i64(1..4);
+            }
+            let kind = match rng.u32(0..20) {
+                0 | 1 => Kind::Bad,
+                2 => Kind::BadLater,
+                _ => Kind::Good,
+            };
+            let record = SimRecord { offset, kind };
+            offset += 1;
+            record
+        })
+        .collect()
+}
