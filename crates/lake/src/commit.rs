@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use crate::error::is_contended;
 use crate::log::{Log, View, json_lines};
 use crate::schema::CHECKPOINT_INTERVAL;
 use crate::{Decision, LakeError, Recorded};
@@ -108,6 +109,11 @@ impl Log {
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
                     conflicts += 1;
                     self.count("conflict");
+                    None
+                }
+                Err(error) if is_contended(&error) => {
+                    conflicts += 1;
+                    self.count("contended");
                     None
                 }
                 Err(error) => {
@@ -258,11 +264,7 @@ impl Log {
         tokio::spawn(async move {
             let _running = running;
             let started = Instant::now();
-            let written = async {
-                let log_store = log_store.map_err(|error| describe(&error))?;
-                write_checkpoint(log_store, version).await
-            };
-            let outcome = match written.await {
+            let outcome = match write_checkpoint(log_store, version).await {
                 Ok(()) => "written",
                 Err(error) => {
                     warn!(table, version, error, "no checkpoint written, the next one will do");

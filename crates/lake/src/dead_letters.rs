@@ -10,7 +10,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use deltalake_core::DeltaTable;
+use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
 use model::{DeadLetter, Span, TopicPartition};
 use object_store::path::Path;
@@ -167,12 +167,8 @@ impl DeadLetters {
 
     /// The files whose statistics do not rule out letters of this partition from `from` on.
     async fn files_with(&self, topic_partition: &TopicPartition, from: i64) -> Result<Vec<Path>, LakeError> {
-        let failed = |error| LakeError::Unavailable {
-            action: "read the log of",
-            path: self.log.path.to_string(),
-            source: Box::new(error),
-        };
-        let mut table = DeltaTable::new(self.log.log_store()?);
+        let failed = |error: DeltaTableError| LakeError::store("read the log of", self.log.path.clone(), error);
+        let mut table = DeltaTable::new(self.log.log_store());
         table.load_version(self.version() as u64).await.map_err(failed)?;
         let snapshot = table.snapshot().map_err(failed)?;
         let mut paths = Vec::new();

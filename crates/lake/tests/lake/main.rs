@@ -9,3 +9,5 @@ mod files;
 mod open;
 mod readers;
 mod rows;
+mod s3;
+mod s3_server;
