@@ -17,6 +17,10 @@ pub enum LakeError {
     #[error("cannot use `{location}` as a lake: {why}")]
     Location { location: String, why: String },
 
+    /// A reader was sent to a folder that is not there; name another.
+    #[error("there is no lake at {location}")]
+    Missing { location: String },
+
     /// The disk (or the quota) is full; free some space. Nothing was lost, the same call may be made again.
     #[error("no space left to write {path}")]
     OutOfSpace {

@@ -36,11 +36,14 @@ impl Root {
     pub fn open(location: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Root, LakeError> {
         match Place::of(location)? {
             Place::Folder(folder) => {
-                let folder = std::fs::canonicalize(&folder)
-                    .ok()
-                    .filter(|folder| folder.is_dir())
-                    .ok_or_else(|| LakeError::location(location, "there is no such folder"))?;
-                Self::folder(location, folder)
+                let missing = || LakeError::Missing {
+                    location: std::path::absolute(&folder)
+                        .unwrap_or(folder.clone())
+                        .display()
+                        .to_string(),
+                };
+                let found = std::fs::canonicalize(&folder).ok().filter(|folder| folder.is_dir());
+                Self::folder(location, found.ok_or_else(missing)?)
             }
             Place::S3(url) => Self::s3(&url, variables),
         }

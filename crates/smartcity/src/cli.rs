@@ -99,7 +99,7 @@ pub(crate) struct Ingest {
     /// The cluster to read from
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: Option<String>,
-    /// Folder that holds the tables
+    /// What holds the tables: a folder, or s3://bucket/prefix
     #[arg(long, value_name = "PATH")]
     lake: Option<String>,
     /// Stop when everything that Kafka held at the start has landed
@@ -141,7 +141,7 @@ pub(crate) struct Query {
     /// How to print the result; json is one object per line
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
-    /// Folder that holds the tables
+    /// What holds the tables: a folder, or s3://bucket/prefix
     #[arg(long, value_name = "PATH")]
     lake: Option<String>,
     /// Read every table at this version

@@ -45,7 +45,10 @@ fn code(error: &anyhow::Error) -> ExitCode {
         cause.is::<Usage>()
             || cause.is::<model::DeclarationError>()
             || matches!(cause.downcast_ref(), Some(kafka::KafkaError::Config(_)))
-            || matches!(cause.downcast_ref(), Some(LakeError::Location { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(LakeError::Location { .. } | LakeError::Missing { .. })
+            )
             || matches!(
                 cause.downcast_ref(),
                 Some(broker::BrokerError::Config { .. } | broker::BrokerError::NotLoopback { .. })
@@ -99,7 +102,11 @@ fn lake_hint(error: &LakeError) -> Option<String> {
     if error.is_out_of_space() {
         return Some("free some space and start again: it goes on from the last commit, nothing is lost".to_owned());
     }
+    if let Some(hint) = error.hint() {
+        return Some(hint.to_owned());
+    }
     match error {
+        LakeError::Missing { .. } => Some("name another with --lake".to_owned()),
         LakeError::SchemaDiffers { .. } => Some("change the declaration back, or land into another lake".to_owned()),
         LakeError::Denied { .. } => {
             Some("check who owns the folder and whether the disk is mounted read-only".to_owned())

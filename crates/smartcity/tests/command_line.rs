@@ -41,14 +41,8 @@ fn errors() {
         ("unknown_stream", &["ingest", "--only", "gps_dta"]),
         ("no_streams_folder", &["ingest", "--streams", "/nonexistent"]),
         (
-            "s3_lake",
-            &[
-                "ingest",
-                "--lake",
-                "s3://bucket/lake",
-                "--bootstrap-servers",
-                "127.0.0.1:1",
-            ],
+            "no_bucket",
+            &["ingest", "--lake", "s3:///lake", "--bootstrap-servers", "127.0.0.1:1"],
         ),
         ("no_lake", &["query", "select 1 from t", "--lake", "/nonexistent"]),
         (

@@ -174,12 +174,14 @@ async fn a_network_that_lies_is_seen_through() {
         if is_commit(method, path) {
             commits += 1;
             // Every other commit, each kind in turn.
-            let spoil = (commits % 2 == 0).then(|| SPOILS[commits / 2 % SPOILS.len()])?;
+            let spoil = commits
+                .is_multiple_of(2)
+                .then_some(SPOILS[commits / 2 % SPOILS.len()])?;
             log.lock().push(spoil);
             return Some(spoil);
         }
         others += 1;
-        (others % 7 == 0).then(|| match others / 7 % 3 {
+        others.is_multiple_of(7).then_some(match others / 7 % 3 {
             0 => Spoil::Answer(503),
             1 => Spoil::Reset,
             _ => Spoil::DoneThenAnswer(500),
@@ -318,8 +320,8 @@ async fn credentials_server(asked: Arc<Mutex<u32>>) -> String {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            client.read(&mut request).await.ok();
+            let mut request = Vec::new();
+            client.read_buf(&mut request).await.unwrap();
             *asked.lock() += 1;
             let body =
                 r#"{"AccessKeyId":"test","SecretAccessKey":"testtest","Token":"","Expiration":"2020-01-01T00:00:00Z"}"#;
