@@ -79,7 +79,7 @@ async fn one_unreadable_table_hides_no_other() {
     let lake = TestLake::filled().await;
     let log = format!("{}/data/broken/_delta_log", lake.location());
     std::fs::create_dir_all(&log).unwrap();
-    std::fs::write(format!("{log}/00000000000000000000.json"), "no commit").unwrap();
+    std::fs::write(format!("{log}/notes.txt"), "no commit").unwrap();
     let engine = lake.engine().await;
     assert_eq!(number(&engine, "select count(*) from vehicle_data").await, 6);
     let columns = "select count(distinct table_name) from information_schema.columns where table_schema = 'public'";
