@@ -142,8 +142,11 @@ impl Committer {
             }
         }
 
+        let records = Some(figures.records);
         let version = match self
-            .retry("commit", || self.table.commit(staged.clone(), &spans_list))
+            .retry("commit", || {
+                self.table.commit_counted(staged.clone(), &spans_list, records)
+            })
             .await?
         {
             CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => version,

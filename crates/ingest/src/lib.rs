@@ -12,6 +12,7 @@ mod handoff;
 mod job;
 mod progress;
 mod reader;
+pub mod verify;
 mod worker;
 
 pub use batch::FlushPolicy;

@@ -22,6 +22,7 @@ mod schema;
 mod stats;
 mod table;
 mod upload;
+pub mod verify;
 
 pub use commit::CommitOutcome;
 pub use dead_letters::DeadLetters;

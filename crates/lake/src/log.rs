@@ -245,7 +245,7 @@ impl Log {
     /// Everything from the newest checkpoint on. Leaves version -1 when there is no table.
     async fn load(&self) -> Result<(), LakeError> {
         let listing = self.list(None).await?;
-        let checkpoint = listing.newest_checkpoint();
+        let checkpoint = listing.newest_checkpoint_until(i64::MAX);
         let mut txns = HashMap::new();
         if let Some((version, paths)) = checkpoint {
             self.check_snapshot(version).await?;
@@ -375,14 +375,14 @@ impl Log {
 }
 
 #[derive(Default)]
-struct Listing {
-    commits: Vec<i64>,
+pub(crate) struct Listing {
+    pub(crate) commits: Vec<i64>,
     /// By version: the parts found and how many there must be.
     checkpoints: HashMap<i64, (Vec<Path>, usize)>,
 }
 
 impl Listing {
-    fn take(&mut self, path: Path) {
+    pub(crate) fn take(&mut self, path: Path) {
         let Some(name) = path.filename() else { return };
         let mut parts = name.split('.');
         let Some(version) = parts.next().and_then(|digits| digits.parse::<i64>().ok()) else {
@@ -409,10 +409,11 @@ impl Listing {
         self.commits.iter().copied().max().unwrap_or(-1)
     }
 
-    fn newest_checkpoint(&self) -> Option<(i64, &[Path])> {
+    /// The newest whole one that is no newer than `version`.
+    pub(crate) fn newest_checkpoint_until(&self, version: i64) -> Option<(i64, &[Path])> {
         self.checkpoints
             .iter()
-            .filter(|(_, (paths, count))| paths.len() == *count)
+            .filter(|(at, (paths, count))| **at <= version && paths.len() == *count)
             .max_by_key(|(version, _)| **version)
             .map(|(version, (paths, _))| (*version, paths.as_slice()))
     }

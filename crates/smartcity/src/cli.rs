@@ -29,6 +29,11 @@ enum Command {
     Ingest(Ingest),
     /// Ask the lake a question in SQL
     Query(Query),
+    /// Look after the lake's tables
+    Lake {
+        #[command(subcommand)]
+        command: LakeCommand,
+    },
     /// Run the embedded Kafka broker
     Broker(Broker),
     /// Show the settings in force
@@ -152,6 +157,34 @@ pub(crate) struct Query {
     pub(crate) as_of: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum LakeCommand {
+    /// Prove that the tables hold each record once, as it was committed; exit code 3 when they do not
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Check only these tables
+    #[arg(long, value_name = "TABLE", value_delimiter = ',')]
+    pub(crate) table: Vec<String>,
+    /// Compare every row and dead letter with its record in Kafka
+    #[arg(long)]
+    pub(crate) against_kafka: bool,
+    /// The cluster to compare with
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_servers: Option<String>,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Broker {
     /// Where to listen; port 0 takes a free one
@@ -205,6 +238,9 @@ impl Cli {
             Command::Simulate(simulate) => commands::simulate::run(&load(&simulate.flags())?, &simulate),
             Command::Ingest(ingest) => commands::ingest::run(&load(&ingest.flags())?, &ingest),
             Command::Query(query) => commands::query::run(&load(&query.flags())?, &query),
+            Command::Lake {
+                command: LakeCommand::Verify(verify),
+            } => commands::lake::verify(&load(&verify.flags())?, &verify),
             Command::Broker(broker) => commands::broker::run(&load(&broker.flags())?),
             Command::Config {
                 command: ConfigCommand::Show { default },
@@ -274,6 +310,16 @@ impl Ingest {
 impl Query {
     fn flags(&self) -> Flags {
         flags! { "lake.path" = self.lake }
+    }
+}
+
+impl Verify {
+    fn flags(&self) -> Flags {
+        flags! {
+            "lake.path" = self.lake,
+            "kafka.bootstrap_servers" = self.bootstrap_servers,
+            "streams.dir" = display(&self.streams),
+        }
     }
 }
 

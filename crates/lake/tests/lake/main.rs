@@ -11,3 +11,4 @@ mod readers;
 mod rows;
 mod s3;
 mod s3_server;
+mod verify;
