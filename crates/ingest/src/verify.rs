@@ -68,7 +68,7 @@ pub async fn against_kafka(
             let mut decoder = Decoder::new(stream);
             let mut letters = Vec::new();
             read(source, &place, span, |chunk| {
-                compared += chunk.len() as u64;
+                compared += chunk.iter().filter(|record| record.offset < span.to).count() as u64;
                 decoder.decode(chunk, &BTreeSet::new(), 0, &mut letters);
                 if let Some(batch) = decoder.take() {
                     hash_rows(&batch, false, |row| {
@@ -211,7 +211,7 @@ fn read(
                 });
             }
         }
-        source.unassign(&[place.clone()])?;
+        source.unassign(std::slice::from_ref(place))?;
         Ok(())
     })
 }

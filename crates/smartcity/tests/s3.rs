@@ -56,12 +56,9 @@ fn a_lake_on_a_server_that_dies_is_whole() {
             .args(["broker", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir.path().join("broker")),
     );
-    let line = broker.wait_for("127.0.0.1:", Duration::from_secs(30));
-    let kafka = line
-        .split_whitespace()
-        .find(|word| word.starts_with("127.0.0.1:"))
-        .unwrap()
-        .to_owned();
+    let line = broker.wait_for("kafka broker at ", Duration::from_secs(30));
+    let (_, at) = line.split_once("broker at ").unwrap();
+    let kafka = at.split(',').next().unwrap().to_owned();
 
     run(smartcity().args(["simulate", "--pace", "max", "--bootstrap-servers", &kafka]));
     let ingest = Process::start(on_s3(&endpoint).args([

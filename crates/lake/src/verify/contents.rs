@@ -10,7 +10,8 @@ use bytes::Bytes;
 use model::event_time;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::report::Finding;
 use super::state::LiveFile;
@@ -80,12 +81,13 @@ pub(crate) fn check_file(
 #[serde(rename_all = "camelCase")]
 struct Stats {
     num_records: u64,
+    /// As they were written: serde_json's own doubles can be the neighbour of the number in the text.
     #[serde(default)]
-    min_values: Map<String, Value>,
+    min_values: BTreeMap<String, Box<RawValue>>,
     #[serde(default)]
-    max_values: Map<String, Value>,
+    max_values: BTreeMap<String, Box<RawValue>>,
     #[serde(default)]
-    null_count: Map<String, Value>,
+    null_count: BTreeMap<String, Value>,
 }
 
 /// What the rows of a file really are.
@@ -147,14 +149,19 @@ impl Seen {
             if let Some(logged) = stats.min_values.get(name)
                 && bounds.is_below(logged)
             {
-                say(format!("the file holds {}, below the least, {logged}", bounds.least()));
+                say(format!(
+                    "the file holds {}, below the least, {}",
+                    bounds.least(),
+                    logged.get()
+                ));
             }
             if let Some(logged) = stats.max_values.get(name)
                 && bounds.is_above(logged)
             {
                 say(format!(
-                    "the file holds {}, above the greatest, {logged}",
-                    bounds.greatest()
+                    "the file holds {}, above the greatest, {}",
+                    bounds.greatest(),
+                    logged.get()
                 ));
             }
         }
@@ -218,21 +225,21 @@ impl Bounds {
         }
     }
 
-    fn is_below(&self, logged: &Value) -> bool {
+    fn is_below(&self, logged: &RawValue) -> bool {
         match self {
-            Bounds::Whole(min, _) => logged.as_i64().is_some_and(|logged| *min < logged),
+            Bounds::Whole(min, _) => number(logged).is_some_and(|logged: i64| *min < logged),
             Bounds::Instant(min, _) => instant(logged).is_some_and(|logged| *min < logged),
-            Bounds::Double(min, _) => logged.as_f64().is_some_and(|logged| *min < logged),
-            Bounds::Text(min, _) => logged.as_str().is_some_and(|logged| min.as_str() < logged),
+            Bounds::Double(min, _) => number(logged).is_some_and(|logged: f64| *min < logged),
+            Bounds::Text(min, _) => text(logged).is_some_and(|logged| *min < logged),
         }
     }
 
-    fn is_above(&self, logged: &Value) -> bool {
+    fn is_above(&self, logged: &RawValue) -> bool {
         match self {
-            Bounds::Whole(_, max) => logged.as_i64().is_some_and(|logged| *max > logged),
+            Bounds::Whole(_, max) => number(logged).is_some_and(|logged: i64| *max > logged),
             Bounds::Instant(_, max) => instant(logged).is_some_and(|logged| *max > logged + TIMESTAMP_SLACK_US),
-            Bounds::Double(_, max) => logged.as_f64().is_some_and(|logged| *max > logged),
-            Bounds::Text(_, max) => logged.as_str().is_some_and(|logged| max.as_str() > logged),
+            Bounds::Double(_, max) => number(logged).is_some_and(|logged: f64| *max > logged),
+            Bounds::Text(_, max) => text(logged).is_some_and(|logged| *max > logged),
         }
     }
 
@@ -255,6 +262,41 @@ impl Bounds {
     }
 }
 
-fn instant(logged: &Value) -> Option<i64> {
-    event_time::parse(logged.as_str()?.as_bytes())
+fn number<T: std::str::FromStr>(logged: &RawValue) -> Option<T> {
+    logged.get().parse().ok()
+}
+
+fn text(logged: &RawValue) -> Option<String> {
+    serde_json::from_str(logged.get()).ok()
+}
+
+fn instant(logged: &RawValue) -> Option<i64> {
+    event_time::parse(text(logged)?.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::Float64Array;
+
+    use super::*;
+
+    #[test]
+    fn doubles_are_compared_to_the_last_bit() {
+        // Two of those that serde_json reads as their neighbour.
+        for value in [490.15297172351524, 10.584487841571795] {
+            let stats: Stats = serde_json::from_str(&format!(
+                "{{\"numRecords\":1,\"minValues\":{{\"x\":{value}}},\"maxValues\":{{\"x\":{value}}},\"nullCount\":{{\"x\":0}}}}"
+            ))
+            .unwrap();
+            let seen = |value: f64| {
+                let column: Arc<dyn Array> = Arc::new(Float64Array::from(vec![value]));
+                let mut seen = Seen::default();
+                seen.take(&RecordBatch::try_from_iter([("x", column)]).unwrap());
+                seen.differences(&stats).len()
+            };
+            assert_eq!((seen(value), seen(value.next_up()), seen(value.next_down())), (0, 1, 1));
+        }
+    }
 }
