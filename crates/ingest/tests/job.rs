@@ -197,7 +197,7 @@ async fn verify_finds_nothing(lake: &Path) {
     use lake::verify::{Verifier, VerifyOptions};
 
     let root = lake::Root::open(lake.to_str().unwrap(), []).unwrap();
-    let verifier = Verifier::open(&root, VerifyOptions::default(), &|_, _, _| {})
+    let verifier = Verifier::open(&root, &[], VerifyOptions::default(), &|_, _, _| {})
         .await
         .unwrap();
     for name in ["dead_letters", "readings"] {

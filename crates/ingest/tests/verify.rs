@@ -143,7 +143,7 @@ async fn compare(folder: &Path, low: i64) -> TableReport {
         digests: true,
         ..VerifyOptions::default()
     };
-    let verifier = Verifier::open(lake.root(), options, &|_, _, _| {}).await.unwrap();
+    let verifier = Verifier::open(lake.root(), &[], options, &|_, _, _| {}).await.unwrap();
     let mut table = verifier.table("readings").await.unwrap();
     let mut log = MemoryLog { low, position: RECORDS };
     against_kafka(&stream(), &mut log, &verifier, &mut table, &|_| {})

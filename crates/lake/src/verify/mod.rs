@@ -99,6 +99,9 @@ pub struct Verifier<'a> {
     root: &'a Root,
     options: VerifyOptions,
     progress: &'a (dyn Fn(&str, u64, u64) + Send + Sync),
+    /// The tables' logs, read before the letters: letters are committed first, so those of every commit seen here are
+    /// there when they are read, also while a writer is at work.
+    logs: BTreeMap<String, (Arc<TableState>, Findings)>,
     letters: Option<Checked>,
     gaps: Vec<(TopicPartition, Span)>,
 }
@@ -114,20 +117,28 @@ struct Checked {
 }
 
 impl<'a> Verifier<'a> {
-    /// Reads and checks the dead letters and the gaps, which all tables need.
+    /// Reads the logs of these tables (of all, where none is named), then the dead letters and the gaps, which all need.
     pub async fn open(
         root: &'a Root,
+        tables: &[String],
         options: VerifyOptions,
         progress: &'a (dyn Fn(&str, u64, u64) + Send + Sync),
     ) -> Result<Verifier<'a>, LakeError> {
+        let names = root.table_names().await?;
+        let mut logs = BTreeMap::new();
+        for name in names.iter().filter(|name| tables.is_empty() || tables.contains(name)) {
+            if *name != LETTERS {
+                logs.insert(name.clone(), read_log(root, name).await?);
+            }
+        }
         let mut verifier = Verifier {
             root,
             options,
             progress,
+            logs,
             letters: None,
             gaps: Vec::new(),
         };
-        let names = root.table_names().await?;
         if names.iter().any(|name| name == LETTERS) {
             verifier.letters = Some(verifier.check(LETTERS).await?);
         }
@@ -189,8 +200,10 @@ impl<'a> Verifier<'a> {
 
     /// The log, then every file against it.
     async fn check(&self, name: &str) -> Result<Checked, LakeError> {
-        let mut findings = Findings::default();
-        let state = Arc::new(TableState::read(self.root, name, &mut findings).await?);
+        let (state, mut findings) = match self.logs.get(name) {
+            Some(read) => read.clone(),
+            None => read_log(self.root, name).await?,
+        };
         let table = self.root.table_path(name);
         let (mut summaries, mut digests) = (BTreeMap::new(), BTreeMap::new());
         let (mut checksums, mut done) = (0, 0);
@@ -488,6 +501,12 @@ impl Verifier<'_> {
         }
         Ok(found)
     }
+}
+
+async fn read_log(root: &Root, name: &str) -> Result<(Arc<TableState>, Findings), LakeError> {
+    let mut findings = Findings::default();
+    let state = TableState::read(root, name, &mut findings).await?;
+    Ok((Arc::new(state), findings))
 }
 
 struct Judged {

@@ -261,6 +261,15 @@ async fn who_may_not_is_told_what_and_where() {
         "s3:PutObject on arn:aws:s3:::city/lake/data/vehicle_data/_delta_log/00000000000000000001.json: HTTP 403 \
          AccessDenied (by the proxy)"
     );
+
+    // A session given as fixed keys, which nothing can refresh.
+    let judge = |method: &str, path: &str| is_commit(method, path).then_some(Spoil::Answer(400));
+    let endpoint = proxy(server.address(), Box::new(judge)).await;
+    let lake = open_lake(&endpoint, 3, &[]).await.unwrap();
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    let (cause, hint) = told(land(&table, 0, Span::new(0, 3)).await.unwrap_err());
+    assert!(cause.contains("400 ExpiredToken"), "{cause}");
+    assert!(hint.contains("have expired"), "{hint}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

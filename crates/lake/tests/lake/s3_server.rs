@@ -226,6 +226,7 @@ async fn pass_on(mut client: TcpStream, upstream: SocketAddr, judge: Arc<Mutex<J
 
 async fn answer(client: &mut TcpStream, status: u16) -> std::io::Result<()> {
     let code = match status {
+        400 => "ExpiredToken",
         403 => "AccessDenied",
         409 => "ConditionalRequestConflict",
         412 => "PreconditionFailed",

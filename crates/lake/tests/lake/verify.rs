@@ -115,7 +115,9 @@ impl Planted {
             offsets_per_pass: 150,
             digests: false,
         };
-        let verifier = Verifier::open(self.lake.root(), options, &|_, _, _| {}).await.unwrap();
+        let verifier = Verifier::open(self.lake.root(), &[], options, &|_, _, _| {})
+            .await
+            .unwrap();
         verifier.table(table).await.unwrap().report
     }
 
@@ -399,4 +401,32 @@ fn first_file(table: &Path) -> PathBuf {
         .map(|entry| entry.unwrap().path())
         .min()
         .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_at_work_is_no_fault() {
+    let planted = Arc::new(Planted::new().await);
+    let writer = tokio::spawn({
+        let planted = Arc::clone(&planted);
+        async move {
+            let table = planted.lake.table(&vehicle_data(), "ingest").await.unwrap();
+            for from in (400..1000).step_by(20) {
+                planted
+                    .land(&table, 0, Span::new(from, from + 20), |offset| offset % 10 != 3)
+                    .await;
+            }
+        }
+    });
+    let mut checks = 0;
+    while !writer.is_finished() || checks == 0 {
+        let report = planted.check("vehicle_data").await;
+        assert!(
+            report.findings.worst() <= Some(Severity::Note),
+            "{:?}",
+            report.findings.told()
+        );
+        checks += 1;
+    }
+    writer.await.unwrap();
+    assert_eq!(planted.check("vehicle_data").await.partitions[0].recorded, 1000);
 }

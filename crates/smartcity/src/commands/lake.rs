@@ -38,7 +38,7 @@ pub(crate) fn verify(config: &Config, verify: &Verify) -> Result<()> {
             digests: verify.against_kafka,
             ..VerifyOptions::default()
         };
-        let verifier = Verifier::open(&root, options, &progress).await?;
+        let verifier = Verifier::open(&root, &verify.table, options, &progress).await?;
         let mut reports = Vec::new();
         for name in names
             .iter()
