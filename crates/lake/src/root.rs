@@ -12,7 +12,7 @@ use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::LakeError;
-use crate::s3::S3;
+use crate::s3;
 
 /// Below the root; `output/` beside it is Athena's.
 const DATA: &str = "data";
@@ -58,7 +58,7 @@ impl Root {
     }
 
     pub(crate) fn s3(url: &Url, variables: impl IntoIterator<Item = (String, String)>) -> Result<Root, LakeError> {
-        let store = S3::connect(url, variables)?;
+        let store = s3::connect(url, variables)?;
         Ok(Self::with_store(Arc::new(store), url.clone()))
     }
 

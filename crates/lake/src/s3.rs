@@ -25,50 +25,43 @@ const RETRY_TIME_MAX: Duration = Duration::from_secs(20);
 const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
-pub(crate) struct S3;
-
-impl S3 {
-    /// A client for the URL's bucket; nothing is sent yet. Of the variables only `AWS_*` are looked at.
-    pub(crate) fn connect(
-        url: &Url,
-        variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<AmazonS3, LakeError> {
-        let unfit = |error: object_store::Error| LakeError::location(url.as_str(), error.to_string());
-        let bucket = url.host_str().unwrap_or_default();
-        let mut builder = AmazonS3Builder::new()
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), TIMEOUT)
-            .with_config(
-                AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout),
-                CONNECT_TIMEOUT,
-            );
-        for (name, value) in variables {
-            if name.starts_with("AWS_")
-                && !value.is_empty()
-                && let Ok(key) = name.to_ascii_lowercase().parse()
-            {
-                builder = builder.with_config(key, value);
-            }
+/// A client for the URL's bucket; nothing is sent yet. Of the variables only `AWS_*` are looked at.
+pub(crate) fn connect(url: &Url, variables: impl IntoIterator<Item = (String, String)>) -> Result<AmazonS3, LakeError> {
+    let unfit = |error: object_store::Error| LakeError::location(url.as_str(), error.to_string());
+    let bucket = url.host_str().unwrap_or_default();
+    let mut builder = AmazonS3Builder::new()
+        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), TIMEOUT)
+        .with_config(
+            AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout),
+            CONNECT_TIMEOUT,
+        );
+    for (name, value) in variables {
+        if name.starts_with("AWS_")
+            && !value.is_empty()
+            && let Ok(key) = name.to_ascii_lowercase().parse()
+        {
+            builder = builder.with_config(key, value);
         }
-        let virtual_hosted = builder
-            .get_config_value(&AmazonS3ConfigKey::VirtualHostedStyleRequest)
-            .is_some_and(|value| value == "true");
-        let connector = Connector {
-            bucket: bucket.to_owned(),
-            bucket_in_path: !virtual_hosted,
-        };
-        builder
-            .with_bucket_name(bucket)
-            .with_http_connector(connector)
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: BACK_OFF_FIRST,
-                    max_backoff: BACK_OFF_MAX,
-                    base: 2.0,
-                },
-                max_retries: RETRIES_MAX,
-                retry_timeout: RETRY_TIME_MAX,
-            })
-            .build()
-            .map_err(unfit)
     }
+    let virtual_hosted = builder
+        .get_config_value(&AmazonS3ConfigKey::VirtualHostedStyleRequest)
+        .is_some_and(|value| value == "true");
+    let connector = Connector {
+        bucket: bucket.to_owned(),
+        bucket_in_path: !virtual_hosted,
+    };
+    builder
+        .with_bucket_name(bucket)
+        .with_http_connector(connector)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: BACK_OFF_FIRST,
+                max_backoff: BACK_OFF_MAX,
+                base: 2.0,
+            },
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIME_MAX,
+        })
+        .build()
+        .map_err(unfit)
 }

@@ -10,6 +10,7 @@ mod classify;
 mod contents;
 mod coverage;
 mod digest;
+mod places;
 mod report;
 mod state;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::types::Int64Type;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use metrics::counter;
 use model::{OFFSET, PARTITION, Span, TopicPartition};
@@ -34,6 +35,7 @@ pub use self::report::{Finding, Findings, Offsets, PartitionReport, Severity, Ta
 use self::classify::{Evidence, classify};
 use self::contents::check_file;
 use self::coverage::{Marks, plan};
+use self::places::{Summary, each_letter, each_place, each_topic_place};
 use self::state::{LiveFile, TableState};
 use crate::{LakeError, Root};
 
@@ -69,29 +71,6 @@ pub struct VerifiedTable {
     root: Root,
     state: Arc<TableState>,
     summaries: BTreeMap<String, Summary>,
-}
-
-/// What a file's rows are, as far as the later passes need it.
-#[derive(Debug, Default, Clone)]
-struct Summary {
-    rows: u64,
-    /// By topic (empty in a stream's table) and partition: least offset, greatest, rows.
-    places: BTreeMap<(String, i32), (i64, i64, u64)>,
-}
-
-impl Summary {
-    fn add(&mut self, topic: &str, partition: i32, offset: i64) {
-        match self.places.get_mut(&(topic.to_owned(), partition)) {
-            Some((least, greatest, rows)) => {
-                *least = offset.min(*least);
-                *greatest = offset.max(*greatest);
-                *rows += 1;
-            }
-            None => {
-                self.places.insert((topic.to_owned(), partition), (offset, offset, 1));
-            }
-        }
-    }
 }
 
 /// Checks the tables of a lake one by one; `progress` hears of bytes read and bytes to read.
@@ -557,46 +536,4 @@ fn judge(path: &str, logged: &LiveFile, bytes: bytes::Bytes, digest: bool) -> Ju
 
 fn below(table: &Path, path: &str) -> Path {
     Path::from_iter(table.parts().chain(Path::from(path).parts()))
-}
-
-fn each_place(batch: &RecordBatch, partition: &str, offset: &str, mut each: impl FnMut(i32, i64)) {
-    let partitions = batch
-        .column_by_name(partition)
-        .and_then(|column| column.as_primitive_opt::<Int32Type>());
-    let offsets = batch
-        .column_by_name(offset)
-        .and_then(|column| column.as_primitive_opt::<Int64Type>());
-    if let (Some(partitions), Some(offsets)) = (partitions, offsets) {
-        let places = partitions.values().iter().zip(offsets.values());
-        places.for_each(|(partition, offset)| each(*partition, *offset));
-    }
-}
-
-fn each_topic_place(batch: &RecordBatch, partition: &str, offset: &str, mut each: impl FnMut(&str, i32, i64)) {
-    let Some(topics) = batch
-        .column_by_name("topic")
-        .and_then(|column| column.as_string_opt::<i32>())
-    else {
-        return;
-    };
-    let mut row = 0;
-    each_place(batch, partition, offset, |partition, offset| {
-        each(topics.value(row), partition, offset);
-        row += 1;
-    });
-}
-
-fn each_letter(batch: &RecordBatch, mut each: impl FnMut(&str, i32, i64, u64)) {
-    let raw = |name: &str| Some(batch.column_by_name(name)?.as_binary_opt::<i32>()?.clone());
-    let (Some(keys), Some(values)) = (raw("key"), raw("value")) else {
-        return;
-    };
-    let mut row = 0;
-    each_topic_place(batch, "partition", "offset", |topic, partition, offset| {
-        use arrow_array::Array as _;
-        let key = keys.is_valid(row).then(|| keys.value(row));
-        let value = values.is_valid(row).then(|| values.value(row));
-        each(topic, partition, offset, hash_letter(key, value));
-        row += 1;
-    });
 }
