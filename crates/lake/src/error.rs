@@ -112,7 +112,7 @@ impl LakeError {
             let class = answer.class();
             let source = Box::new(answer);
             return match class {
-                Class::NoBucket => LakeError::location(&source.resource, "there is no such bucket"),
+                Class::NoBucket => LakeError::location(&source.bucket(), "there is no such bucket"),
                 Class::Denied => LakeError::Denied { action, path, source },
                 Class::Refused => LakeError::Refused { action, path, source },
                 Class::Transient | Class::Contended => LakeError::Unavailable { action, path, source },

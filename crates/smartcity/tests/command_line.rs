@@ -45,6 +45,7 @@ fn errors() {
             "no_bucket",
             &["ingest", "--lake", "s3:///lake", "--bootstrap-servers", "127.0.0.1:1"],
         ),
+        ("verify_no_tables", &["lake", "verify", "--lake", "/usr"]),
         ("verify_no_lake", &["lake", "verify", "--lake", "/nonexistent"]),
         ("no_lake", &["query", "select 1 from t", "--lake", "/nonexistent"]),
         (

@@ -53,6 +53,12 @@ impl Answer {
         }
     }
 
+    /// The bucket as a lake's location names it.
+    pub(crate) fn bucket(&self) -> String {
+        let name = self.resource.trim_start_matches("arn:aws:s3:::");
+        format!("s3://{}", name.split('/').next().unwrap_or(name))
+    }
+
     /// What a person can do, where the code tells more than the status.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         Some(match self.code.as_str() {
@@ -128,6 +134,7 @@ mod tests {
             answer(403, "AccessDenied").to_string(),
             "s3:PutObject on arn:aws:s3:::b/k: HTTP 403 AccessDenied (m.)"
         );
+        assert_eq!(answer(404, "NoSuchBucket").bucket(), "s3://b");
         let page = Answer::new("s3:GetObject", "r".to_owned(), 502, "<html>Bad gateway</html>");
         assert_eq!(page.to_string(), "s3:GetObject on r: HTTP 502");
     }

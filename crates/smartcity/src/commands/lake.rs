@@ -20,6 +20,10 @@ pub(crate) fn verify(config: &Config, verify: &Verify) -> Result<()> {
     block_on(async {
         let root = Root::open(&config.lake.path, std::env::vars())?;
         let names = root.table_names().await?;
+        // A mistaken prefix must not pass for a good lake.
+        if names.is_empty() {
+            return Err(usage(format!("there are no tables in {}", root.location())));
+        }
         if let Some(unknown) = verify.table.iter().find(|name| !names.contains(name)) {
             return Err(usage(format!(
                 "the lake has no table `{unknown}`; it has {}",
