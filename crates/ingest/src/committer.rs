@@ -135,7 +135,7 @@ impl Committer {
         if self.commit_letters(&batch.letters, &batch.spans).await? == Landed::Fenced {
             return Ok(Landed::Fenced);
         }
-        let Some(version) = self.commit_rows(&staged, &batch.spans).await? else {
+        let Some(version) = self.commit_rows(&staged, &batch.spans, batch.figures.records).await? else {
             return Ok(Landed::Fenced);
         };
         let (took, figures) = (started.elapsed(), batch.figures);
@@ -208,8 +208,9 @@ impl Committer {
         &self,
         staged: &[StagedFiles],
         spans: &[(TopicPartition, Span)],
+        records: u64,
     ) -> Result<Option<i64>, IngestError> {
-        let commit = || self.table.commit(staged.to_vec(), spans);
+        let commit = || self.table.commit_counted(staged.to_vec(), spans, Some(records));
         match self.retry("commit", commit).await? {
             CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => Ok(Some(version)),
             CommitOutcome::Fenced {

@@ -23,6 +23,12 @@ pub enum IngestError {
         low: i64,
         high: i64,
     },
+    /// Kafka holds these records and does not hand them out.
+    #[error("{topic_partition}: nothing came from offset {offset} on for a minute")]
+    Silent {
+        topic_partition: TopicPartition,
+        offset: i64,
+    },
     /// A thread of ours ended without a word; a mistake in this program.
     #[error("{0} ended unexpectedly")]
     Lost(&'static str),

@@ -15,6 +15,7 @@ mod progress;
 mod reader;
 #[cfg(test)]
 mod simulation;
+pub mod verify;
 mod worker;
 
 pub use batch::FlushPolicy;

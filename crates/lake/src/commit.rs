@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use crate::error::is_contended;
 use crate::log::{Log, View, json_lines};
 use crate::schema::CHECKPOINT_INTERVAL;
 use crate::{Decision, LakeError, Recorded};
@@ -53,6 +54,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) adds: &'a [Value],
     pub(crate) spans: &'a [(TopicPartition, Span)],
     pub(crate) rows: u64,
+    /// Records that Kafka gave in the spans, rows and letters together, where the caller knows.
+    pub(crate) records: Option<u64>,
 }
 
 impl Log {
@@ -108,6 +111,11 @@ impl Log {
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
                     conflicts += 1;
                     self.count("conflict");
+                    None
+                }
+                Err(error) if is_contended(&error) => {
+                    conflicts += 1;
+                    self.count("contended");
                     None
                 }
                 Err(error) => {
@@ -178,7 +186,20 @@ impl Log {
 
     fn actions(&self, commit: &Commit<'_>, moved: &[(String, i64)], read_version: i64) -> Bytes {
         let now_ms = self.clock.now_us() / 1000;
-        let mut actions = vec![self.commit_info("STREAMING UPDATE", &commit.id, Some(read_version))];
+        let mut info = self.commit_info("STREAMING UPDATE", &commit.id, Some(read_version));
+        info["commitInfo"]["operationMetrics"] = json!({
+            "numOutputRows": commit.rows.to_string(),
+            "numAddedFiles": commit.adds.len().to_string(),
+        });
+        // Ours, for `verify`: an offset without a row was never a record, if as many records as these are there.
+        let spans = commit.spans.iter().map(|(place, span)| {
+            json!({"topic": &*place.topic, "partition": place.partition, "from": span.from, "to": span.to})
+        });
+        info["commitInfo"]["spans"] = spans.collect();
+        if let Some(records) = commit.records {
+            info["commitInfo"]["records"] = json!(records);
+        }
+        let mut actions = vec![info];
         let txns = moved
             .iter()
             .map(|(id, offset)| json!({"txn": {"appId": id, "version": offset, "lastUpdated": now_ms}}));
@@ -260,11 +281,7 @@ impl Log {
         tokio::spawn(async move {
             let _running = running;
             let started = Instant::now();
-            let written = async {
-                let log_store = log_store.map_err(|error| describe(&error))?;
-                write_checkpoint(log_store, version).await
-            };
-            let outcome = match written.await {
+            let outcome = match write_checkpoint(log_store, version).await {
                 Ok(()) => "written",
                 Err(error) => {
                     warn!(table, version, error, "no checkpoint written, the next one will do");
@@ -302,8 +319,12 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let told = error.to_string();
+        // Many errors print their cause as well.
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         cause = error.source();
     }
     text

@@ -118,6 +118,7 @@ impl DeadLetters {
             adds: &adds,
             spans,
             rows: letters.len() as u64,
+            records: None,
         };
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| {
             let expected = |topic_partition: &TopicPartition| expected.get(topic_partition).copied().flatten();

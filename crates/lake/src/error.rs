@@ -7,6 +7,8 @@ use object_store::Error as StoreError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
+use crate::s3::{Answer, Class};
+
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// Each kind tells what to do: wait and try again ([`LakeError::is_retryable`]), or stop and let a person act.
@@ -16,6 +18,10 @@ pub enum LakeError {
     #[error("cannot use `{location}` as a lake: {why}")]
     Location { location: String, why: String },
 
+    /// A reader was sent to a folder that is not there; name another.
+    #[error("there is no lake at {location}")]
+    Missing { location: String },
+
     /// The disk (or the quota) is full; free some space. Nothing was lost, the same call may be made again.
     #[error("no space left to write {path}")]
     OutOfSpace {
@@ -24,9 +30,18 @@ pub enum LakeError {
         source: Source,
     },
 
-    /// The store refuses us; fix permissions or credentials.
+    /// The store refuses us; fix permissions or credentials. Of S3 the source names action and resource.
     #[error("not allowed to {action} {path}")]
     Denied {
+        action: &'static str,
+        path: String,
+        #[source]
+        source: Source,
+    },
+
+    /// The store does not take such a request at all (wrong region, signature, feature); fix the configuration.
+    #[error("the store refuses to {action} {path}")]
+    Refused {
         action: &'static str,
         path: String,
         #[source]
@@ -85,34 +100,54 @@ impl LakeError {
         matches!(self, LakeError::OutOfSpace { .. })
     }
 
-    /// Sorts an object store's error by what the caller should do.
-    pub(crate) fn store(action: &'static str, path: impl Into<String>, error: StoreError) -> Self {
-        let path = path.into();
-        if has_no_space(&error) {
-            return LakeError::OutOfSpace {
-                path,
-                source: Box::new(error),
-            };
-        }
-        if is_denied(&error) {
-            return LakeError::Denied {
-                action,
-                path,
-                source: Box::new(error),
-            };
-        }
-        LakeError::Unavailable {
-            action,
-            path,
-            source: Box::new(error),
-        }
+    /// What a person can do about a store that refuses, where it told enough.
+    pub fn hint(&self) -> Option<&'static str> {
+        chain(self).find_map(|error| error.downcast_ref::<Answer>()?.hint())
     }
 
+    /// Sorts an object store's error, or one that was caused by it, by what the caller should do.
+    pub(crate) fn store(action: &'static str, path: impl Into<String>, error: impl Into<Source>) -> Self {
+        let (path, source) = (path.into(), error.into());
+        if let Some(answer) = find::<Answer>(&*source).cloned() {
+            // The answer alone: object_store's wrapping says the same again, around addresses.
+            let class = answer.class();
+            let source = Box::new(answer);
+            return match class {
+                Class::NoBucket => LakeError::location(&source.bucket(), "there is no such bucket"),
+                Class::Denied => LakeError::Denied { action, path, source },
+                Class::Refused => LakeError::Refused { action, path, source },
+                Class::Transient | Class::Contended => LakeError::Unavailable { action, path, source },
+            };
+        }
+        if has_no_space(&*source) {
+            return LakeError::OutOfSpace { path, source };
+        }
+        if is_denied(&*source) {
+            return LakeError::Denied { action, path, source };
+        }
+        if is_refused(&*source) {
+            return LakeError::Refused { action, path, source };
+        }
+        LakeError::Unavailable { action, path, source }
+    }
+
+    /// A store that fails below Parquet is no fault of the file.
     pub(crate) fn parquet(table: &str, action: &'static str, error: impl Into<Source>) -> Self {
+        let source = error.into();
+        if find::<StoreError>(&*source).is_some_and(|error| !matches!(error, StoreError::NotFound { .. })) {
+            return Self::store(action, format!("Parquet of table `{table}`"), source);
+        }
         LakeError::Parquet {
             table: table.to_owned(),
             action,
-            source: error.into(),
+            source,
+        }
+    }
+
+    pub(crate) fn location(location: &str, why: impl Into<String>) -> Self {
+        LakeError::Location {
+            location: location.to_owned(),
+            why: why.into(),
         }
     }
 
@@ -142,27 +177,51 @@ impl LakeError {
     }
 }
 
+/// A conditional PUT that met another of the same key: not done, and nothing was taken.
+pub(crate) fn is_contended(error: &StoreError) -> bool {
+    find::<Answer>(error).is_some_and(|answer| answer.class() == Class::Contended)
+}
+
 /// Every error of the chain, outermost first.
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
-fn io_kinds(error: &StoreError) -> impl Iterator<Item = io::ErrorKind> {
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|error| error.downcast_ref::<E>())
+}
+
+fn io_kinds<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = io::ErrorKind> + 'a {
     chain(error).filter_map(|error| error.downcast_ref::<io::Error>().map(io::Error::kind))
 }
 
-fn has_no_space(error: &StoreError) -> bool {
+fn has_no_space(error: &(dyn StdError + 'static)) -> bool {
     io_kinds(error).any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
-fn is_denied(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }
-    ) || io_kinds(error).any(|kind| {
+fn is_denied(error: &(dyn StdError + 'static)) -> bool {
+    let told = find::<StoreError>(error).is_some_and(|error| {
+        matches!(
+            error,
+            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }
+        )
+    });
+    told || io_kinds(error).any(|kind| {
         matches!(
             kind,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
+    })
+}
+
+fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    find::<StoreError>(error).is_some_and(|error| {
+        matches!(
+            error,
+            StoreError::NotImplemented { .. }
+                | StoreError::NotSupported { .. }
+                | StoreError::InvalidPath { .. }
+                | StoreError::UnknownConfigurationKey { .. }
         )
     })
 }

@@ -1,82 +1,74 @@
-//! A lake's root: where its tables are and how they are opened.
+//! A lake to write: where its tables are and how they are opened.
 
 use std::sync::Arc;
 
-use futures::TryStreamExt;
 use model::{Clock, Stream};
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::log::Log;
+use crate::probe::check_conditional_put;
+use crate::root::Place;
 use crate::schema::TableSpec;
-use crate::{DeadLetters, LakeError, Names, Pause, Table};
-
-/// Below the root; `output/` beside it is Athena's.
-const DATA: &str = "data";
+use crate::{DeadLetters, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.
 #[derive(Clone)]
 pub struct Lake {
-    store: Arc<dyn ObjectStore>,
-    /// Ends in a slash.
-    url: Url,
-    location: String,
-    /// The root within the store.
-    path: Path,
+    root: Root,
     clock: Arc<dyn Clock>,
     names: Names,
     pause: Pause,
 }
 
 impl Lake {
-    /// A folder's path or `file://` URL; the folder is made when it is absent.
+    /// A folder's path or `file://` URL, or `s3://bucket/prefix` with the environment's `AWS_*`. The folder is made when
+    /// it is absent; a bucket is not.
+    ///
+    /// On S3 the store must take a conditional PUT, without which two writers could both believe to have committed; one
+    /// that does not is refused.
     pub async fn open(location: &str, clock: Arc<dyn Clock>, names: Names) -> Result<Lake, LakeError> {
-        let unfit = |why: String| LakeError::Location {
-            location: location.to_owned(),
-            why,
-        };
-        let folder = match location.split_once("://") {
-            None => std::path::PathBuf::from(location),
-            Some(("file", _)) => Url::parse(location)
-                .map_err(|error| unfit(error.to_string()))?
-                .to_file_path()
-                .map_err(|()| unfit("it names no local folder".to_owned()))?,
-            Some((scheme @ ("s3" | "s3a"), _)) => {
-                return Err(unfit(format!("{scheme}:// lakes are not supported yet")));
+        Self::open_with(location, std::env::vars(), clock, names).await
+    }
+
+    /// The same with other variables than the process's.
+    pub async fn open_with(
+        location: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+        clock: Arc<dyn Clock>,
+        names: Names,
+    ) -> Result<Lake, LakeError> {
+        let root = match Place::of(location)? {
+            Place::S3(url) => {
+                let root = Root::s3(&url, variables)?;
+                check_conditional_put(&root, &names).await?;
+                root
             }
-            Some((scheme, _)) => return Err(unfit(format!("{scheme}:// is no scheme we know"))),
+            Place::Folder(folder) => {
+                let failed = |error: std::io::Error| {
+                    let source = Box::new(error);
+                    let error = StoreError::Generic {
+                        store: "LocalFileSystem",
+                        source,
+                    };
+                    LakeError::store("create", folder.display().to_string(), error)
+                };
+                tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
+                Root::folder(location, tokio::fs::canonicalize(&folder).await.map_err(failed)?)?
+            }
         };
-        let failed = |error: std::io::Error| {
-            LakeError::store(
-                "create",
-                folder.display().to_string(),
-                StoreError::Generic {
-                    store: "LocalFileSystem",
-                    source: Box::new(error),
-                },
-            )
-        };
-        tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
-        let folder = tokio::fs::canonicalize(&folder).await.map_err(failed)?;
-        let url = Url::from_directory_path(&folder).map_err(|()| unfit("its path is no URL".to_owned()))?;
-        let mut lake = Self::with_store(Arc::new(LocalFileSystem::new()), url, clock, names);
-        lake.location = folder.display().to_string();
-        Ok(lake)
+        Ok(Lake {
+            root,
+            clock,
+            names,
+            pause: Pause::real(),
+        })
     }
 
     /// A lake on any store, which is rooted where the URL's path starts; the lake lies at that path.
-    pub fn with_store(store: Arc<dyn ObjectStore>, mut url: Url, clock: Arc<dyn Clock>, names: Names) -> Lake {
-        if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", url.path()));
-        }
+    pub fn with_store(store: Arc<dyn ObjectStore>, url: Url, clock: Arc<dyn Clock>, names: Names) -> Lake {
         Lake {
-            // A URL's path is a legal one, percent signs included.
-            path: Path::from_url_path(url.path()).unwrap_or_default(),
-            location: url.to_string(),
-            store,
-            url,
+            root: Root::with_store(store, url),
             clock,
             names,
             pause: Pause::real(),
@@ -96,7 +88,12 @@ impl Lake {
 
     /// The folder, or the URL where it is none.
     pub fn location(&self) -> &str {
-        &self.location
+        self.root.location()
+    }
+
+    /// The lake as a reader sees it.
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// A handle on the stream's table, which is created when absent and checked against the declaration when not. Each
@@ -114,43 +111,26 @@ impl Lake {
 
     /// Every Delta table of the lake, in the order of the names.
     pub async fn table_names(&self) -> Result<Vec<String>, LakeError> {
-        let data = self.path.clone().join(DATA);
-        let failed = |error| LakeError::store("list", data.clone(), error);
-        let listed = self.store.list_with_delimiter(Some(&data)).await;
-        let folders = match listed {
-            Ok(listed) => listed.common_prefixes,
-            Err(StoreError::NotFound { .. }) => Vec::new(),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut names = Vec::new();
-        for folder in folders {
-            let log = folder.clone().join("_delta_log");
-            let has_log = self.store.list(Some(&log)).try_next().await.map_err(failed)?.is_some();
-            names.extend(folder.filename().filter(|_| has_log).map(str::to_owned));
-        }
-        names.sort_unstable();
-        Ok(names)
+        self.root.table_names().await
     }
 
     /// Where a table is, or would be; ends in a slash.
     pub fn table_url(&self, name: &str) -> Url {
-        let mut url = self.url.clone();
-        url.set_path(&format!("{}{DATA}/{name}/", self.url.path()));
-        url
+        self.root.table_url(name)
     }
 
     /// The store, rooted as [`Lake::with_store`] says: what a reader of [`Lake::table_url`] needs.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
-        &self.store
+        self.root.store()
     }
 
     async fn log(&self, spec: TableSpec, application: &str) -> Result<Log, LakeError> {
-        let path = self.path.clone().join(DATA).join(spec.name.as_str());
+        let path = self.root.table_path(&spec.name);
         let url = self.table_url(&spec.name);
         Log::open(
             spec,
             application,
-            self.store.clone(),
+            self.store().clone(),
             path,
             url,
             self.clock.clone(),

@@ -12,7 +12,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use deltalake_core::kernel::Snapshot;
-use deltalake_core::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use model::{Clock, TopicPartition};
 use object_store::path::Path;
@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::Url;
 
+use crate::root::log_store;
 use crate::schema::{MetadataAction, ProtocolAction, TableSpec};
 use crate::{LakeError, Names, Pause};
 
@@ -203,9 +204,8 @@ impl Log {
     }
 
     /// The log as deltalake-core reads it.
-    pub(crate) fn log_store(&self) -> Result<LogStoreRef, LakeError> {
-        logstore_with(self.store.clone(), &self.url, StorageConfig::default())
-            .map_err(|error| LakeError::unusable(&self.spec.name, error.to_string()))
+    pub(crate) fn log_store(&self) -> LogStoreRef {
+        log_store(&self.store, self.path.clone(), &self.url)
     }
 
     fn log_path(&self) -> Path {
@@ -285,14 +285,10 @@ impl Log {
 
     /// Protocol and schema as of a checkpointed version.
     async fn check_snapshot(&self, version: i64) -> Result<(), LakeError> {
-        let log_store = self.log_store()?;
+        let log_store = self.log_store();
         let snapshot = Snapshot::try_new(log_store.as_ref(), Some(version as u64))
             .await
-            .map_err(|error| LakeError::Unavailable {
-                action: "read",
-                path: self.log_path().to_string(),
-                source: Box::new(error),
-            })?;
+            .map_err(|error| LakeError::store("read", self.log_path(), error))?;
         let unreadable = |error: serde_json::Error| LakeError::unusable(&self.spec.name, error.to_string());
         let protocol = serde_json::to_value(snapshot.protocol()).and_then(serde_json::from_value);
         self.spec.check_protocol(&protocol.map_err(unreadable)?)?;
@@ -383,13 +379,13 @@ impl Log {
 
 #[derive(Default)]
 pub(crate) struct Listing {
-    commits: Vec<i64>,
+    pub(crate) commits: Vec<i64>,
     /// By version: the parts found and how many there must be.
     checkpoints: HashMap<i64, (Vec<Path>, usize)>,
 }
 
 impl Listing {
-    fn take(&mut self, path: Path) {
+    pub(crate) fn take(&mut self, path: Path) {
         let Some(name) = path.filename() else { return };
         let mut parts = name.split('.');
         let Some(version) = parts.next().and_then(|digits| digits.parse::<i64>().ok()) else {

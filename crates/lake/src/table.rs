@@ -69,6 +69,17 @@ impl Table {
         files: Vec<StagedFiles>,
         spans: &[(TopicPartition, Span)],
     ) -> Result<CommitOutcome, LakeError> {
+        self.commit_counted(files, spans, None).await
+    }
+
+    /// The same, with the number of records that Kafka gave in these spans, rows and letters together. The log keeps it,
+    /// so that [`crate::verify`] can tell a lost record from an offset that Kafka never handed out.
+    pub async fn commit_counted(
+        &self,
+        files: Vec<StagedFiles>,
+        spans: &[(TopicPartition, Span)],
+        records: Option<u64>,
+    ) -> Result<CommitOutcome, LakeError> {
         let rows = files.iter().map(StagedFiles::rows).sum();
         check_spans(self.name(), spans)?;
         if rows > 0 && spans.iter().all(|(_, span)| span.is_empty()) {
@@ -80,6 +91,7 @@ impl Table {
             adds: &adds,
             spans,
             rows,
+            records,
         };
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| decide(recorded, spans);
         self.log.commit(&commit, decide, |_, span| span.to).await

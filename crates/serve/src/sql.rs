@@ -20,6 +20,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::SessionContext;
 use futures::{Stream, StreamExt, TryStreamExt};
+use lake::Root;
 use metrics::counter;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -66,7 +67,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the lake at `location` (a folder or a `file://` URL) with default settings.
+    /// Opens the lake at `location` with default settings.
     pub async fn open(location: &str, time_travel: TimeTravel) -> Result<Engine, SqlError> {
         let settings = EngineSettings {
             time_travel,
@@ -75,10 +76,16 @@ impl Engine {
         Engine::open_with(location, settings).await
     }
 
-    /// Opens the lake at `location` (a folder or a `file://` URL). Reads the names of its tables and nothing else. The
-    /// folder must exist: a reader creates nothing.
+    /// Opens the lake at `location`: a folder, a `file://` URL, or `s3://bucket/prefix` with the environment's `AWS_*`.
+    /// The folder must exist: a reader creates nothing.
     pub async fn open_with(location: &str, settings: EngineSettings) -> Result<Engine, SqlError> {
-        let lake = Arc::new(LakeSchema::open(location, settings.time_travel)?);
+        let root = Root::open(location, std::env::vars()).map_err(SqlError::from_lake)?;
+        Engine::on(root, settings).await
+    }
+
+    /// An engine over a lake that was opened elsewhere. Reads the names of its tables and nothing else.
+    pub async fn on(root: Root, settings: EngineSettings) -> Result<Engine, SqlError> {
+        let lake = Arc::new(LakeSchema::open(root, settings.time_travel).await?);
         let state = session::state(&lake, &settings)?;
         Ok(Engine {
             context: SessionContext::new_with_state(state),
@@ -87,8 +94,8 @@ impl Engine {
     }
 
     /// Names of the lake's tables, sorted, as of now.
-    pub fn table_names(&self) -> Result<Vec<String>, SqlError> {
-        self.lake.refresh_names()?;
+    pub async fn table_names(&self) -> Result<Vec<String>, SqlError> {
+        self.lake.refresh_names().await?;
         Ok(self.lake.names())
     }
 

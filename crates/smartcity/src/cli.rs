@@ -29,6 +29,11 @@ enum Command {
     Ingest(Ingest),
     /// Ask the lake a question in SQL
     Query(Query),
+    /// Look after the lake's tables
+    Lake {
+        #[command(subcommand)]
+        command: LakeCommand,
+    },
     /// Run the embedded Kafka broker
     Broker(Broker),
     /// Show the settings in force
@@ -99,7 +104,7 @@ pub(crate) struct Ingest {
     /// The cluster to read from
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: Option<String>,
-    /// Folder that holds the tables
+    /// What holds the tables: a folder, or s3://bucket/prefix
     #[arg(long, value_name = "PATH")]
     lake: Option<String>,
     /// Stop when everything that Kafka held at the start has landed
@@ -141,7 +146,7 @@ pub(crate) struct Query {
     /// How to print the result; json is one object per line
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
-    /// Folder that holds the tables
+    /// What holds the tables: a folder, or s3://bucket/prefix
     #[arg(long, value_name = "PATH")]
     lake: Option<String>,
     /// Read every table at this version
@@ -150,6 +155,34 @@ pub(crate) struct Query {
     /// Read every table as it was at this time: ISO 8601 in UTC
     #[arg(long, value_name = "TIME")]
     pub(crate) as_of: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LakeCommand {
+    /// Prove that the tables hold each record once, as it was committed; exit code 3 when they do not
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Check only these tables
+    #[arg(long, value_name = "TABLE", value_delimiter = ',')]
+    pub(crate) table: Vec<String>,
+    /// Compare every row and dead letter with its record in Kafka
+    #[arg(long)]
+    pub(crate) against_kafka: bool,
+    /// The cluster to compare with
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_servers: Option<String>,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -205,6 +238,9 @@ impl Cli {
             Command::Simulate(simulate) => commands::simulate::run(&load(&simulate.flags())?, &simulate),
             Command::Ingest(ingest) => commands::ingest::run(&load(&ingest.flags())?, &ingest),
             Command::Query(query) => commands::query::run(&load(&query.flags())?, &query),
+            Command::Lake {
+                command: LakeCommand::Verify(verify),
+            } => commands::lake::verify(&load(&verify.flags())?, &verify),
             Command::Broker(broker) => commands::broker::run(&load(&broker.flags())?),
             Command::Config {
                 command: ConfigCommand::Show { default },
@@ -274,6 +310,16 @@ impl Ingest {
 impl Query {
     fn flags(&self) -> Flags {
         flags! { "lake.path" = self.lake }
+    }
+}
+
+impl Verify {
+    fn flags(&self) -> Flags {
+        flags! {
+            "lake.path" = self.lake,
+            "kafka.bootstrap_servers" = self.bootstrap_servers,
+            "streams.dir" = display(&self.streams),
+        }
     }
 }
 

@@ -23,6 +23,23 @@ pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Usage(message.into()))
 }
 
+/// Data that is lost, doubled or changed (exit code 3).
+#[derive(Debug)]
+struct Damaged(String);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// A check that has found what must not be.
+pub(crate) fn damaged(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Damaged(message.into()))
+}
+
 /// Prints the error to stderr and says how to exit: 1 failed, 2 wrong usage or configuration, 3 data loss found.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error}");
@@ -45,7 +62,10 @@ fn code(error: &anyhow::Error) -> ExitCode {
         cause.is::<Usage>()
             || cause.is::<model::DeclarationError>()
             || matches!(cause.downcast_ref(), Some(kafka::KafkaError::Config(_)))
-            || matches!(cause.downcast_ref(), Some(LakeError::Location { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(LakeError::Location { .. } | LakeError::Missing { .. })
+            )
             || matches!(
                 cause.downcast_ref(),
                 Some(broker::BrokerError::Config { .. } | broker::BrokerError::NotLoopback { .. })
@@ -63,7 +83,7 @@ fn code(error: &anyhow::Error) -> ExitCode {
     }
     let lost = error
         .chain()
-        .any(|cause| matches!(cause.downcast_ref(), Some(IngestError::DataLoss { .. })));
+        .any(|cause| cause.is::<Damaged>() || matches!(cause.downcast_ref(), Some(IngestError::DataLoss { .. })));
     ExitCode::from(if lost { 3 } else { 1 })
 }
 
@@ -99,7 +119,11 @@ fn lake_hint(error: &LakeError) -> Option<String> {
     if error.is_out_of_space() {
         return Some("free some space and start again: it goes on from the last commit, nothing is lost".to_owned());
     }
+    if let Some(hint) = error.hint() {
+        return Some(hint.to_owned());
+    }
     match error {
+        LakeError::Missing { .. } => Some("name another with --lake".to_owned()),
         LakeError::SchemaDiffers { .. } => Some("change the declaration back, or land into another lake".to_owned()),
         LakeError::Denied { .. } => {
             Some("check who owns the folder and whether the disk is mounted read-only".to_owned())

@@ -23,9 +23,10 @@ fn printed(arguments: &[&str]) -> String {
 
 #[test]
 fn help() {
-    for command in ["up", "simulate", "ingest", "query", "broker", "config"] {
+    for command in ["up", "simulate", "ingest", "query", "lake", "broker", "config"] {
         insta::assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
     }
+    insta::assert_snapshot!("help_lake_verify", printed(&["lake", "verify", "--help"]));
     insta::assert_snapshot!("help", printed(&["--help"]));
 }
 
@@ -41,15 +42,11 @@ fn errors() {
         ("unknown_stream", &["ingest", "--only", "gps_dta"]),
         ("no_streams_folder", &["ingest", "--streams", "/nonexistent"]),
         (
-            "s3_lake",
-            &[
-                "ingest",
-                "--lake",
-                "s3://bucket/lake",
-                "--bootstrap-servers",
-                "127.0.0.1:1",
-            ],
+            "no_bucket",
+            &["ingest", "--lake", "s3:///lake", "--bootstrap-servers", "127.0.0.1:1"],
         ),
+        ("verify_no_tables", &["lake", "verify", "--lake", "/usr"]),
+        ("verify_no_lake", &["lake", "verify", "--lake", "/nonexistent"]),
         ("no_lake", &["query", "select 1 from t", "--lake", "/nonexistent"]),
         (
             "not_loopback",

@@ -49,9 +49,11 @@ struct Figures {
     deployments: u64,
 }
 
+type Life = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
 /// One process: its life until it ends or dies, and when the next one follows.
 struct Slot {
-    life: Option<(Pin<Box<dyn Future<Output = Result<(), String>>>>, Arc<SimStore>)>,
+    life: Option<(Life, Arc<SimStore>)>,
     incarnation: u64,
     idle_until: u64,
     ended: bool,

@@ -187,7 +187,11 @@ impl Process {
         }
         let batch = Joined::new(vec![batch]);
         let staged = committer.upload(batch.files).await?;
-        if committer.commit_rows(&staged, &batch.spans).await?.is_none() {
+        if committer
+            .commit_rows(&staged, &batch.spans, batch.figures.records)
+            .await?
+            .is_none()
+        {
             return Ok(Landed::Fenced);
         }
         committer.commit_letters(&batch.letters, &batch.spans).await

@@ -9,3 +9,6 @@ mod files;
 mod open;
 mod readers;
 mod rows;
+mod s3;
+mod s3_server;
+mod verify;

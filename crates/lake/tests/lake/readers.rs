@@ -16,7 +16,7 @@ const ROWS: i64 = 5000;
 const STEP_US: i64 = DAY_US / 2000;
 
 /// The interpreter with the readers, or `None` after saying so; where CI runs they must be there.
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     let python = std::env::var("SMARTCITY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_readers = Command::new(&python)
         .args(["-c", "import deltalake, polars, duckdb"])

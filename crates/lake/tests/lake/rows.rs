@@ -10,7 +10,6 @@ use arrow_array::{
 };
 use arrow_schema::DataType;
 use deltalake_core::DeltaTable;
-use deltalake_core::logstore::{StorageConfig, logstore_with};
 use lake::{CommitOutcome, Lake, LakeError, Names, StagedFiles, Table};
 use model::event_time::{DAY_US, days};
 use model::{ManualClock, Span, Stream, TopicPartition};
@@ -91,8 +90,7 @@ pub(crate) struct ActiveFile {
 }
 
 pub(crate) async fn open_delta(lake: &Lake, name: &str) -> DeltaTable {
-    let log_store = logstore_with(lake.store().clone(), &lake.table_url(name), StorageConfig::default()).unwrap();
-    let mut table = DeltaTable::new(log_store);
+    let mut table = DeltaTable::new(lake.root().log_store(name));
     table.load().await.unwrap();
     table
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,10 +9,10 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
-use deltalake_core::{DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableError};
+use lake::Root;
 use parking_lot::RwLock;
 use tracing::warn;
-use url::Url;
 
 use super::session::{CATALOG, SCHEMA};
 use super::version::{self, TimeTravel};
@@ -21,31 +20,21 @@ use super::{ErrorKind, SqlError};
 
 /// The schema that holds the tables. What it knows is as of the latest statement.
 pub(super) struct LakeSchema {
-    /// `<root>/data`.
-    data: PathBuf,
-    location: String,
+    root: Root,
     time_travel: TimeTravel,
     names: RwLock<Vec<String>>,
     opened: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
 }
 
 impl LakeSchema {
-    pub(super) fn open(location: &str, time_travel: TimeTravel) -> Result<LakeSchema, SqlError> {
-        let root = root_folder(location)?;
-        if !root.is_dir() {
-            return Err(
-                SqlError::new(ErrorKind::Usage, format!("there is no lake at {}", root.display()))
-                    .with_hint("start one with `smartcity up`, or name another with --lake"),
-            );
-        }
+    pub(super) async fn open(root: Root, time_travel: TimeTravel) -> Result<LakeSchema, SqlError> {
         let lake = LakeSchema {
-            data: root.join("data"),
-            location: root.display().to_string(),
+            root,
             time_travel,
             names: RwLock::default(),
             opened: RwLock::default(),
         };
-        lake.refresh_names()?;
+        lake.refresh_names().await?;
         Ok(lake)
     }
 
@@ -54,13 +43,8 @@ impl LakeSchema {
         self.names.read().clone()
     }
 
-    pub(super) fn refresh_names(&self) -> Result<(), SqlError> {
-        let names = list_tables(&self.data).map_err(|error| {
-            SqlError::new(
-                ErrorKind::Failed,
-                format!("the lake at {} cannot be read: {error}", self.location),
-            )
-        })?;
+    pub(super) async fn refresh_names(&self) -> Result<(), SqlError> {
+        let names = self.root.table_names().await.map_err(SqlError::from_lake)?;
         *self.names.write() = names;
         Ok(())
     }
@@ -78,7 +62,7 @@ impl LakeSchema {
             .map(TableReference::table)
             .collect();
         if about_all || ours.iter().any(|name| !self.table_exist(name)) {
-            self.refresh_names().map_err(|error| (String::new(), error))?;
+            self.refresh_names().await.map_err(|error| (String::new(), error))?;
         }
         if about_all {
             self.opened.write().clear();
@@ -96,11 +80,7 @@ impl LakeSchema {
         let unreadable = |error: &dyn fmt::Display| {
             SqlError::new(ErrorKind::Failed, format!("table '{name}' cannot be read: {error}"))
         };
-        let folder = self.data.join(name);
-        let url = Url::from_directory_path(&folder).map_err(|()| unreadable(&"its path is no URL"))?;
-        let table = DeltaTableBuilder::from_url(url)
-            .and_then(DeltaTableBuilder::build)
-            .map_err(|error| unreadable(&error))?;
+        let table = DeltaTable::new(self.root.log_store(name));
         let at = match self.time_travel {
             TimeTravel::Newest => None,
             travel => {
@@ -126,7 +106,7 @@ impl fmt::Debug for LakeSchema {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("LakeSchema")
-            .field("location", &self.location)
+            .field("location", &self.root.location())
             .finish_non_exhaustive()
     }
 }
@@ -165,37 +145,4 @@ impl SchemaProvider for LakeSchema {
             .binary_search_by(|known| known.as_str().cmp(name))
             .is_ok()
     }
-}
-
-fn root_folder(location: &str) -> Result<PathBuf, SqlError> {
-    let usage = |message: String| SqlError::new(ErrorKind::Usage, message);
-    let Some((scheme, _)) = location.split_once("://") else {
-        return std::path::absolute(location).map_err(|error| usage(format!("no folder path: '{location}': {error}")));
-    };
-    if scheme != "file" {
-        return Err(usage(format!("{scheme}:// lakes are not supported yet")).with_hint("give a folder"));
-    }
-    Url::parse(location)
-        .ok()
-        .and_then(|url| url.to_file_path().ok())
-        .ok_or_else(|| usage(format!("no folder is named by {location}")))
-}
-
-/// Sub-folders that hold a Delta log, sorted. A lake without `data/` has no tables yet.
-fn list_tables(data: &Path) -> std::io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(data) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.path().join("_delta_log").is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }

@@ -7,6 +7,7 @@ use datafusion::common::{Diagnostic, SchemaError, Span};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser;
 use deltalake_core::ObjectStoreError;
+use lake::LakeError;
 
 /// Longest part of a statement's line that is shown beside an error, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -66,6 +67,29 @@ impl SqlError {
             self.excerpt = Some(Box::new(excerpt));
         }
         self
+    }
+
+    /// Translates what the lake says.
+    pub(super) fn from_lake(error: LakeError) -> SqlError {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        let (kind, hint) = match &error {
+            LakeError::Missing { .. } => (
+                ErrorKind::Usage,
+                Some("start one with `smartcity up`, or name another with --lake"),
+            ),
+            LakeError::Location { .. } => (ErrorKind::Usage, None),
+            error => (ErrorKind::Failed, error.hint()),
+        };
+        let found = SqlError::new(kind, message);
+        match hint {
+            Some(hint) => found.with_hint(hint),
+            None => found,
+        }
     }
 
     /// Translates what DataFusion says. `tables` are the names that a misspelt one may have meant.

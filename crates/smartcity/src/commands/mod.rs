@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod config;
 pub(crate) mod ingest;
+pub(crate) mod lake;
 pub(crate) mod query;
 pub(crate) mod simulate;
 pub(crate) mod up;

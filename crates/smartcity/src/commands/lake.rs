@@ -1,0 +1,158 @@
+//! `smartcity lake`
+
+use std::io::{self, IsTerminal as _};
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use kafka::{KafkaSource, Subscription};
+use lake::Root;
+use lake::verify::{Severity, TableReport, Verifier, VerifyOptions};
+
+use crate::cli::Verify;
+use crate::config::Config;
+use crate::declarations;
+use crate::exit::{damaged, usage};
+use crate::wiring::{block_on, init_logging, kafka_config};
+
+pub(crate) fn verify(config: &Config, verify: &Verify) -> Result<()> {
+    init_logging("error");
+    let streams = declarations::load(config, &[])?;
+    block_on(async {
+        let root = Root::open(&config.lake.path, std::env::vars())?;
+        let names = root.table_names().await?;
+        // A mistaken prefix must not pass for a good lake.
+        if names.is_empty() {
+            return Err(usage(format!("there are no tables in {}", root.location())));
+        }
+        if let Some(unknown) = verify.table.iter().find(|name| !names.contains(name)) {
+            return Err(usage(format!(
+                "the lake has no table `{unknown}`; it has {}",
+                names.join(", ")
+            )));
+        }
+        let bar = bar();
+        let progress = |table: &str, done: u64, of: u64| {
+            bar.set_length(of);
+            bar.set_position(done);
+            if bar.message() != table {
+                bar.set_message(table.to_owned());
+            }
+        };
+        let options = VerifyOptions {
+            digests: verify.against_kafka,
+            ..VerifyOptions::default()
+        };
+        let verifier = Verifier::open(&root, &verify.table, options, &progress).await?;
+        let mut reports = Vec::new();
+        for name in names
+            .iter()
+            .filter(|name| verify.table.is_empty() || verify.table.contains(name))
+        {
+            let mut table = verifier.table(name).await?;
+            let stream = streams.iter().find(|stream| stream.name == *name);
+            if let (true, Some(stream), true) = (verify.against_kafka, stream, table.is_comparable()) {
+                let topics: Vec<String> = table.digests.keys().map(|place| place.topic.to_string()).collect();
+                let mut source = open_source(config, topics).await?;
+                bar.set_length(table.report.rows);
+                let counted = |records| bar.set_position(records);
+                ingest::verify::against_kafka(stream, &mut source, &verifier, &mut table, &counted).await?;
+            }
+            reports.push(table.report);
+        }
+        bar.finish_and_clear();
+        let count = |severity| {
+            let of = |report: &&TableReport| report.findings.worst() == Some(severity);
+            reports.iter().filter(of).count()
+        };
+        let faulty = count(Severity::Fault);
+        if verify.json {
+            let verdict = serde_json::json!({
+                "lake": root.location(),
+                "tables": reports,
+                "faulty_tables": faulty,
+                "doubtful_tables": count(Severity::Doubt),
+            });
+            println!("{verdict}");
+        } else {
+            reports.iter().for_each(print);
+        }
+        match faulty {
+            0 => Ok(()),
+            faulty => Err(damaged(format!(
+                "{faulty} of {} tables are not as they should be",
+                reports.len()
+            ))),
+        }
+    })
+}
+
+async fn open_source(config: &Config, mut topics: Vec<String>) -> Result<KafkaSource> {
+    topics.dedup();
+    let (kafka, queued_bytes_max) = (kafka_config(config), config.ingest.queued_bytes_max);
+    let opened = tokio::task::spawn_blocking(move || {
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        KafkaSource::open(&kafka, &topics, Subscription::All, queued_bytes_max)
+    });
+    Ok(opened.await.context("the Kafka client did not start")??)
+}
+
+/// On a terminal's stderr; nothing elsewhere.
+fn bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn print(report: &TableReport) {
+    let verdict = match report.findings.worst() {
+        Some(Severity::Fault) => "FAULTY",
+        Some(Severity::Doubt) => "in doubt",
+        _ => "good",
+    };
+    println!(
+        "{}: {verdict}, version {}, {} rows in {} files, {} checksums compared",
+        report.table, report.version, report.rows, report.files, report.checksums
+    );
+    for partition in &report.partitions {
+        let mut line = format!(
+            "  {}[{}] from {} to {}: {} rows, {} dead letters",
+            partition.topic,
+            partition.partition,
+            partition.start,
+            partition.recorded,
+            partition.rows,
+            partition.letters
+        );
+        for (count, what) in [
+            (partition.gap_offsets, "in gaps"),
+            (partition.skipped, "never handed out by Kafka"),
+            (partition.unexplained, "unexplained"),
+            (partition.lost, "lost"),
+            (partition.doubled, "doubled"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        if let Some(compared) = partition.compared {
+            line.push_str(&format!(", {compared} records compared"));
+        }
+        println!("{line}");
+    }
+    for finding in report.findings.told() {
+        let severity = match finding.severity() {
+            Severity::Fault => "fault",
+            Severity::Doubt => "doubt",
+            Severity::Note => "note",
+        };
+        println!("  {severity}: {finding}");
+    }
+    for (kind, more) in report.findings.untold() {
+        println!("  and {more} more of {kind}");
+    }
+}

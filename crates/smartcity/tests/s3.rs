@@ -1,0 +1,169 @@
+//! The whole way on S3: a broker, the classic run, ingest through a server that dies in the middle, and the proof.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Process, eventually, free_port, python, root, run, smartcity};
+
+const LAKE: &str = "s3://city/lake";
+
+fn on_s3(endpoint: &str) -> Command {
+    let mut command = smartcity();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "testtest"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ENDPOINT_URL", endpoint),
+    ];
+    command.envs(variables);
+    command
+}
+
+fn serve_s3(dir: &std::path::Path, port: u16) -> Process {
+    std::fs::create_dir_all(dir.join("buckets/city")).unwrap();
+    let mut server = Process::start(
+        Command::new(root().join("tests/s3/real-s3"))
+            .arg(dir)
+            .arg(port.to_string()),
+    );
+    server.wait_for("ready", Duration::from_secs(600));
+    server
+}
+
+#[test]
+fn a_lake_on_a_server_that_dies_is_whole() {
+    if !Command::new("go")
+        .arg("version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        support::skip("go, to build an S3 server,");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let server = serve_s3(&dir.path().join("s3"), port);
+
+    let mut broker = Process::start(
+        smartcity()
+            .args(["broker", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(dir.path().join("broker")),
+    );
+    let line = broker.wait_for("kafka broker at ", Duration::from_secs(30));
+    let (_, at) = line.split_once("broker at ").unwrap();
+    let kafka = at.split(',').next().unwrap().to_owned();
+
+    run(smartcity().args(["simulate", "--pace", "max", "--bootstrap-servers", &kafka]));
+    let ingest = Process::start(on_s3(&endpoint).args([
+        "ingest",
+        "--latency",
+        "100ms",
+        "--bootstrap-servers",
+        &kafka,
+        "--lake",
+        LAKE,
+    ]));
+    let data = dir.path().join("s3/buckets/city/lake/data/vehicle_data/_delta_log");
+    eventually("a first commit", Duration::from_secs(60), || {
+        data.join(format!("{:020}.json", 1)).exists()
+    });
+    server.kill();
+    run(smartcity().args([
+        "simulate",
+        "--seed",
+        "8",
+        "--pace",
+        "max",
+        "--bootstrap-servers",
+        &kafka,
+    ]));
+    thread::sleep(Duration::from_secs(1));
+    let _server = serve_s3(&dir.path().join("s3"), port);
+    // What ingest held while the store was away lands by itself; the rest by the next run.
+    eventually("a commit after the outage", Duration::from_secs(60), || {
+        data.join(format!("{:020}.json", 2)).exists()
+    });
+    ingest.stop();
+    run(on_s3(&endpoint).args([
+        "ingest",
+        "--until-caught-up",
+        "--bootstrap-servers",
+        &kafka,
+        "--lake",
+        LAKE,
+    ]));
+
+    let verify = [
+        "lake",
+        "verify",
+        "--against-kafka",
+        "--json",
+        "--bootstrap-servers",
+        &kafka,
+        "--lake",
+        LAKE,
+    ];
+    let verdict: Value = serde_json::from_str(&run(on_s3(&endpoint).args(verify))).unwrap();
+    let tables = verdict["tables"].as_array().unwrap();
+    let vehicle = tables.iter().find(|table| table["table"] == "vehicle_data").unwrap();
+    let rows = vehicle["rows"].as_u64().unwrap();
+    let compared: u64 = vehicle["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|partition| partition["compared"].as_u64().unwrap())
+        .sum();
+    assert!(rows > 0 && compared == rows, "{verdict:#}");
+    assert_eq!(
+        (&verdict["faulty_tables"], &verdict["doubtful_tables"]),
+        (&0.into(), &0.into()),
+        "{verdict:#}"
+    );
+
+    let count = "select count(*) as n from vehicle_data";
+    let printed = run(on_s3(&endpoint).args(["query", count, "--format", "json", "--lake", LAKE]));
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap()["n"], rows);
+
+    let Some(mut reader) = python("s3_rows.py") else { return };
+    let seen = run(reader.args([endpoint.as_str(), "s3://city/lake/data/vehicle_data"]));
+    assert_eq!(seen.trim(), rows.to_string());
+
+    // A value that is changed behind everyone's back, the checksum in the log with it.
+    let file = first_parquet(data.parent().unwrap());
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let output = on_s3(&endpoint)
+        .args(["lake", "verify", "--lake", LAKE])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        printed.contains("vehicle_data: FAULTY") && printed.contains("another checksum"),
+        "{printed}"
+    );
+}
+
+fn first_parquet(table: &std::path::Path) -> std::path::PathBuf {
+    let mut folders = vec![table.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("_delta_log") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
+                return path;
+            }
+        }
+    }
+    panic!("no file below {table:?}");
+}
