@@ -10,6 +10,7 @@
 //! `transactions`.
 
 mod api;
+mod buffers;
 mod config;
 mod error;
 #[cfg(fuzzing)]

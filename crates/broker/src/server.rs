@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::buffers::Buffers;
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
 use crate::protocol::{self, Outcome, Peer};
@@ -29,7 +30,8 @@ const FIRST_READ: usize = 4 << 10;
 /// allocate.
 const GROWTH: (usize, usize) = (64 << 10, 1 << 20);
 const BACKLOG: u32 = 1024;
-/// Requests up to this size do not wait for large ones to end: heartbeats must get through.
+/// Requests up to this size do not wait for large ones to end: heartbeats must get through. Larger ones are read into a
+/// buffer that the connection does not keep.
 const SMALL_REQUEST: usize = 16 << 10;
 /// A request that has begun must be whole by then.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,6 +61,7 @@ pub(crate) async fn bind(config: &BrokerConfig) -> Result<TcpListener, BrokerErr
 pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracker, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(state.config.limits.connections_max));
     let in_flight = Arc::new(Semaphore::new(state.config.limits.in_flight_bytes_max));
+    let buffers = Arc::new(Buffers::default());
     let spawner = tasks.clone();
     tasks.spawn(async move {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -81,6 +84,7 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
                 stream,
                 peer,
                 in_flight: Arc::clone(&in_flight),
+                buffers: Arc::clone(&buffers),
             };
             let stop = stop.clone();
             spawner.spawn(async move {
@@ -101,6 +105,7 @@ struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     in_flight: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
 }
 
 /// Connections that were not closed by their clients, for whoever reads the metrics.
@@ -147,7 +152,12 @@ impl Connection {
         let mut buffer = BytesMut::new();
         let mut peer = Peer::new(self.peer.ip().to_string());
         while let Some((frame, _permit)) = self.read_frame(&mut buffer).await? {
-            match protocol::handle(&self.state, &mut peer, frame).await {
+            let large = (frame.len() > SMALL_REQUEST).then(|| frame.clone());
+            let outcome = protocol::handle(&self.state, &mut peer, frame).await;
+            if let Some(request) = large {
+                self.buffers.give_back(request);
+            }
+            match outcome {
                 Outcome::Answer(answer) => {
                     let sent = send(&mut self.stream, answer, stall).await;
                     sent.map_err(|error| match error.kind() {
@@ -176,10 +186,27 @@ impl Connection {
             return Err(Closed::FrameLength { length, limit });
         }
         let length = length as usize;
-        let whole = tokio::time::timeout(REQUEST_TIMEOUT, self.read_body(buffer, 4 + length)).await;
-        let permit = whole.map_err(|_| Closed::TooSlow)??;
         buffer.advance(4);
-        Ok(Some((buffer.split_to(length).freeze(), permit)))
+        if length <= SMALL_REQUEST {
+            self.read_whole(buffer, length).await?;
+            return Ok(Some((buffer.split_to(length).freeze(), None)));
+        }
+        let mut large = self.buffers.take();
+        let arrived = buffer.len().min(length);
+        large.extend_from_slice(&buffer[..arrived]);
+        buffer.advance(arrived);
+        let permit = self.read_whole(&mut large, length).await?;
+        Ok(Some((large.freeze(), permit)))
+    }
+
+    /// Reads on until the buffer holds a request of this length, and no more where it is a large one.
+    async fn read_whole(
+        &mut self,
+        buffer: &mut BytesMut,
+        length: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, Closed> {
+        let reading = tokio::time::timeout(REQUEST_TIMEOUT, self.read_body(buffer, length));
+        reading.await.map_err(|_| Closed::TooSlow)?
     }
 
     /// Waits for a request's length; false when none comes any more.
@@ -227,7 +254,8 @@ impl Connection {
                 }
             }
             buffer.reserve(step);
-            let read = tokio::time::timeout(stall, self.stream.read_buf(buffer)).await;
+            let mut room = buffer.limit(step);
+            let read = tokio::time::timeout(stall, self.stream.read_buf(&mut room)).await;
             if read.map_err(|_| Closed::Sending(stall))?? == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a request was cut off").into());
             }
