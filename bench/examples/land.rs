@@ -30,6 +30,7 @@ async fn main() -> Result<()> {
         flush: FlushPolicy::default(),
         workers: 1,
         starting_offsets: StartingOffsets::Earliest,
+        fail_on_data_loss: true,
         until: Until::CaughtUp,
     };
     ingest::run(

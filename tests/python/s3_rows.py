@@ -1,5 +1,6 @@
 """Counts the rows of a Delta table on S3 through deltalake: s3_rows.py ENDPOINT URL"""
 
+import os
 import sys
 
 import deltalake
@@ -14,3 +15,6 @@ options = {
 }
 table = deltalake.DeltaTable(url, storage_options=options)
 print(table.to_pyarrow_table(columns=["_offset"]).num_rows)
+sys.stdout.flush()
+# The threads of deltalake's runtime may abort an orderly exit.
+os._exit(0)

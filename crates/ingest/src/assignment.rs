@@ -1,10 +1,12 @@
-//! Where a partition is read from: what its table records, and nothing else.
+//! Where a partition is read from: what its table records, and nothing else. What Kafka has lost before that is a gap.
 
 use std::collections::BTreeSet;
 
 use kafka::PartitionOffsets;
-use lake::{DeadLetters, LakeError, Table};
-use model::TopicPartition;
+use lake::{DeadLetters, Lake, LakeError, Table};
+use metrics::counter;
+use model::{Span, TopicPartition};
+use tracing::warn;
 
 use crate::IngestError;
 use crate::config::StartingOffsets;
@@ -44,6 +46,31 @@ pub(crate) async fn start(
         already_dead: already_dead.map_err(failed)?,
         letters,
     })
+}
+
+/// Passes over what Kafka no longer holds, once `gaps` says so: the table's recorded offset moves to the first one it
+/// still has. Does nothing where nothing is missing. Refresh the handle first.
+pub(crate) async fn pass_over_gap(
+    lake: &Lake,
+    application: &str,
+    table: &Table,
+    topic_partition: &TopicPartition,
+    log: PartitionOffsets,
+) -> Result<(), LakeError> {
+    let Some(recorded) = table.recorded(topic_partition).filter(|recorded| *recorded < log.low) else {
+        return Ok(());
+    };
+    let missing = Span::new(recorded, log.low);
+    warn!(partition = %topic_partition, offsets = %missing, "gone from Kafka before they were read; recorded in `gaps`");
+    counter!("smartcity_ingest_missing_offsets_total", "stream" => table.name().to_owned())
+        .increment(log.low.abs_diff(recorded));
+    let gaps = lake.gaps(application).await?;
+    gaps.record(topic_partition, missing, "retention").await?;
+    // When another writer has moved it meanwhile, what it records is where to read from.
+    table
+        .commit_counted(Vec::new(), &[(topic_partition.clone(), missing)], Some(0))
+        .await?;
+    Ok(())
 }
 
 /// The recorded offset, when Kafka still has what follows it.

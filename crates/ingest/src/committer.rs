@@ -1,5 +1,6 @@
 //! One task per stream that lands batches in order: upload, dead letters, then rows and offsets in one commit.
 
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,11 +38,15 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landed {
     Yes,
+    /// Another writer has moved a partition: the stream is to be rewound.
     Fenced,
+    /// The stream was rewound since the batch was read.
+    Stale,
 }
 
 /// Batches that share a commit.
 pub(crate) struct Joined {
+    pub(crate) epoch: u64,
     pub(crate) files: Vec<EncodedFiles>,
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) spans: Vec<(TopicPartition, Span)>,
@@ -55,6 +60,7 @@ impl Joined {
         let mut spans = Spans::default();
         let mut figures = BatchFigures::default();
         let (mut files, mut letters) = (Vec::new(), Vec::new());
+        let epoch = batches.first().map_or(0, |batch| batch.epoch);
         for batch in batches {
             for (partition, span) in batch.spans.iter() {
                 assert!(
@@ -67,6 +73,7 @@ impl Joined {
             files.extend(batch.files);
         }
         Self {
+            epoch,
             files,
             letters,
             spans: spans.to_vec(),
@@ -109,7 +116,7 @@ impl Committer {
                 return Ok(());
             }
             match self.land(batches).await? {
-                Landed::Yes => {}
+                Landed::Yes | Landed::Stale => {}
                 Landed::Fenced => {
                     epoch += 1;
                     // The reader may be gone already when the job stops.
@@ -132,13 +139,20 @@ impl Committer {
         let staged = self.upload(batch.files).await?;
         let uploaded = started.elapsed();
         // Letters first: docs/design/ingest.md says why.
-        if self.commit_letters(&batch.letters, &batch.spans).await? == Landed::Fenced {
-            return Ok(Landed::Fenced);
+        match self.commit_letters(batch.epoch, &batch.letters, &batch.spans).await? {
+            Landed::Yes => {}
+            other => return Ok(other),
         }
-        let Some(version) = self.commit_rows(&staged, &batch.spans, batch.figures.records).await? else {
-            return Ok(Landed::Fenced);
+        let committed = self.commit_rows(&staged, &batch.spans, batch.figures.records).await?;
+        let (version, figures) = match committed {
+            CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, ours: true } => {
+                (version, batch.figures)
+            }
+            // The rows are another writer's, who counts them.
+            CommitOutcome::AlreadyLanded { version, ours: false } => (version, BatchFigures::default()),
+            CommitOutcome::Fenced { .. } => return Ok(Landed::Fenced),
         };
-        let (took, figures) = (started.elapsed(), batch.figures);
+        let took = started.elapsed();
         counter!("smartcity_ingest_rows_total", "stream" => Arc::clone(&self.name)).increment(figures.rows);
         counter!("smartcity_ingest_batches_total", "stream" => Arc::clone(&self.name)).increment(1);
         histogram!("smartcity_ingest_commit_seconds", "stream" => Arc::clone(&self.name)).record(took.as_secs_f64());
@@ -169,6 +183,7 @@ impl Committer {
 
     pub(crate) async fn commit_letters(
         &self,
+        epoch: u64,
         letters: &[DeadLetter],
         spans: &[(TopicPartition, Span)],
     ) -> Result<Landed, IngestError> {
@@ -180,18 +195,26 @@ impl Committer {
             .filter(|(partition, _)| letters.iter().any(|letter| letter.topic_partition == *partition))
             .cloned()
             .collect();
-        let expected = self
-            .letter_offsets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known: Option<HashMap<_, _>> = {
+            let offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_epoch = with_letters.iter().map(|(partition, _)| {
+                let known = offsets.get(partition).filter(|known| known.epoch == epoch)?;
+                Some((partition.clone(), known.recorded))
+            });
+            of_epoch.collect()
+        };
+        let Some(expected) = known else {
+            return Ok(Landed::Stale);
+        };
         let commit = || self.dead_letters.commit(letters, &with_letters, &expected);
         match self.retry("dead letters", commit).await? {
             CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } => {
                 let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
                 for (partition, _) in with_letters {
                     let recorded = self.dead_letters.recorded(&partition);
-                    offsets.insert(partition, recorded);
+                    if let Some(known) = offsets.get_mut(&partition).filter(|known| known.epoch == epoch) {
+                        known.recorded = recorded;
+                    }
                 }
                 Ok(Landed::Yes)
             }
@@ -203,25 +226,23 @@ impl Committer {
         }
     }
 
-    /// The version that holds the rows; `None` when fenced.
     pub(crate) async fn commit_rows(
         &self,
         staged: &[StagedFiles],
         spans: &[(TopicPartition, Span)],
         records: u64,
-    ) -> Result<Option<i64>, IngestError> {
+    ) -> Result<CommitOutcome, IngestError> {
         let commit = || self.table.commit_counted(staged.to_vec(), spans, Some(records));
-        match self.retry("commit", commit).await? {
-            CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => Ok(Some(version)),
-            CommitOutcome::Fenced {
-                topic_partition,
-                recorded,
-                ..
-            } => {
-                self.fenced(&self.name, &topic_partition, recorded);
-                Ok(None)
-            }
+        let outcome = self.retry("commit", commit).await?;
+        if let CommitOutcome::Fenced {
+            topic_partition,
+            recorded,
+            ..
+        } = &outcome
+        {
+            self.fenced(&self.name, topic_partition, *recorded);
         }
+        Ok(outcome)
     }
 
     fn fenced(&self, table: &str, partition: &TopicPartition, recorded: Option<i64>) -> Landed {

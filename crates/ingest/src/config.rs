@@ -11,6 +11,9 @@ pub struct JobConfig {
     /// Threads that decode and encode.
     pub workers: usize,
     pub starting_offsets: StartingOffsets,
+    /// Whether to stop when records are gone from Kafka before they have landed. Otherwise they are recorded in the `gaps`
+    /// table, and reading goes on behind them.
+    pub fail_on_data_loss: bool,
     pub until: Until,
 }
 

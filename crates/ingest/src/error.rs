@@ -33,3 +33,14 @@ pub enum IngestError {
     #[error("{0} ended unexpectedly")]
     Lost(&'static str),
 }
+
+impl IngestError {
+    /// The same may succeed later without anyone's doing.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            IngestError::Kafka(error) => matches!(error, KafkaError::Unreachable { .. }),
+            IngestError::Lake { source, .. } => source.is_retryable(),
+            _ => false,
+        }
+    }
+}

@@ -29,11 +29,19 @@ pub(crate) enum Commit {
     Barrier(oneshot::Sender<()>),
 }
 
-/// How far the dead letters of each partition had come when we last looked; another value means another writer.
-pub(crate) type LetterOffsets = Arc<Mutex<HashMap<TopicPartition, Option<i64>>>>;
+/// By partition, where its dead letters were when it was assigned or its letters last landed.
+pub(crate) type LetterOffsets = Arc<Mutex<HashMap<TopicPartition, LetterOffset>>>;
+
+/// How far a partition's dead letters had come when we last looked; another value in the table means another writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LetterOffset {
+    /// The stream's epoch that read it. A batch of another knows of other letters.
+    pub(crate) epoch: u64,
+    pub(crate) recorded: Option<i64>,
+}
 
 /// What the committers ask of the reader.
 pub(crate) enum Control {
-    /// Drop what this stream has in flight and read again from what its table records.
+    /// Drop what this stream has in flight and read again from what its table records, as this epoch or a later one.
     Rewind { stream: usize, epoch: u64 },
 }

@@ -51,7 +51,7 @@ pub async fn run(
         move |source| IngestError::Lake { stream, source }
     };
     let dead_letters = lake
-        .dead_letters(&config.application)
+        .dead_letters(streams, &config.application)
         .await
         .map_err(lake_error("dead_letters"))?;
 
@@ -119,6 +119,9 @@ pub async fn run(
         progress,
         runtime: Handle::current(),
         starting_offsets: config.starting_offsets,
+        fail_on_data_loss: config.fail_on_data_loss,
+        lake: lake.clone(),
+        application: config.application.clone(),
         until: config.until,
         stop,
         abort,

@@ -6,9 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use kafka::{Event, Source};
-use lake::{DeadLetters, LakeError, Table};
-use metrics::gauge;
+use kafka::{Event, KafkaError, Source};
+use lake::{DeadLetters, Lake, LakeError, Table};
+use metrics::{counter, gauge};
 use model::{Chunk, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::IngestError;
 use crate::assignment::{self, Start};
 use crate::config::{StartingOffsets, Until};
-use crate::handoff::{Commit, Control, LetterOffsets, Work};
+use crate::handoff::{Commit, Control, LetterOffset, LetterOffsets, Work};
 use crate::progress::Progress;
 
 /// How long one poll may wait for records.
@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long partitions that move to another process are held for their last batch to land; after that their new owner
 /// reads it again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two tries to learn where to read from.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) struct Reader {
     pub(crate) source: Box<dyn Source>,
@@ -37,6 +40,9 @@ pub(crate) struct Reader {
     pub(crate) progress: Arc<Progress>,
     pub(crate) runtime: Handle,
     pub(crate) starting_offsets: StartingOffsets,
+    pub(crate) fail_on_data_loss: bool,
+    pub(crate) lake: Lake,
+    pub(crate) application: String,
     pub(crate) until: Until,
     pub(crate) stop: CancellationToken,
     pub(crate) abort: CancellationToken,
@@ -75,7 +81,18 @@ impl Reader {
         while !self.stop.is_cancelled() && !self.abort.is_cancelled() {
             let records = waiting.is_empty();
             let timeout = if records { POLL } else { Duration::from_millis(5) };
-            for event in self.source.poll(timeout, records)? {
+            let events = match self.source.poll(timeout, records) {
+                Ok(events) => events,
+                // Retention was faster than we are. Where to go on, or why not, is what an assignment tells.
+                Err(KafkaError::OffsetOutOfRange { topic_partition }) => {
+                    if let Some(stream) = partitions.get(&topic_partition).map(|partition| partition.stream) {
+                        self.rewind(stream, self.streams[stream].epoch + 1, &mut partitions, &mut waiting)?;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for event in events {
                 match event {
                     Event::Chunk(chunk) => waiting.push_back(chunk),
                     Event::Assigned(assigned) => {
@@ -85,14 +102,15 @@ impl Reader {
                     Event::Revoked(revoked) => {
                         // Only chunks of partitions that stay may still be handed out.
                         waiting.retain(|chunk| !revoked.contains(chunk.topic_partition()));
-                        self.revoke(&revoked, &mut partitions)?;
+                        self.revoke(&revoked, &mut partitions, &mut waiting)?;
                     }
                 }
             }
             while let Ok(Control::Rewind { stream, epoch }) = self.control.try_recv() {
-                let topic = self.streams[stream].topic.clone();
-                waiting.retain(|chunk| *chunk.topic_partition().topic != *topic);
-                self.rewind(stream, epoch, &mut partitions)?;
+                // What fenced may be of an epoch that is over already.
+                if epoch > self.streams[stream].epoch {
+                    self.rewind(stream, epoch, &mut partitions, &mut waiting)?;
+                }
             }
             self.dispatch(&mut waiting, &mut partitions);
             if told.elapsed() >= Duration::from_millis(500) {
@@ -147,7 +165,33 @@ impl Reader {
         }
     }
 
+    /// Begins to read partitions, as soon as Kafka and the lake say from where. Without success only when the job ends.
     fn assign(
+        &mut self,
+        assigned: &[TopicPartition],
+        partitions: &mut HashMap<TopicPartition, Partition>,
+    ) -> Result<(), IngestError> {
+        let mut pause = RETRY_PAUSE_MIN;
+        loop {
+            match self.try_assign(assigned, partitions) {
+                Err(error) if error.is_retryable() => {
+                    warn!(%error, "cannot tell where to read from; trying again");
+                    counter!("smartcity_ingest_assignment_retries_total").increment(1);
+                }
+                result => return result,
+            }
+            let until = Instant::now() + pause;
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            while Instant::now() < until {
+                if self.stop.is_cancelled() || self.abort.is_cancelled() {
+                    return Ok(());
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+    }
+
+    fn try_assign(
         &mut self,
         assigned: &[TopicPartition],
         partitions: &mut HashMap<TopicPartition, Partition>,
@@ -169,6 +213,11 @@ impl Reader {
             self.runtime.block_on(self.dead_letters.refresh()).map_err(lake_error)?;
             for topic_partition in own {
                 let log = self.source.offsets(topic_partition)?;
+                if !self.fail_on_data_loss {
+                    let gap =
+                        assignment::pass_over_gap(&self.lake, &self.application, &state.table, topic_partition, log);
+                    self.runtime.block_on(gap).map_err(lake_error)?;
+                }
                 let start = assignment::start(
                     &state.table,
                     &self.dead_letters,
@@ -187,7 +236,13 @@ impl Reader {
                 self.letter_offsets
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .insert(topic_partition.clone(), letters);
+                    .insert(
+                        topic_partition.clone(),
+                        LetterOffset {
+                            epoch: state.epoch,
+                            recorded: letters,
+                        },
+                    );
                 info!(partition = %topic_partition, offset = position, end = log.high, "reading");
                 self.progress
                     .assigned(stream, topic_partition.partition, position, log.high);
@@ -212,24 +267,35 @@ impl Reader {
         &mut self,
         revoked: &[TopicPartition],
         partitions: &mut HashMap<TopicPartition, Partition>,
+        waiting: &mut VecDeque<Chunk>,
     ) -> Result<(), IngestError> {
-        self.drain();
+        let is_drained = self.drain();
+        let mut unlanded = BTreeSet::new();
         for topic_partition in revoked {
             if let Some(partition) = partitions.remove(topic_partition) {
                 self.progress.unassigned(partition.stream, topic_partition.partition);
+                unlanded.insert(partition.stream);
             }
         }
-        Ok(self.source.unassign(revoked)?)
+        self.source.unassign(revoked)?;
+        // The partitions may come back while batches with them are still on their way, which then must not count.
+        for stream in unlanded.into_iter().filter(|_| !is_drained) {
+            self.rewind(stream, self.streams[stream].epoch + 1, partitions, waiting)?;
+        }
+        Ok(())
     }
 
-    /// Another writer has landed some of what this stream had in flight: start over from what the table records.
+    /// What this stream has in flight is void: start over from what the table records.
     fn rewind(
         &mut self,
         stream: usize,
         epoch: u64,
         partitions: &mut HashMap<TopicPartition, Partition>,
+        waiting: &mut VecDeque<Chunk>,
     ) -> Result<(), IngestError> {
-        self.streams[stream].epoch = epoch;
+        let state = &mut self.streams[stream];
+        state.epoch = epoch;
+        waiting.retain(|chunk| *chunk.topic_partition().topic != *state.topic);
         let own: Vec<_> = partitions
             .iter()
             .filter(|(_, partition)| partition.stream == stream)
@@ -240,8 +306,8 @@ impl Reader {
         self.assign(&own, partitions)
     }
 
-    /// Closes every open batch and waits until it has landed.
-    fn drain(&self) {
+    /// Closes every open batch and waits until it has landed. Not for ever: `false` when some may still be on their way.
+    fn drain(&self) -> bool {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let left = || deadline.saturating_duration_since(Instant::now());
         let mut flushed = Vec::new();
@@ -250,7 +316,7 @@ impl Reader {
             let mut work = Work::Flush(done);
             while let Err(TrySendError::Full(back)) = worker.try_send(work) {
                 if left().is_zero() || self.abort.is_cancelled() {
-                    return;
+                    return false;
                 }
                 work = back;
                 std::thread::sleep(Duration::from_millis(5));
@@ -259,7 +325,7 @@ impl Reader {
         }
         for flush in flushed {
             if flush.recv_timeout(left()).is_err() {
-                return;
+                return false;
             }
         }
         self.runtime.block_on(async {
@@ -267,14 +333,16 @@ impl Reader {
                 for stream in &self.streams {
                     let (done, barrier) = oneshot::channel();
                     if stream.commits.send(Commit::Barrier(done)).await.is_err() || barrier.await.is_err() {
-                        return;
+                        return false;
                     }
                 }
+                true
             };
-            if tokio::time::timeout(left(), landed).await.is_err() {
+            tokio::time::timeout(left(), landed).await.unwrap_or_else(|_| {
                 warn!("not everything landed in time; what did not will be read again");
-            }
-        });
+                false
+            })
+        })
     }
 
     /// Whether the tables record every offset up to each partition's end. Nothing is recorded of an empty partition.

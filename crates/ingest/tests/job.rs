@@ -39,6 +39,7 @@ struct MemoryLog {
     seed: u64,
     /// Offsets below this are gone.
     low: i64,
+    high: i64,
 }
 
 impl MemoryLog {
@@ -51,6 +52,7 @@ impl MemoryLog {
             events: [Event::Assigned(partitions)].into(),
             seed,
             low: 0,
+            high: RECORDS,
         }
     }
 
@@ -75,7 +77,7 @@ impl Source for MemoryLog {
         let mut events: Vec<_> = self.events.drain(..).collect();
         std::thread::sleep(Duration::from_micros(self.chance(3_000)));
         for (partition, from) in self.positions.clone().into_iter().filter(|_| records) {
-            let to = RECORDS.min(from + self.chance(200) as i64);
+            let to = self.high.min(from + self.chance(200) as i64);
             if from < to {
                 let mut chunk = ChunkBuilder::new(partition.clone(), from);
                 (from..to).for_each(|offset| chunk.push(offset, offset, None, Some(&message(offset)), []));
@@ -99,18 +101,28 @@ impl Source for MemoryLog {
     fn offsets(&mut self, _: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
         Ok(PartitionOffsets {
             low: self.low,
-            high: RECORDS,
+            high: self.high,
         })
     }
 
     fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {
-        Some(RECORDS)
+        Some(self.high)
     }
 
     fn report_positions(&mut self, _: &[(TopicPartition, i64)]) {}
 }
 
 async fn run(lake: &Path, log: MemoryLog, names: u64, batch_records_max: u64) -> Result<u64, ingest::IngestError> {
+    run_with(lake, log, names, batch_records_max, true).await
+}
+
+async fn run_with(
+    lake: &Path,
+    log: MemoryLog,
+    names: u64,
+    batch_records_max: u64,
+    fail_on_data_loss: bool,
+) -> Result<u64, ingest::IngestError> {
     let streams = Streams::parse([("readings.toml", STREAM)]).unwrap();
     let clock = Arc::new(ManualClock::new(0));
     let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(names))
@@ -126,6 +138,7 @@ async fn run(lake: &Path, log: MemoryLog, names: u64, batch_records_max: u64) ->
         },
         workers: 2,
         starting_offsets: StartingOffsets::Earliest,
+        fail_on_data_loss,
         until: Until::CaughtUp,
     };
     let source = Box::new(log);
@@ -251,4 +264,29 @@ async fn offsets_that_kafka_dropped_stop_the_job() {
     log.low = RECORDS + 5;
     let error = run(dir.path(), log, 2, 500).await.unwrap_err().to_string();
     assert!(error.contains("offsets 2000 to 2004 are gone from Kafka"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_kafka_dropped_are_gaps_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |low, high| MemoryLog {
+        low,
+        high,
+        ..MemoryLog::new(1)
+    };
+    run(dir.path(), log(0, 1_000), 1, 500).await.unwrap();
+    let landed = run_with(dir.path(), log(1_200, RECORDS), 2, 500, false).await.unwrap();
+    assert_eq!(landed, 3 * 800);
+    // Another writer, and then retention again, find nothing more to record.
+    for low in [1_200, RECORDS] {
+        assert_eq!(run_with(dir.path(), log(low, RECORDS), 3, 500, false).await.unwrap(), 0);
+    }
+    let gaps = offsets(&dir.path().join("data/gaps"), "partition", "from_offset");
+    let expected: HashMap<_, _> = (0..PARTITIONS).map(|partition| ((partition, 1_000), 1)).collect();
+    assert_eq!(gaps, expected);
+    let ends = offsets(&dir.path().join("data/gaps"), "partition", "to_offset");
+    assert!(ends.keys().all(|(_, to)| *to == 1_200), "{ends:?}");
+    let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+    assert!(rows.keys().all(|(_, offset)| !(1_000..1_200).contains(offset)));
+    verify_finds_nothing(dir.path()).await;
 }

@@ -119,7 +119,7 @@ async fn land(folder: &Path, spoil: impl Fn(RecordBatch) -> RecordBatch) {
     let lake = open(folder).await;
     let (table, dead) = (
         lake.table(&stream(), "test").await.unwrap(),
-        lake.dead_letters("test").await.unwrap(),
+        lake.dead_letters([&stream()], "test").await.unwrap(),
     );
     let mut decoder = Decoder::new(&stream());
     for from in (0..RECORDS).step_by(1_000) {

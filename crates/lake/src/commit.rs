@@ -69,6 +69,7 @@ impl Log {
         let started = Instant::now();
         let _turn = self.turn.lock().await;
         self.ensure_fresh().await?;
+        self.check()?;
         let (mut faults, mut conflicts) = (0, 0);
         // Until the log was read in this call, the view may lack commits of others; they can only turn a `Commit` into
         // something else, which the put finds out, so a `Commit` may be tried on it and nothing else returned.

@@ -11,7 +11,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use futures::TryStreamExt;
-use model::{DeadLetter, Span, TopicPartition};
+use model::{DeadLetter, Span, Stream, TopicPartition};
 use object_store::path::Path;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::ProjectionMask;
@@ -24,7 +24,7 @@ use crate::decide::letters_move_to;
 use crate::encode::FileFormat;
 use crate::log::Log;
 use crate::properties::letter_properties;
-use crate::schema::TableSpec;
+use crate::schema::{Declaration, TableSpec};
 use crate::table::check_spans;
 use crate::{CommitOutcome, FileWriter, LakeError, StagedFiles, decide_letters};
 
@@ -41,12 +41,19 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    pub(crate) fn spec() -> Result<TableSpec, LakeError> {
+    pub(crate) fn spec<'a>(
+        streams: impl IntoIterator<Item = &'a Stream>,
+        application: &str,
+    ) -> Result<TableSpec, LakeError> {
         TableSpec::new(
             NAME,
             "Records that could not become rows of their table: the bytes as they came, and what is wrong with them.",
             &schema(),
             &[],
+            streams
+                .into_iter()
+                .map(|stream| Declaration::new(stream, application))
+                .collect(),
         )
     }
 
@@ -176,7 +183,7 @@ impl DeadLetters {
         from: i64,
         found: &mut BTreeSet<i64>,
     ) -> Result<(), LakeError> {
-        let failed = |error| LakeError::reading_parquet(NAME, path.clone(), error);
+        let failed = |error| LakeError::parquet(NAME, "read", error);
         #[allow(deprecated, reason = "its successor is to write the same by hand")]
         let reader = ParquetObjectReader::new(self.log.store.clone(), path.clone());
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;

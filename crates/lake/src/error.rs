@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 use std::io;
 
 use object_store::Error as StoreError;
-use parquet::errors::ParquetError;
 use thiserror::Error;
 
 use crate::s3::{Answer, Class};
@@ -70,6 +69,18 @@ pub enum LakeError {
     /// The table cannot be written by this version of the program; stop.
     #[error("table `{table}` cannot be used: {why}")]
     Unusable { table: String, why: String },
+
+    /// Another writer has opened the table with another declaration of the stream. This one must stop: the two could
+    /// judge one record differently, and land it as a row and as a dead letter.
+    #[error(
+        "table `{table}`: stream `{stream}` was opened by another writer with another declaration, so this one stops; \
+         start all writers of application `{application}` with the same declarations"
+    )]
+    Superseded {
+        table: String,
+        stream: String,
+        application: String,
+    },
 
     /// The table's schema is not what the stream declares; change one of the two.
     #[error("table `{table}` does not fit its declaration: {}", differences.join("; "))]
@@ -148,17 +159,6 @@ impl LakeError {
         LakeError::Location {
             location: location.to_owned(),
             why: why.into(),
-        }
-    }
-
-    /// A file in the store: whether it is broken or the store did not answer tells whether to try again.
-    pub(crate) fn reading_parquet(table: &str, path: impl Into<String>, error: ParquetError) -> Self {
-        match error {
-            ParquetError::External(source) => match source.downcast::<StoreError>() {
-                Ok(error) => LakeError::store("read", path, *error),
-                Err(source) => LakeError::parquet(table, "read", source),
-            },
-            error => LakeError::parquet(table, "read", error),
         }
     }
 

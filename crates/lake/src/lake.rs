@@ -10,7 +10,7 @@ use crate::log::Log;
 use crate::probe::check_conditional_put;
 use crate::root::Place;
 use crate::schema::TableSpec;
-use crate::{DeadLetters, LakeError, Names, Pause, Root, Table};
+use crate::{DeadLetters, Gaps, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.
 #[derive(Clone)]
@@ -96,17 +96,27 @@ impl Lake {
         &self.root
     }
 
-    /// A handle on the stream's table, which is created when absent and checked against the declaration when not. Each
-    /// call gives a handle of its own; clone one to share it.
+    /// A handle on the stream's table, which is created when absent. One that lacks nullable columns of the declaration
+    /// gets them; any other difference is refused. Writers of the same application that opened it with another
+    /// declaration are stopped ([`LakeError::Superseded`]). Each call gives a handle of its own; clone one to share it.
     pub async fn table(&self, stream: &Stream, application: &str) -> Result<Table, LakeError> {
-        let log = self.log(Table::spec(stream)?, application).await?;
+        let log = self.log(Table::spec(stream, application)?, application).await?;
         Table::new(stream, log)
     }
 
-    /// A handle on the dead letters of all streams.
-    pub async fn dead_letters(&self, application: &str) -> Result<DeadLetters, LakeError> {
-        let log = self.log(DeadLetters::spec()?, application).await?;
+    /// A handle on the dead letters of these streams. Stops writers as [`Lake::table`] does.
+    pub async fn dead_letters<'a>(
+        &self,
+        streams: impl IntoIterator<Item = &'a Stream>,
+        application: &str,
+    ) -> Result<DeadLetters, LakeError> {
+        let log = self.log(DeadLetters::spec(streams, application)?, application).await?;
         DeadLetters::new(log)
+    }
+
+    /// A handle on the gaps of all streams, whose table is created when absent: open it when there is one to record.
+    pub async fn gaps(&self, application: &str) -> Result<Gaps, LakeError> {
+        Gaps::new(self.log(Gaps::spec()?, application).await?)
     }
 
     /// Every Delta table of the lake, in the order of the names.

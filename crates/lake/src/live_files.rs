@@ -88,7 +88,7 @@ impl Log {
         is_wanted: &impl Fn(Option<&str>) -> bool,
         found: &mut BTreeSet<String>,
     ) -> Result<(), LakeError> {
-        let failed = |error| LakeError::reading_parquet(&self.spec.name, path.clone(), error);
+        let failed = |error| LakeError::parquet(&self.spec.name, "read", error);
         #[allow(deprecated, reason = "its successor is to write the same by hand")]
         let reader = ParquetObjectReader::new(self.store.clone(), path.clone());
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;

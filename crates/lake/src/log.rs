@@ -24,15 +24,20 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::json;
+use tracing::info;
 use url::Url;
 
 use crate::root::log_store;
-use crate::schema::{MetadataAction, ProtocolAction, TableSpec};
+use crate::schema::{Declaration, MetadataAction, ProtocolAction, TableSpec};
 use crate::{LakeError, Names, Pause};
 
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
 /// meantime no longer holds the commits that would tell us that the next version is taken; retention is days.
 const FRESH_S: u64 = 600;
+
+/// Puts of a declaration, of which others may take the version or the store may fail.
+const ADOPT_TRIES_MAX: u32 = 20;
 
 /// One table's log, shared by the clones of a handle.
 pub(crate) struct Log {
@@ -45,6 +50,8 @@ pub(crate) struct Log {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Names,
     pub(crate) pause: Pause,
+    /// The table's words for this writer's declarations, from when it was opened.
+    held: Option<Vec<Option<String>>>,
     view: RwLock<View>,
     /// Held while the log is read forward or written: a process has one committer per table.
     pub(crate) turn: tokio::sync::Mutex<()>,
@@ -57,6 +64,7 @@ pub(crate) struct View {
     /// -1 before the first commit was read.
     pub(crate) version: i64,
     txns: HashMap<String, Txn>,
+    metadata: Option<MetadataAction>,
     seen_at: Instant,
     seen_at_us: i64,
 }
@@ -91,10 +99,11 @@ impl Log {
         let view = View {
             version: -1,
             txns: HashMap::new(),
+            metadata: None,
             seen_at: Instant::now(),
             seen_at_us: clock.now_us(),
         };
-        let log = Log {
+        let mut log = Log {
             spec,
             application: application.to_owned(),
             store,
@@ -103,16 +112,18 @@ impl Log {
             clock,
             names,
             pause,
+            held: None,
             view: RwLock::new(view),
             turn: tokio::sync::Mutex::new(()),
             checkpoint: Arc::default(),
         };
-        let _turn = log.turn.lock().await;
         log.load().await?;
         if log.version() < 0 {
             log.create().await?;
         }
-        drop(_turn);
+        log.adopt().await?;
+        let held = log.declared(&log.view());
+        log.held = Some(held);
         Ok(log)
     }
 
@@ -148,7 +159,8 @@ impl Log {
         self.read_forward().await
     }
 
-    /// Reads the commits after the view's version, one by one, until there is none. The caller has the turn.
+    /// Reads the commits after the view's version, one by one, until there is none, and sees that the table is still
+    /// this writer's to write. The caller has the turn.
     pub(crate) async fn read_forward(&self) -> Result<(), LakeError> {
         loop {
             let version = self.version() + 1;
@@ -156,7 +168,7 @@ impl Log {
                 Some(bytes) => self.apply(version, &bytes)?,
                 None => {
                     self.seen_the_end();
-                    return Ok(());
+                    return self.check();
                 }
             }
         }
@@ -221,7 +233,9 @@ impl Log {
     /// Version 0. When another was faster its table is read and checked instead.
     async fn create(&self) -> Result<(), LakeError> {
         let table_id = self.names.next().to_string();
-        let mut actions = self.spec.create_actions(&table_id, self.clock.now_us() / 1000)?;
+        let mut actions = self
+            .spec
+            .create_actions(&table_id, self.clock.now_us() / 1000, &self.names)?;
         actions.push(self.commit_info("CREATE TABLE", &table_id, None));
         let mut tries = 0;
         loop {
@@ -245,13 +259,77 @@ impl Log {
         }
     }
 
+    /// Puts what this writer's declarations add to the table's metadata into the log. From then on whoever judges records
+    /// by another declaration finds that version taken, and stops.
+    async fn adopt(&self) -> Result<(), LakeError> {
+        let mut tries = 0;
+        loop {
+            let adopted = match &self.view().metadata {
+                Some(metadata) => self.spec.adopt(metadata, &self.names)?,
+                None => {
+                    return Err(LakeError::unusable(
+                        &self.spec.name,
+                        "its log has no metadata".to_owned(),
+                    ));
+                }
+            };
+            let Some(metadata) = adopted else { return Ok(()) };
+            tries += 1;
+            let version = self.version() + 1;
+            let id = self.names.next().to_string();
+            let info = self.commit_info("SET TBLPROPERTIES", &id, Some(version - 1));
+            let put = self
+                .put_commit(version, json_lines(&[info, json!({ "metaData": metadata })]))
+                .await;
+            // Whether it landed, or another's, or none: the log tells.
+            self.read_forward().await?;
+            match put {
+                Ok(()) => info!(table = %self.spec.name, version, "the declaration is new to the table"),
+                Err(_) if self.version() >= version && tries < ADOPT_TRIES_MAX => {}
+                Err(error) => {
+                    let error = LakeError::store("commit", self.commit_path(version), error);
+                    if tries >= ADOPT_TRIES_MAX || !error.is_retryable() {
+                        return Err(error);
+                    }
+                    self.pause.wait(self.back_off(tries, 0)).await;
+                }
+            }
+        }
+    }
+
+    fn declared(&self, view: &View) -> Vec<Option<String>> {
+        let value = |declaration: &Declaration| declaration.value_in(view.metadata.as_ref()?).map(str::to_owned);
+        self.spec.declarations.iter().map(value).collect()
+    }
+
+    /// The files this writer makes are legal in the table, and nobody has opened it with other declarations since.
+    pub(crate) fn check(&self) -> Result<(), LakeError> {
+        let view = self.view();
+        let (Some(held), Some(metadata)) = (&self.held, &view.metadata) else {
+            return Ok(());
+        };
+        self.spec.check_metadata(metadata)?;
+        let declarations = self.spec.declarations.iter().zip(held);
+        for (declaration, held) in declarations {
+            if declaration.value_in(metadata) != held.as_deref() {
+                return Err(LakeError::Superseded {
+                    table: self.spec.name.clone(),
+                    stream: declaration.stream.clone(),
+                    application: self.application.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Everything from the newest checkpoint on. Leaves version -1 when there is no table.
     async fn load(&self) -> Result<(), LakeError> {
         let listing = self.list(None).await?;
         let checkpoint = listing.newest_checkpoint_until(i64::MAX);
         let mut txns = HashMap::new();
+        let mut metadata = None;
         if let Some((version, paths)) = checkpoint {
-            self.check_snapshot(version).await?;
+            metadata = Some(self.metadata_of(version).await?);
             for path in paths {
                 self.read_txns(path, version, &mut txns).await?;
             }
@@ -268,6 +346,7 @@ impl Log {
             let mut view = self.view.write();
             view.version = version;
             view.txns = txns;
+            view.metadata = metadata;
         }
         self.read_forward().await?;
         if self.version() < listing.newest() {
@@ -283,8 +362,8 @@ impl Log {
         Ok(())
     }
 
-    /// Protocol and schema as of a checkpointed version.
-    async fn check_snapshot(&self, version: i64) -> Result<(), LakeError> {
+    /// The metadata as of a checkpointed version, whose protocol is one we know.
+    async fn metadata_of(&self, version: i64) -> Result<MetadataAction, LakeError> {
         let log_store = self.log_store();
         let snapshot = Snapshot::try_new(log_store.as_ref(), Some(version as u64))
             .await
@@ -293,12 +372,12 @@ impl Log {
         let protocol = serde_json::to_value(snapshot.protocol()).and_then(serde_json::from_value);
         self.spec.check_protocol(&protocol.map_err(unreadable)?)?;
         let metadata = serde_json::to_value(snapshot.metadata()).and_then(serde_json::from_value);
-        self.spec.check_metadata(&metadata.map_err(unreadable)?)
+        metadata.map_err(unreadable)
     }
 
     /// The `txn` actions of one checkpoint file.
     async fn read_txns(&self, path: &Path, version: i64, txns: &mut HashMap<String, Txn>) -> Result<(), LakeError> {
-        let failed = |error| LakeError::reading_parquet(&self.spec.name, path.clone(), error);
+        let failed = |error| LakeError::parquet(&self.spec.name, "read", error);
         #[allow(deprecated, reason = "its successor is to write the same by hand")]
         let reader = ParquetObjectReader::new(self.store.clone(), path.clone());
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
@@ -327,10 +406,11 @@ impl Log {
         }
     }
 
-    /// Takes over one commit, unless it makes the table one we cannot write; then the view stays before it.
+    /// Takes over one commit, unless it cannot be read or asks for features we do not know; then the view stays before it.
     fn apply(&self, version: i64, bytes: &[u8]) -> Result<(), LakeError> {
         let mut commit_id = None;
         let mut moved = Vec::new();
+        let mut metadata = None;
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let action: Action = serde_json::from_slice(line).map_err(|error| {
                 LakeError::unusable(&self.spec.name, format!("{}: {error}", self.commit_path(version)))
@@ -338,9 +418,7 @@ impl Log {
             if let Some(protocol) = action.protocol {
                 self.spec.check_protocol(&protocol)?;
             }
-            if let Some(metadata) = action.meta_data {
-                self.spec.check_metadata(&metadata)?;
-            }
+            metadata = action.meta_data.or(metadata);
             if let Some(info) = action.commit_info {
                 commit_id = info.commit_id;
             }
@@ -355,6 +433,7 @@ impl Log {
             };
             view.txns.insert(txn.app_id, newest);
         }
+        view.metadata = metadata.or(view.metadata.take());
         view.version = version;
         Ok(())
     }

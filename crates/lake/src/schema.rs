@@ -1,12 +1,15 @@
 //! Table schemas: from Arrow to Delta, the first version's actions, and whether a table fits what is declared.
 
+use std::collections::BTreeMap;
+
 use arrow_schema::Schema;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::{StructField, StructType};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use model::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use crate::LakeError;
+use crate::{LakeError, Names};
 
 /// Versions between two checkpoints; a reader replays at most these many commits.
 pub(crate) const CHECKPOINT_INTERVAL: i64 = 100;
@@ -18,15 +21,52 @@ pub(crate) struct TableSpec {
     pub(crate) description: String,
     pub(crate) schema: StructType,
     pub(crate) partition_columns: Vec<String>,
+    pub(crate) declarations: Vec<Declaration>,
 }
 
-/// The parts of a `metaData` action that bind a writer.
-#[derive(Debug, Clone, Deserialize)]
+/// How a writer judges the records of a stream. The table's properties keep it: `<fingerprint>/<unique>`, where the
+/// second part tells two writers apart who have set the same one with another's between them.
+#[derive(Debug, Clone)]
+pub(crate) struct Declaration {
+    pub(crate) stream: String,
+    property: String,
+    fingerprint: String,
+}
+
+impl Declaration {
+    pub(crate) fn new(stream: &Stream, application: &str) -> Self {
+        Self {
+            property: format!("smartcity.declaration.{application}/{}", stream.name),
+            fingerprint: stream.fingerprint(),
+            stream: stream.name.clone(),
+        }
+    }
+
+    pub(crate) fn value_in<'a>(&self, metadata: &'a MetadataAction) -> Option<&'a str> {
+        metadata.configuration.get(&self.property).map(String::as_str)
+    }
+
+    fn is_in(&self, metadata: &MetadataAction) -> bool {
+        let found = self.value_in(metadata).and_then(|value| value.split_once('/'));
+        found.is_some_and(|(fingerprint, _)| fingerprint == self.fingerprint)
+    }
+
+    fn property(&self, names: &Names) -> (String, String) {
+        (self.property.clone(), format!("{}/{}", self.fingerprint, names.next()))
+    }
+}
+
+/// A `metaData` action: the parts that bind a writer, and the rest as it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MetadataAction {
     pub(crate) schema_string: String,
     #[serde(default)]
     pub(crate) partition_columns: Vec<String>,
+    #[serde(default)]
+    configuration: BTreeMap<String, String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 /// The parts of a `protocol` action that bind a writer.
@@ -48,6 +88,7 @@ impl TableSpec {
         description: &str,
         schema: &Schema,
         partition_columns: &[&str],
+        declarations: Vec<Declaration>,
     ) -> Result<Self, LakeError> {
         let schema = schema
             .try_into_kernel()
@@ -57,11 +98,15 @@ impl TableSpec {
             description: description.to_owned(),
             schema,
             partition_columns: partition_columns.iter().map(|column| (*column).to_owned()).collect(),
+            declarations,
         })
     }
 
     /// The actions of version 0, without the commit's own.
-    pub(crate) fn create_actions(&self, table_id: &str, now_ms: i64) -> Result<Vec<Value>, LakeError> {
+    pub(crate) fn create_actions(&self, table_id: &str, now_ms: i64, names: &Names) -> Result<Vec<Value>, LakeError> {
+        let interval = ("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string());
+        let declared = self.declarations.iter().map(|declaration| declaration.property(names));
+        let configuration: BTreeMap<_, _> = declared.chain([interval]).collect();
         let schema_string = serde_json::to_string(&self.schema)
             .map_err(|error| LakeError::batch(&self.name, format!("its schema has no JSON form: {error}")))?;
         let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
@@ -72,17 +117,50 @@ impl TableSpec {
             "format": {"provider": "parquet", "options": {}},
             "schemaString": schema_string,
             "partitionColumns": self.partition_columns,
-            "configuration": {"delta.checkpointInterval": CHECKPOINT_INTERVAL.to_string()},
+            "configuration": configuration,
             "createdTime": now_ms,
         }});
         Ok(vec![protocol, metadata])
     }
 
+    /// The table's metadata with what this writer's declarations add to it; `None` when they are all there.
+    pub(crate) fn adopt(&self, found: &MetadataAction, names: &Names) -> Result<Option<MetadataAction>, LakeError> {
+        let mut adopted = found.clone();
+        adopted.schema_string = self.with_gained_columns(&found.schema_string)?;
+        for declaration in self.declarations.iter().filter(|declaration| !declaration.is_in(found)) {
+            adopted.configuration.extend([declaration.property(names)]);
+        }
+        self.check_metadata(&adopted)?;
+        Ok((adopted != *found).then_some(adopted))
+    }
+
+    /// The schema with the nullable columns that only the declaration has at its end; rows there are read as null.
+    fn with_gained_columns(&self, schema_string: &str) -> Result<String, LakeError> {
+        let unreadable = |error: serde_json::Error| self.unreadable_schema(&error);
+        let schema: StructType = serde_json::from_str(schema_string).map_err(unreadable)?;
+        let is_gained = |field: &&StructField| field.is_nullable() && schema.field(field.name()).is_none();
+        let mut gained = self.schema.fields().filter(is_gained).peekable();
+        if gained.peek().is_none() {
+            return Ok(schema_string.to_owned());
+        }
+        // As text, so that what others have noted in it stays.
+        let mut text: Value = serde_json::from_str(schema_string).map_err(unreadable)?;
+        let columns: Result<Vec<Value>, _> = gained.map(serde_json::to_value).collect();
+        if let Some(fields) = text["fields"].as_array_mut() {
+            fields.extend(columns.map_err(unreadable)?);
+        }
+        Ok(text.to_string())
+    }
+
+    fn unreadable_schema(&self, error: &serde_json::Error) -> LakeError {
+        LakeError::unusable(&self.name, format!("its schema cannot be read: {error}"))
+    }
+
     /// The files this writer makes must be legal in the table. Columns that only the table has are read as null, so they
     /// may stay if they are nullable.
     pub(crate) fn check_metadata(&self, found: &MetadataAction) -> Result<(), LakeError> {
-        let schema: StructType = serde_json::from_str(&found.schema_string)
-            .map_err(|error| LakeError::unusable(&self.name, format!("its schema cannot be read: {error}")))?;
+        let schema: StructType =
+            serde_json::from_str(&found.schema_string).map_err(|error| self.unreadable_schema(&error))?;
         let mut differences = Vec::new();
         for declared in self.schema.fields() {
             match schema.field(declared.name()) {

@@ -9,7 +9,7 @@ use crate::commit::Commit;
 use crate::encode::FileFormat;
 use crate::log::Log;
 use crate::properties::stream_properties;
-use crate::schema::TableSpec;
+use crate::schema::{Declaration, TableSpec};
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
 
 /// One writer's handle on a stream's table. Cheap to clone; the commits of clones wait for each other.
@@ -20,8 +20,14 @@ pub struct Table {
 }
 
 impl Table {
-    pub(crate) fn spec(stream: &Stream) -> Result<TableSpec, LakeError> {
-        TableSpec::new(&stream.name, &stream.description, &stream.arrow_schema(), &[EVENT_DATE])
+    pub(crate) fn spec(stream: &Stream, application: &str) -> Result<TableSpec, LakeError> {
+        TableSpec::new(
+            &stream.name,
+            &stream.description,
+            &stream.arrow_schema(),
+            &[EVENT_DATE],
+            vec![Declaration::new(stream, application)],
+        )
     }
 
     pub(crate) fn new(stream: &Stream, log: Log) -> Result<Self, LakeError> {

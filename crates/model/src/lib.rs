@@ -8,6 +8,7 @@ mod clock;
 mod dead_letter;
 mod declaration;
 pub mod event_time;
+mod fingerprint;
 mod json_schema;
 mod path;
 mod schema;

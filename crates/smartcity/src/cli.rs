@@ -128,6 +128,9 @@ pub(crate) struct Ingest {
     /// Where to begin a partition that has never landed
     #[arg(long, value_parser = ["earliest", "latest"])]
     starting_offsets: Option<String>,
+    /// Whether to stop when records are gone from Kafka before they have landed, instead of recording them in `gaps`
+    #[arg(long, value_name = "BOOL")]
+    fail_on_data_loss: Option<bool>,
     /// Threads that decode and encode; 0 means one per core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -300,6 +303,7 @@ impl Ingest {
             "ingest.latency" = self.latency,
             "ingest.application" = self.application,
             "ingest.starting_offsets" = self.starting_offsets,
+            "ingest.fail_on_data_loss" = self.fail_on_data_loss,
             "ingest.workers" = self.workers,
             "streams.dir" = display(&self.streams),
             "ingest.http_listen" = self.http_listen,

@@ -67,6 +67,7 @@ pub(crate) struct Streams {
 pub(crate) struct Ingest {
     pub(crate) application: String,
     pub(crate) starting_offsets: StartingOffsets,
+    pub(crate) fail_on_data_loss: bool,
     #[serde(deserialize_with = "duration")]
     pub(crate) latency: Duration,
     pub(crate) batch_records_max: u64,

@@ -91,8 +91,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(IngestError::DataLoss { .. }) = cause.downcast_ref() {
             return Some(
-                "nothing was written past the gap. If the records are gone for good, land the topic under another \
-                 --application or into another lake, or restore them in Kafka."
+                "nothing was written past the gap. If the records are gone for good, --fail-on-data-loss false records \
+                 the gap in the table `gaps` and goes on behind it. A topic that was made anew is landed under another \
+                 --application, or into another lake."
                     .to_owned(),
             );
         }

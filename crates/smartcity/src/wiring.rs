@@ -135,6 +135,7 @@ pub(crate) async fn run_ingest(
             StartingOffsets::Earliest => ingest::StartingOffsets::Earliest,
             StartingOffsets::Latest => ingest::StartingOffsets::Latest,
         },
+        fail_on_data_loss: config.ingest.fail_on_data_loss,
         until,
     };
     ingest::run(

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError};
 
 use fastrand::Rng;
-use lake::{DeadLetters, Lake, LakeError, Names, Pause, Table};
+use lake::{CommitOutcome, DeadLetters, Lake, LakeError, Names, Pause, Table};
 use model::{ManualClock, TopicPartition};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -18,7 +18,7 @@ use crate::assignment::{self, Start};
 use crate::batch::Batch;
 use crate::committer::{Committer, Joined, Landed};
 use crate::config::StartingOffsets;
-use crate::handoff::LetterOffsets;
+use crate::handoff::{LetterOffset, LetterOffsets};
 use crate::progress::Progress;
 use crate::worker::StreamWorker;
 
@@ -60,7 +60,7 @@ impl Process {
         let streams = self.world.streams();
         let stream = streams.get(TOPIC).unwrap();
         let table = retry(async || self.lake.table(stream, APPLICATION).await).await?;
-        let dead_letters = retry(async || self.lake.dead_letters(APPLICATION).await).await?;
+        let dead_letters = retry(async || self.lake.dead_letters(&streams, APPLICATION).await).await?;
         let letter_offsets = LetterOffsets::default();
         let (control, _control) = channel();
         let committer = Committer {
@@ -85,7 +85,9 @@ impl Process {
             let generation = self.world.generation();
             let owned = self.world.owned_by(self.number);
             epoch += 1;
-            let mut partitions = self.assign(&owned, &table, &dead_letters, &letter_offsets).await?;
+            let mut partitions = self
+                .assign(epoch, &owned, &table, &dead_letters, &letter_offsets)
+                .await?;
             // A process does not hear of an assignment at once.
             let deaf_for = [0, 10, 50, 500][self.rng.usize(0..4)];
             let mut since_moved = 0;
@@ -96,6 +98,12 @@ impl Process {
                 if self.world.generation() != generation {
                     since_moved += 1;
                     if since_moved > deaf_for {
+                        // What is open lands first, unless that takes too long.
+                        if self.rng.bool()
+                            && let Some(batch) = worker.close().map_err(|_| "a batch could not be closed")?
+                        {
+                            self.land(&committer, batch).await.map_err(|error| error.to_string())?;
+                        }
                         break;
                     }
                 }
@@ -142,6 +150,7 @@ impl Process {
 
     async fn assign(
         &mut self,
+        epoch: u64,
         owned: &[TopicPartition],
         table: &Table,
         dead_letters: &DeadLetters,
@@ -167,10 +176,14 @@ impl Process {
             if self.world.planted == Some(Planted::SeekToGroup) {
                 position = self.world.group_offset(topic_partition);
             }
+            let known = LetterOffset {
+                epoch,
+                recorded: letters,
+            };
             letter_offsets
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert(topic_partition.clone(), letters);
+                .insert(topic_partition.clone(), known);
             let partition = Partition {
                 position,
                 end: offsets.high,
@@ -187,14 +200,13 @@ impl Process {
         }
         let batch = Joined::new(vec![batch]);
         let staged = committer.upload(batch.files).await?;
-        if committer
-            .commit_rows(&staged, &batch.spans, batch.figures.records)
-            .await?
-            .is_none()
-        {
+        let rows = committer.commit_rows(&staged, &batch.spans, batch.figures.records);
+        if matches!(rows.await?, CommitOutcome::Fenced { .. }) {
             return Ok(Landed::Fenced);
         }
-        committer.commit_letters(&batch.letters, &batch.spans).await
+        committer
+            .commit_letters(batch.epoch, &batch.letters, &batch.spans)
+            .await
     }
 }
 

@@ -44,7 +44,7 @@ async fn after_a_crash_between_letters_and_rows_the_letters_stay_dead() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let lake = lake_on(store.clone(), 1);
     let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
-    let letters = lake.dead_letters("ingest").await.unwrap();
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     commit(&letters, 0, Span::new(0, 10), &[3, 7]).await.unwrap();
     land(&table, 0, Span::new(0, 3)).await.unwrap();
     land(&table, 0, Span::new(3, 10)).await.unwrap();
@@ -56,7 +56,7 @@ async fn after_a_crash_between_letters_and_rows_the_letters_stay_dead() {
 
     let lake = lake_on(store, 2);
     let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
-    let letters = lake.dead_letters("ingest").await.unwrap();
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     let recorded = table.recorded(&partition(0)).unwrap();
     assert_eq!((recorded, letters.recorded(&partition(0))), (40, Some(60)));
     let dead = letters.offsets_from(&partition(0), recorded).await.unwrap();
@@ -95,9 +95,15 @@ async fn after_a_crash_between_letters_and_rows_the_letters_stay_dead() {
 #[tokio::test]
 async fn a_zombies_letters_are_fenced() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let letters = lake_on(store.clone(), 1).dead_letters("ingest").await.unwrap();
+    let letters = lake_on(store.clone(), 1)
+        .dead_letters([&vehicle_data()], "ingest")
+        .await
+        .unwrap();
     commit(&letters, 0, Span::new(0, 10), &[3]).await.unwrap();
-    let zombie = lake_on(store, 2).dead_letters("ingest").await.unwrap();
+    let zombie = lake_on(store, 2)
+        .dead_letters([&vehicle_data()], "ingest")
+        .await
+        .unwrap();
     let stale = known(&zombie, &[partition(0)]);
     commit(&letters, 0, Span::new(10, 20), &[15]).await.unwrap();
     for span in [Span::new(10, 20), Span::new(10, 15)] {
@@ -124,7 +130,7 @@ async fn faults_neither_lose_nor_double_letters() {
     ] {
         let store = FaultyStore::new();
         let lake = lake_on(store.clone(), 1);
-        let letters = lake.dead_letters("ingest").await.unwrap();
+        let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
         store.fail_commits(&faults);
         let outcome = commit(&letters, 0, Span::new(0, 10), &[3, 4]).await.unwrap();
         assert!(
@@ -153,7 +159,7 @@ async fn faults_neither_lose_nor_double_letters() {
 #[tokio::test]
 async fn letters_outside_their_spans_are_refused() {
     let lake = lake_on(Arc::new(InMemory::new()), 1);
-    let letters = lake.dead_letters("ingest").await.unwrap();
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     for (number, offset) in [(0, 10), (1, 5)] {
         let refused = letters
             .commit(

@@ -23,7 +23,7 @@ async fn a_folder_becomes_a_lake() {
     assert_eq!(lake.table_names().await.unwrap(), Vec::<String>::new());
     let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
     land(&table, 0, Span::new(0, 3)).await.unwrap();
-    lake.dead_letters("ingest").await.unwrap();
+    lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     std::fs::create_dir_all(root.join("data/no_table")).unwrap();
     assert_eq!(lake.table_names().await.unwrap(), ["dead_letters", "vehicle_data"]);
     assert!(
@@ -86,13 +86,10 @@ async fn a_declaration_that_differs_is_refused_with_the_difference() {
         let lake = lake_on(store.clone(), 2);
         async move { lake.table(&stream, "ingest").await.map(|_| ()) }
     };
-    let gained = changed(&|stream| {
-        let mut field = stream.fields[3].clone();
-        field.name = "altitude".to_owned();
-        field.nullable = true;
-        stream.fields.push(field);
-    });
-    let error = gained.await.unwrap_err().to_string();
+    let error = changed(&|stream| gain(stream, "altitude", false))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the table has no column `altitude`"), "{error}");
     let error = changed(&|stream| stream.fields[5].field_type = FieldType::Long)
         .await
@@ -113,6 +110,88 @@ async fn a_declaration_that_differs_is_refused_with_the_difference() {
         .to_string();
     assert!(error.contains("required column `speed` is not declared"), "{error}");
     assert!(changed(&|_| ()).await.is_ok());
+}
+
+fn gain(stream: &mut Stream, name: &str, nullable: bool) {
+    let mut field = stream.fields[3].clone();
+    field.name = name.to_owned();
+    field.nullable = nullable;
+    stream.fields.push(field);
+}
+
+async fn columns(lake: &Lake) -> Vec<String> {
+    let table = open_delta(lake, "vehicle_data").await;
+    let schema = table.snapshot().unwrap().metadata().parse_schema().unwrap();
+    schema.fields().map(|field| field.name().clone()).collect()
+}
+
+#[tokio::test]
+async fn a_gained_nullable_field_becomes_a_column() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let lake = lake_on(store.clone(), 1);
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    land(&table, 0, Span::new(0, 3)).await.unwrap();
+    let before = columns(&lake).await;
+    let mut stream = vehicle_data();
+    gain(&mut stream, "altitude", true);
+    for open in 0..2 {
+        let table = lake_on(store.clone(), 2 + open).table(&stream, "ingest").await.unwrap();
+        assert_eq!(
+            (table.version(), table.recorded(&partition(0))),
+            (2, Some(3)),
+            "opening again changes nothing"
+        );
+    }
+    let after = columns(&lake).await;
+    assert_eq!(after.split_last().unwrap(), (&"altitude".to_owned(), &before[..]));
+    // Another application, with the older declaration, goes on beside it: its rows have no altitude.
+    let other = lake_on(store.clone(), 5).table(&vehicle_data(), "other").await.unwrap();
+    land(&other, 0, Span::new(0, 3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_with_another_declaration_stops_those_before_it() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut stricter = vehicle_data();
+    stricter.fields[5].max = Some(90.0);
+    let table_of = async |stream: &Stream, seed| lake_on(store.clone(), seed).table(stream, "ingest").await.unwrap();
+    let letters_of = async |stream: &Stream, seed| {
+        let lake = lake_on(store.clone(), seed);
+        lake.dead_letters([stream], "ingest").await.unwrap()
+    };
+    let older = table_of(&vehicle_data(), 1).await;
+    let same = table_of(&vehicle_data(), 2).await;
+    let older_letters = letters_of(&vehicle_data(), 3).await;
+    land(&older, 0, Span::new(0, 3)).await.unwrap();
+    land(&same, 0, Span::new(3, 6)).await.unwrap();
+    let newer = table_of(&stricter, 4).await;
+    letters_of(&stricter, 5).await;
+    for superseded in [&older, &same] {
+        let error = land(superseded, 0, Span::new(6, 9)).await.unwrap_err();
+        assert!(
+            matches!(error, LakeError::Superseded { .. }) && !error.is_retryable(),
+            "{error}"
+        );
+        // Having seen the end of the log does not make it a writer again.
+        assert!(land(superseded, 0, Span::new(6, 9)).await.is_err());
+    }
+    let spans = [(partition(0), Span::new(6, 9))];
+    let error = older_letters
+        .commit(&[], &spans, &Default::default())
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("stream `vehicle_data` was opened by another writer"),
+        "{error}"
+    );
+    land(&newer, 0, Span::new(6, 9)).await.unwrap();
+    // Back and forth: whoever was stopped once stays so, also when its own declaration is in force again.
+    let again = table_of(&vehicle_data(), 6).await;
+    assert!(land(&older, 0, Span::new(9, 12)).await.is_err());
+    assert!(land(&newer, 0, Span::new(9, 12)).await.is_err());
+    land(&again, 0, Span::new(9, 12)).await.unwrap();
 }
 
 /// Somebody else's commit, put beside ours.

@@ -1,6 +1,7 @@
 """Reads a lake with other people's readers and prints what they see, as JSON: one object per reader."""
 
 import json
+import os
 import sys
 
 import deltalake
@@ -75,3 +76,6 @@ def main(vehicle_data, dead_letters):
 
 
 main(sys.argv[1], sys.argv[2])
+# Some readers' own threads abort the interpreter while it ends.
+sys.stdout.flush()
+os._exit(0)

@@ -52,7 +52,7 @@ async fn python_readers_see_the_same_rows() {
         let staged = table.upload(writer.finish().unwrap()).await.unwrap();
         table.commit(vec![staged], &[(partition(0), span)]).await.unwrap();
     }
-    let letters = lake.dead_letters("ingest").await.unwrap();
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     let bad: Vec<_> = (0..6).map(|offset| letter(0, offset)).collect();
     let spans = [(partition(0), Span::new(0, 6))];
     letters.commit(&bad, &spans, &HashMap::new()).await.unwrap();

@@ -1,0 +1,118 @@
+//! The table of offsets that Kafka no longer held when their turn came: what is missing in the rows, and why.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use model::{Span, TopicPartition};
+use serde_json::Value;
+
+use crate::commit::Commit;
+use crate::decide::letters_move_to;
+use crate::encode::FileFormat;
+use crate::log::Log;
+use crate::properties::letter_properties;
+use crate::schema::TableSpec;
+use crate::{CommitOutcome, FileWriter, LakeError, decide_letters};
+
+const NAME: &str = "gaps";
+
+/// Other writers may record a gap of the same partition at the same time; one of each pair is faster.
+const TRIES_MAX: u32 = 20;
+
+/// One writer's handle on the gaps of all streams.
+pub struct Gaps {
+    log: Log,
+    format: Arc<FileFormat>,
+}
+
+impl Gaps {
+    pub(crate) fn spec() -> Result<TableSpec, LakeError> {
+        let description = "Offsets that were gone from Kafka before they could be read.";
+        TableSpec::new(NAME, description, &schema(), &[], Vec::new())
+    }
+
+    pub(crate) fn new(log: Log) -> Result<Self, LakeError> {
+        let format = Arc::new(FileFormat::new(NAME, schema(), None, letter_properties)?);
+        Ok(Self { log, format })
+    }
+
+    /// Records that these offsets are missing, once: what of them is recorded already, also by another writer, is not
+    /// recorded again. Make it so before the rows' table is moved past them.
+    pub async fn record(&self, place: &TopicPartition, missing: Span, reason: &str) -> Result<(), LakeError> {
+        for _ in 0..TRIES_MAX {
+            self.log.refresh().await?;
+            let recorded = self.log.recorded(place);
+            let from = recorded.map_or(missing.from, |recorded| recorded.max(missing.from));
+            if from >= missing.to {
+                return Ok(());
+            }
+            let span = Span::new(from, missing.to);
+            if let CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } =
+                self.commit(place, span, reason, recorded).await?
+            {
+                return Ok(());
+            }
+        }
+        Err(LakeError::Unsettled {
+            table: NAME.to_owned(),
+            tries: TRIES_MAX,
+            source: None,
+        })
+    }
+
+    async fn commit(
+        &self,
+        place: &TopicPartition,
+        span: Span,
+        reason: &str,
+        recorded: Option<i64>,
+    ) -> Result<CommitOutcome, LakeError> {
+        let mut writer = FileWriter::new(self.format.clone(), self.log.names.clone());
+        writer.write(&row(place, span, reason, self.log.clock.now_us())?)?;
+        let files = self.log.upload(writer.finish()?).await?;
+        let adds: Vec<Value> = files.adds().cloned().collect();
+        let spans = [(place.clone(), span)];
+        let commit = Commit {
+            id: files.first_path().unwrap_or_default().to_owned(),
+            adds: &adds,
+            spans: &spans,
+            rows: 1,
+            records: None,
+        };
+        let expected: HashMap<_, _> = [(place, recorded)].into();
+        let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| {
+            decide_letters(recorded, |place| expected.get(place).copied().flatten(), &spans)
+        };
+        self.log.commit(&commit, decide, letters_move_to).await
+    }
+}
+
+fn schema() -> SchemaRef {
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let columns = [
+        ("topic", DataType::Utf8, "Kafka topic."),
+        ("partition", DataType::Int32, "Kafka partition."),
+        ("from_offset", DataType::Int64, "First offset that is missing."),
+        ("to_offset", DataType::Int64, "The first one after it that is not."),
+        ("reason", DataType::Utf8, "Why they are missing."),
+        ("recorded_at", timestamp, "When that was found."),
+    ];
+    let fields = columns.map(|(name, data_type, doc)| {
+        Field::new(name, data_type, false).with_metadata([("comment".to_owned(), doc.to_owned())].into())
+    });
+    Arc::new(Schema::new(fields.to_vec()))
+}
+
+fn row(place: &TopicPartition, span: Span, reason: &str, now_us: i64) -> Result<RecordBatch, LakeError> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec![&*place.topic])),
+        Arc::new(Int32Array::from(vec![place.partition])),
+        Arc::new(Int64Array::from(vec![span.from])),
+        Arc::new(Int64Array::from(vec![span.to])),
+        Arc::new(StringArray::from(vec![reason])),
+        Arc::new(TimestampMicrosecondArray::from(vec![now_us]).with_timezone("UTC")),
+    ];
+    RecordBatch::try_new(schema(), columns).map_err(|error| LakeError::parquet(NAME, "encode", error))
+}
