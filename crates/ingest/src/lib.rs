@@ -13,6 +13,7 @@ mod handoff;
 mod job;
 mod progress;
 mod reader;
+pub mod replay;
 #[cfg(test)]
 mod simulation;
 pub mod verify;

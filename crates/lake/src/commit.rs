@@ -20,6 +20,9 @@ use crate::log::{Log, View, json_lines};
 use crate::schema::CHECKPOINT_INTERVAL;
 use crate::{Decision, LakeError, Recorded};
 
+/// The operation of a commit that adds rows and reads nothing, as Spark names it.
+const APPEND: &str = "STREAMING UPDATE";
+
 /// Puts that may fail for other reasons than a taken version, before the caller hears of it (about 3 s of back-off).
 const FAULTS_MAX: u32 = 8;
 /// Versions that others may take before us.
@@ -179,7 +182,7 @@ impl Log {
             "operationParameters": {"outputMode": "Append", "queryId": self.application()},
             "readVersion": read_version,
             "isolationLevel": "Serializable",
-            "isBlindAppend": true,
+            "isBlindAppend": operation == APPEND,
             "engineInfo": concat!("smartcity/", env!("CARGO_PKG_VERSION")),
             "commitId": commit_id,
         }})
@@ -187,7 +190,7 @@ impl Log {
 
     fn actions(&self, commit: &Commit<'_>, moved: &[(String, i64)], read_version: i64) -> Bytes {
         let now_ms = self.clock.now_us() / 1000;
-        let mut info = self.commit_info("STREAMING UPDATE", &commit.id, Some(read_version));
+        let mut info = self.commit_info(APPEND, &commit.id, Some(read_version));
         info["commitInfo"]["operationMetrics"] = json!({
             "numOutputRows": commit.rows.to_string(),
             "numAddedFiles": commit.adds.len().to_string(),
@@ -270,7 +273,7 @@ impl Log {
 
     /// Every so many versions the log is summed up, beside the commits and without holding them up. A failure costs the
     /// next reader some time and nothing else.
-    fn checkpoint_when_due(&self, version: i64) {
+    pub(crate) fn checkpoint_when_due(&self, version: i64) {
         if version == 0 || version % CHECKPOINT_INTERVAL != 0 {
             return;
         }

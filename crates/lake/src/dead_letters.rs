@@ -10,14 +10,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use futures::TryStreamExt;
+use arrow_select::filter::filter_record_batch;
 use model::{DeadLetter, Span, Stream, TopicPartition};
-use object_store::path::Path;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::ProjectionMask;
-#[allow(deprecated, reason = "its successor is to write the same by hand")]
-use parquet::arrow::async_reader::ParquetObjectReader;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::commit::Commit;
 use crate::decide::letters_move_to;
@@ -25,7 +20,7 @@ use crate::encode::FileFormat;
 use crate::log::Log;
 use crate::properties::letter_properties;
 use crate::schema::{Declaration, TableSpec};
-use crate::table::check_spans;
+use crate::table::{REPLAY, check_spans};
 use crate::{CommitOutcome, FileWriter, LakeError, StagedFiles, decide_letters};
 
 const NAME: &str = "dead_letters";
@@ -96,10 +91,80 @@ impl DeadLetters {
             .log
             .live_files(|stats| may_hold(stats, topic_partition, from))
             .await?;
-        for path in files {
-            self.read_offsets(path, topic_partition, from, &mut found).await?;
+        for file in files {
+            let read = self.log.read_columns(&file.path, Some(&PLACE), |batch| {
+                let of_partition = places(&batch)?.filter(|place| place.is_of(topic_partition) && place.offset >= from);
+                found.extend(of_partition.map(|place| place.offset));
+                Ok(())
+            });
+            read.await?;
         }
         Ok(found)
+    }
+
+    /// Takes letters out, which have become rows: the files with them are replaced by such without. Those that are there
+    /// no more are passed over. Tells how many it took.
+    ///
+    /// Only letters below the offset that their rows' table records may go: from there on a writer still asks which
+    /// records are dead.
+    pub async fn remove(&self, gone: &BTreeSet<(TopicPartition, i64)>) -> Result<u64, LakeError> {
+        for _ in 0..REMOVE_TRIES_MAX {
+            self.log.refresh().await?;
+            let read_version = self.version();
+            let (mut removed, mut count) = (Vec::new(), 0);
+            let mut kept = FileWriter::new(self.format.clone(), self.log.names.clone());
+            let may_hold_any = |stats: &Value| {
+                gone.iter()
+                    .any(|(topic_partition, offset)| may_hold(stats, topic_partition, *offset))
+            };
+            for file in self.log.live_files(may_hold_any).await? {
+                let mut without = Vec::new();
+                let before = count;
+                let read = self.log.read_columns(&file.path, None, |batch| {
+                    let stays: Vec<bool> = places(&batch)?.map(|place| !place.is_among(gone)).collect();
+                    count += stays.iter().filter(|stays| !**stays).count() as u64;
+                    let filtered = filter_record_batch(&batch, &stays.into());
+                    without.push(filtered.map_err(|error| LakeError::parquet(NAME, "read", error))?);
+                    Ok(())
+                });
+                read.await?;
+                if count > before {
+                    for batch in without.iter().filter(|batch| batch.num_rows() > 0) {
+                        kept.write(batch)?;
+                    }
+                    removed.push(file.logged);
+                }
+            }
+            if removed.is_empty() {
+                return Ok(0);
+            }
+            let kept = match kept.is_empty() {
+                true => StagedFiles::default(),
+                false => self.log.upload(kept.finish()?).await?,
+            };
+            let id = self.log.names.next().to_string();
+            let now_ms = self.log.clock.now_us() / 1000;
+            let mut actions = vec![self.log.commit_info(REPLAY, &id, Some(read_version))];
+            actions.extend(
+                removed
+                    .iter()
+                    .map(|path| json!({"remove": {"path": path, "deletionTimestamp": now_ms, "dataChange": true}})),
+            );
+            actions.extend(kept.adds().cloned());
+            let is_in_the_way = |action: &Value| {
+                let path = action["remove"]["path"].as_str();
+                path.is_some_and(|path| removed.iter().any(|removed| removed == path))
+            };
+            let committed = self.log.commit_prepared(read_version, &id, &actions, is_in_the_way);
+            if committed.await?.is_some() {
+                return Ok(count);
+            }
+        }
+        Err(LakeError::Unsettled {
+            table: NAME.to_owned(),
+            tries: REMOVE_TRIES_MAX,
+            source: None,
+        })
     }
 
     /// Commits letters; each span's end becomes its partition's recorded offset, which never goes back.
@@ -175,37 +240,50 @@ impl DeadLetters {
         }
         self.log.upload(writer.finish()?).await
     }
+}
 
-    async fn read_offsets(
-        &self,
-        path: Path,
-        topic_partition: &TopicPartition,
-        from: i64,
-        found: &mut BTreeSet<i64>,
-    ) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet(NAME, "read", error);
-        #[allow(deprecated, reason = "its successor is to write the same by hand")]
-        let reader = ParquetObjectReader::new(self.log.store.clone(), path.clone());
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-        let columns = ProjectionMask::columns(builder.parquet_schema(), ["topic", "partition", "offset"]);
-        let mut batches = builder.with_projection(columns).build().map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            let (topics, partitions, offsets) = (
-                batch.column(0).as_string::<i32>(),
-                batch.column(1).as_primitive::<Int32Type>(),
-                batch.column(2).as_primitive::<Int64Type>(),
-            );
-            let of_partition = (0..batch.num_rows()).filter(|row| {
-                topics.value(*row) == &*topic_partition.topic && partitions.value(*row) == topic_partition.partition
-            });
-            found.extend(
-                of_partition
-                    .map(|row| offsets.value(row))
-                    .filter(|offset| *offset >= from),
-            );
-        }
-        Ok(())
+/// The columns that tell a letter's place.
+const PLACE: [&str; 3] = ["topic", "partition", "offset"];
+
+/// Replacing letters' files may be overtaken by another replay or a compaction.
+const REMOVE_TRIES_MAX: u32 = 20;
+
+/// Where a letter's record stands in Kafka.
+struct Place<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+impl Place<'_> {
+    fn is_of(&self, topic_partition: &TopicPartition) -> bool {
+        self.topic == &*topic_partition.topic && self.partition == topic_partition.partition
     }
+
+    fn is_among(&self, places: &BTreeSet<(TopicPartition, i64)>) -> bool {
+        places.contains(&(TopicPartition::new(self.topic, self.partition), self.offset))
+    }
+}
+
+fn places(batch: &RecordBatch) -> Result<impl Iterator<Item = Place<'_>>, LakeError> {
+    let column = |name: &str| {
+        let column = batch.column_by_name(name);
+        column.ok_or_else(|| LakeError::unusable(NAME, format!("a file has no column `{name}`")))
+    };
+    let topics = column("topic")?.as_string_opt::<i32>();
+    let partitions = column("partition")?.as_primitive_opt::<Int32Type>();
+    let offsets = column("offset")?.as_primitive_opt::<Int64Type>();
+    let (Some(topics), Some(partitions), Some(offsets)) = (topics, partitions, offsets) else {
+        return Err(LakeError::unusable(
+            NAME,
+            "a file has columns of another type".to_owned(),
+        ));
+    };
+    Ok((0..batch.num_rows()).map(|row| Place {
+        topic: topics.value(row),
+        partition: partitions.value(row),
+        offset: offsets.value(row),
+    }))
 }
 
 fn may_hold(stats: &Value, topic_partition: &TopicPartition, from: i64) -> bool {

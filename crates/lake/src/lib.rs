@@ -17,6 +17,7 @@ mod live_files;
 mod log;
 mod names;
 mod pause;
+mod prepared;
 mod probe;
 mod properties;
 mod root;

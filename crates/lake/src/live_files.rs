@@ -33,11 +33,19 @@ struct RemoveAction {
     path: String,
 }
 
+/// A data file of the table's newest version.
+pub(crate) struct LiveFile {
+    /// As the log names it.
+    pub(crate) logged: String,
+    /// Within the store.
+    pub(crate) path: Path,
+}
+
 impl Log {
-    /// Paths within the store of the files that `may_hold` does not rule out by their statistics; a file without any
+    /// The files that `may_hold` does not rule out by their statistics; a file without any
     /// is never ruled out. As of the view's version, so refresh first. Holds the files found and nothing else, but reads
     /// the whole log from the newest checkpoint on.
-    pub(crate) async fn live_files(&self, may_hold: impl Fn(&Value) -> bool) -> Result<Vec<Path>, LakeError> {
+    pub(crate) async fn live_files(&self, may_hold: impl Fn(&Value) -> bool) -> Result<Vec<LiveFile>, LakeError> {
         let is_wanted = |stats: Option<&str>| {
             let stats = stats.and_then(|text| serde_json::from_str::<Value>(text).ok());
             stats.is_none_or(|stats| may_hold(&stats))
@@ -70,7 +78,11 @@ impl Log {
             let wanted = added.into_iter().filter(|(_, stats)| is_wanted(stats.as_deref()));
             found.extend(wanted.map(|(path, _)| path));
         }
-        found.iter().map(|path| self.data_path(path)).collect()
+        let file = |logged: String| {
+            let path = self.data_path(&logged)?;
+            Ok(LiveFile { logged, path })
+        };
+        found.into_iter().map(file).collect()
     }
 
     /// Where a path of the log lies in the store; the log holds them as URLs relative to the table.
@@ -88,15 +100,32 @@ impl Log {
         is_wanted: &impl Fn(Option<&str>) -> bool,
         found: &mut BTreeSet<String>,
     ) -> Result<(), LakeError> {
+        self.read_columns(path, Some(&["add.path", "add.stats"]), |batch| {
+            let wanted = adds_of(&batch).into_iter().filter(|(_, stats)| is_wanted(*stats));
+            found.extend(wanted.map(|(path, _)| path.to_owned()));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Hands a Parquet file's columns, all or those named, to `each` in pieces.
+    pub(crate) async fn read_columns(
+        &self,
+        path: &Path,
+        columns: Option<&[&str]>,
+        mut each: impl FnMut(RecordBatch) -> Result<(), LakeError>,
+    ) -> Result<(), LakeError> {
         let failed = |error| LakeError::parquet(&self.spec.name, "read", error);
         #[allow(deprecated, reason = "its successor is to write the same by hand")]
         let reader = ParquetObjectReader::new(self.store.clone(), path.clone());
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-        let columns = ProjectionMask::columns(builder.parquet_schema(), ["add.path", "add.stats"]);
-        let mut batches = builder.with_projection(columns).build().map_err(failed)?;
+        let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
+        if let Some(columns) = columns {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+            builder = builder.with_projection(mask);
+        }
+        let mut batches = builder.build().map_err(failed)?;
         while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            let wanted = adds_of(&batch).into_iter().filter(|(_, stats)| is_wanted(*stats));
-            found.extend(wanted.map(|(path, _)| path.to_owned()));
+            each(batch)?;
         }
         Ok(())
     }

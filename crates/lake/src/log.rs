@@ -18,10 +18,6 @@ use model::{Clock, TopicPartition};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::ProjectionMask;
-#[allow(deprecated, reason = "its successor is to write the same by hand")]
-use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -377,13 +373,7 @@ impl Log {
 
     /// The `txn` actions of one checkpoint file.
     async fn read_txns(&self, path: &Path, version: i64, txns: &mut HashMap<String, Txn>) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet(&self.spec.name, "read", error);
-        #[allow(deprecated, reason = "its successor is to write the same by hand")]
-        let reader = ParquetObjectReader::new(self.store.clone(), path.clone());
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-        let columns = ProjectionMask::columns(builder.parquet_schema(), ["txn.appId", "txn.version"]);
-        let mut batches = builder.with_projection(columns).build().map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
+        self.read_columns(path, Some(&["txn.appId", "txn.version"]), |batch| {
             for (id, offset) in txns_of(&batch) {
                 let txn = Txn {
                     offset,
@@ -392,8 +382,9 @@ impl Log {
                 };
                 txns.insert(id, txn);
             }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     pub(crate) async fn read_commit(&self, version: i64) -> Result<Option<Bytes>, LakeError> {

@@ -1,9 +1,12 @@
 //! One writer's handle on a stream's table.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use model::{EVENT_DATE, Span, Stream, TopicPartition};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use model::{EVENT_DATE, OFFSET, PARTITION, Span, Stream, TopicPartition};
+use serde_json::Value;
 
 use crate::commit::Commit;
 use crate::encode::FileFormat;
@@ -11,6 +14,9 @@ use crate::log::Log;
 use crate::properties::stream_properties;
 use crate::schema::{Declaration, TableSpec};
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
+
+/// The operation of commits that turn dead letters into rows.
+pub(crate) const REPLAY: &str = "REPLAY";
 
 /// One writer's handle on a stream's table. Cheap to clone; the commits of clones wait for each other.
 #[derive(Clone)]
@@ -101,6 +107,59 @@ impl Table {
         };
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| decide(recorded, spans);
         self.log.commit(&commit, decide, |_, span| span.to).await
+    }
+
+    /// Those of these partitions and offsets that have a row, as of the version this handle has seen: refresh first.
+    /// Reads the two columns of every file whose statistics do not rule them all out.
+    pub async fn present(&self, places: &BTreeSet<(i32, i64)>) -> Result<BTreeSet<(i32, i64)>, LakeError> {
+        let mut found = BTreeSet::new();
+        let may_hold = |stats: &Value| {
+            let within = |column: &str, value: i64| {
+                let (min, max) = (&stats["minValues"][column], &stats["maxValues"][column]);
+                min.as_i64().is_none_or(|min| min <= value) && max.as_i64().is_none_or(|max| value <= max)
+            };
+            let mut places = places.iter();
+            places.any(|(partition, offset)| within(PARTITION, i64::from(*partition)) && within(OFFSET, *offset))
+        };
+        for file in self.log.live_files(may_hold).await? {
+            let read = self.log.read_columns(&file.path, Some(&[PARTITION, OFFSET]), |batch| {
+                let partitions = batch
+                    .column_by_name(PARTITION)
+                    .and_then(|column| column.as_primitive_opt::<Int32Type>());
+                let offsets = batch
+                    .column_by_name(OFFSET)
+                    .and_then(|column| column.as_primitive_opt::<Int64Type>());
+                let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
+                    return Err(LakeError::unusable(
+                        self.name(),
+                        format!("{} has no offsets", file.logged),
+                    ));
+                };
+                let all = partitions
+                    .values()
+                    .iter()
+                    .copied()
+                    .zip(offsets.values().iter().copied());
+                found.extend(all.filter(|place| places.contains(place)));
+                Ok(())
+            });
+            read.await?;
+        }
+        Ok(found)
+    }
+
+    /// Commits rows of records that were dead letters. `None` when another replay has landed since `read_version`, the
+    /// version by which [`Table::present`] told that these have no row yet: ask it again.
+    ///
+    /// After a retryable error nobody knows whether they landed; `present` tells.
+    pub async fn commit_replayed(&self, files: &StagedFiles, read_version: i64) -> Result<Option<i64>, LakeError> {
+        let id = self.commit_id(std::slice::from_ref(files));
+        let mut actions = vec![self.log.commit_info(REPLAY, &id, Some(read_version))];
+        actions.extend(files.adds().cloned());
+        let is_in_the_way = |action: &Value| action["commitInfo"]["operation"] == REPLAY;
+        self.log
+            .commit_prepared(read_version, &id, &actions, is_in_the_way)
+            .await
     }
 
     /// A batch is known by its first file, whose name is unique, so that trying it again is the same commit. Without

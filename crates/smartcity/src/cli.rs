@@ -34,6 +34,11 @@ enum Command {
         #[command(subcommand)]
         command: LakeCommand,
     },
+    /// The records that could not become rows
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
     /// Run the embedded Kafka broker
     Broker(Broker),
     /// Show the settings in force
@@ -166,6 +171,67 @@ enum LakeCommand {
     Verify(Verify),
 }
 
+#[derive(Debug, Subcommand)]
+enum DlqCommand {
+    /// Count the dead letters by topic, stage, class and field
+    List(DlqList),
+    /// Print dead letters, the place of the fault marked
+    Show(DlqShow),
+    /// Judge dead letters by the present declarations and land the good ones, exactly once
+    Replay(DlqReplay),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqList {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Only those that fulfil a condition on the table dead_letters
+    #[arg(long, value_name = "SQL")]
+    pub(crate) r#where: Option<String>,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqShow {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Only those that fulfil a condition on the table dead_letters
+    #[arg(long, value_name = "SQL")]
+    pub(crate) r#where: Option<String>,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: u64,
+    /// Print one JSON object per line, with all columns
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqReplay {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Only those that fulfil a condition on the table dead_letters
+    #[arg(long, value_name = "SQL")]
+    pub(crate) r#where: Option<String>,
+    /// Tell what would become of them and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Owner of the offsets in the tables
+    #[arg(long)]
+    application: Option<String>,
+    /// Print the counts as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// What holds the tables: a folder, or s3://bucket/prefix
@@ -240,10 +306,15 @@ impl Cli {
             Command::Up(up) => commands::up::run(&load(&up.flags())?),
             Command::Simulate(simulate) => commands::simulate::run(&load(&simulate.flags())?, &simulate),
             Command::Ingest(ingest) => commands::ingest::run(&load(&ingest.flags())?, &ingest),
-            Command::Query(query) => commands::query::run(&load(&query.flags())?, &query),
+            Command::Query(query) => commands::query::run(&load(&lake_flag(&query.lake))?, &query),
             Command::Lake {
                 command: LakeCommand::Verify(verify),
             } => commands::lake::verify(&load(&verify.flags())?, &verify),
+            Command::Dlq { command } => match command {
+                DlqCommand::List(list) => commands::dlq::list(&load(&lake_flag(&list.lake))?, &list),
+                DlqCommand::Show(show) => commands::dlq::show(&load(&lake_flag(&show.lake))?, &show),
+                DlqCommand::Replay(replay) => commands::dlq::replay(&load(&replay.flags())?, &replay),
+            },
             Command::Broker(broker) => commands::broker::run(&load(&broker.flags())?),
             Command::Config {
                 command: ConfigCommand::Show { default },
@@ -311,9 +382,17 @@ impl Ingest {
     }
 }
 
-impl Query {
+fn lake_flag(lake: &Option<String>) -> Flags {
+    flags! { "lake.path" = lake }
+}
+
+impl DlqReplay {
     fn flags(&self) -> Flags {
-        flags! { "lake.path" = self.lake }
+        flags! {
+            "lake.path" = self.lake,
+            "streams.dir" = display(&self.streams),
+            "ingest.application" = self.application,
+        }
     }
 }
 

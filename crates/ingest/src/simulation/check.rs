@@ -16,12 +16,14 @@ use super::world::{Kind, TOPIC, World, id};
 /// The names of what places a row: partition, offset, and its id where it has one.
 type Columns = (&'static str, &'static str, Option<&'static str>);
 
+const LETTER_PLACE: Columns = ("partition", "offset", None);
+
 /// Partition and offset to the ids found there; -1 stands for a letter's.
 type Found = BTreeMap<(i32, i64), Vec<i64>>;
 
 pub(super) fn everything_landed_once(world: &World) -> Result<(), String> {
     let rows = read(world, TOPIC, ("_partition", "_offset", Some("id")))?;
-    let letters = read(world, "dead_letters", ("partition", "offset", None))?;
+    let letters = read(world, "dead_letters", LETTER_PLACE)?;
     let mut expected = 0;
     for (partition, records) in world.records.iter().enumerate() {
         for record in records {
@@ -33,7 +35,7 @@ pub(super) fn everything_landed_once(world: &World) -> Result<(), String> {
             let is_right = match record.kind {
                 Kind::Good => is_row,
                 Kind::Bad => is_letter,
-                Kind::BadLater => is_row || is_letter,
+                Kind::BadLater | Kind::GoodLater => is_row || is_letter,
             };
             if !is_right {
                 return Err(format!(
@@ -52,6 +54,11 @@ pub(super) fn everything_landed_once(world: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// The places of all letters.
+pub(super) fn letters(world: &World) -> Result<Vec<(i32, i64)>, String> {
+    Ok(read(world, "dead_letters", LETTER_PLACE)?.into_keys().collect())
+}
+
 /// Every live row of a table. Also sees that no version is missing and that no recorded offset ever goes back.
 fn read(world: &World, table: &str, columns: Columns) -> Result<Found, String> {
     let mut live: BTreeMap<String, ()> = BTreeMap::new();
@@ -63,6 +70,10 @@ fn read(world: &World, table: &str, columns: Columns) -> Result<Found, String> {
             let action: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
             if let Some(path) = action["add"]["path"].as_str() {
                 live.insert(path.to_owned(), ());
+            }
+            if let Some(path) = action["remove"]["path"].as_str() {
+                live.remove(path)
+                    .ok_or_else(|| format!("{table} version {version}: {path} was not there"))?;
             }
             if let (Some(id), Some(offset)) = (action["txn"]["appId"].as_str(), action["txn"]["version"].as_i64()) {
                 let before = recorded.insert(id.to_owned(), offset);

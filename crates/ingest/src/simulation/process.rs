@@ -10,9 +10,9 @@ use model::{ManualClock, TopicPartition};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::Planted;
 use super::store::{SimStore, steps_pass};
 use super::world::{TOPIC, World};
+use super::{Planted, check};
 use crate::IngestError;
 use crate::assignment::{self, Start};
 use crate::batch::Batch;
@@ -20,6 +20,7 @@ use crate::committer::{Committer, Joined, Landed};
 use crate::config::StartingOffsets;
 use crate::handoff::{LetterOffset, LetterOffsets};
 use crate::progress::Progress;
+use crate::replay::Replay;
 use crate::worker::StreamWorker;
 
 pub(super) const APPLICATION: &str = "simulated";
@@ -144,6 +145,29 @@ impl Process {
                     }
                     steps_pass(3).await;
                 }
+            }
+        }
+    }
+
+    /// Replays dead letters now and then, once more when everything has landed.
+    pub(super) async fn replay(mut self) -> Result<(), String> {
+        loop {
+            steps_pass(self.rng.u64(50..1_000)).await;
+            let is_last = self.world.all_landed();
+            let letters = check::letters(&self.world)?;
+            let letters: Vec<_> = letters
+                .into_iter()
+                .map(|(partition, offset)| self.world.letter(partition, offset))
+                .collect();
+            // What it knows may be old by the time it comes to use it.
+            steps_pass(self.rng.u64(0..50)).await;
+            let streams = self.world.streams();
+            let stream = streams.get(TOPIC).unwrap();
+            let mut replay = retry(async || Replay::open(&self.lake, stream, APPLICATION).await).await?;
+            let replayed = retry(async || replay.land(&letters, 0).await).await?;
+            self.world.count_replayed(replayed.rows);
+            if is_last {
+                return Ok(());
             }
         }
     }

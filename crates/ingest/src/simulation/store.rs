@@ -21,6 +21,8 @@ use super::world::World;
 
 pub(super) struct SimStore {
     world: Arc<World>,
+    /// Divides the share of requests that fail.
+    forgiving: u32,
     rng: Mutex<Rng>,
     dead: AtomicBool,
     faults: AtomicU64,
@@ -46,14 +48,19 @@ enum Fate {
 }
 
 impl SimStore {
-    pub(super) fn new(world: Arc<World>, rng: Rng, _incarnation: u64) -> Arc<Self> {
+    pub(super) fn new(world: Arc<World>, rng: Rng, forgiving: u32) -> Arc<Self> {
         Arc::new(Self {
             world,
+            forgiving,
             rng: Mutex::new(rng),
             dead: AtomicBool::new(false),
             faults: AtomicU64::new(0),
             own_commits: Mutex::default(),
         })
+    }
+
+    fn faults_per_mille(&self) -> u32 {
+        self.world.faults_per_mille() / self.forgiving
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -74,7 +81,7 @@ impl SimStore {
             };
             let fate = if rng.u32(0..1000) < self.world.crashes_per_mille && self.world.take_crash() {
                 Fate::Crash { arrives: rng.bool() }
-            } else if rng.u32(0..1000) < self.world.faults_per_mille() {
+            } else if rng.u32(0..1000) < self.faults_per_mille() {
                 match rng.u32(0..5) {
                     0 | 1 => Fate::Refused,
                     2 => Fate::AnswerLost,
@@ -222,7 +229,7 @@ impl ObjectStore for SimStore {
         // Asked for when the stream is made, told one step later.
         let fails = {
             let mut rng = self.rng.lock().unwrap();
-            rng.u32(0..1000) < self.world.faults_per_mille()
+            rng.u32(0..1000) < self.faults_per_mille()
         };
         let listed = self.world.store.list(prefix);
         let gate = futures::stream::once(async move {

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, PutOptions, PutPayload};
 
 use super::Planted;
+use crate::replay::Letter;
 
 pub(super) const TOPIC: &str = "readings";
 
@@ -22,6 +23,8 @@ pub(super) enum Kind {
     Bad,
     /// A row by the first declaration, a letter by the second.
     BadLater,
+    /// A letter by the first declaration, a row by the second.
+    GoodLater,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +35,8 @@ pub(super) struct SimRecord {
 
 pub(super) struct World {
     pub(super) processes: usize,
+    /// Processes that replay dead letters.
+    pub(super) replays: usize,
     pub(super) planted: Option<Planted>,
     /// A partition moves at one step in so many.
     pub(super) move_one_in: u32,
@@ -57,6 +62,7 @@ struct State {
     late: Vec<(u64, Path, PutPayload, PutOptions)>,
     crashes_left: u32,
     fenced: u64,
+    replayed: u64,
 }
 
 impl World {
@@ -74,9 +80,11 @@ impl World {
             late: Vec::new(),
             crashes_left: rng.u32(0..6),
             fenced: 0,
+            replayed: 0,
         };
         Self {
             processes,
+            replays: [0, 0, 0, 0, 1, 2][rng.usize(0..6)],
             planted,
             move_one_in: rng.u32(10..200),
             moves_max: rng.u64(0..16),
@@ -130,11 +138,11 @@ impl World {
     }
 
     pub(super) fn streams(&self) -> Streams {
-        let lowest = ["-2", "0"][self.state().declaration];
+        let (lowest, highest) = [(-2, 5), (0, 9)][self.state().declaration];
         let declaration = format!(
             "name = \"{TOPIC}\"\ndescription = \"d\"\nkey = \"id\"\nevent_time = \"at\"\n\
              [[field]]\nname = \"id\"\ntype = \"long\"\ndoc = \"i\"\n\
-             [[field]]\nname = \"sign\"\ntype = \"long\"\nmin = {lowest}\ndoc = \"s\"\n\
+             [[field]]\nname = \"sign\"\ntype = \"long\"\nmin = {lowest}\nmax = {highest}\ndoc = \"s\"\n\
              [[field]]\nname = \"at\"\ntype = \"timestamp\"\ndoc = \"t\"\n"
         );
         Streams::parse([("readings.toml", declaration.as_str())]).unwrap()
@@ -170,16 +178,35 @@ impl World {
         let mut chunk = ChunkBuilder::new(topic_partition.clone(), from);
         for SimRecord { offset, kind } in &self.records[partition as usize] {
             if (from..to).contains(offset) {
-                let id = id(partition, *offset);
-                let value = match kind {
-                    Kind::Good => format!(r#"{{"id":{id},"sign":1,"at":"2026-01-01T00:00:00Z"}}"#),
-                    Kind::Bad => format!(r#"{{"id":{id},"sign":"#),
-                    Kind::BadLater => format!(r#"{{"id":{id},"sign":-1,"at":"2026-01-01T00:00:00Z"}}"#),
-                };
-                chunk.push(*offset, 0, None, Some(value.as_bytes()), []);
+                chunk.push(*offset, 0, None, Some(&value(partition, *offset, *kind)), []);
             }
         }
         chunk.finish(to)
+    }
+
+    /// The letter of a record, as a replay reads it.
+    pub(super) fn letter(&self, partition: i32, offset: i64) -> Letter {
+        let records = &self.records[partition as usize];
+        let record = records.iter().find(|record| record.offset == offset).unwrap();
+        Letter {
+            topic_partition: TopicPartition::new(TOPIC, partition),
+            offset,
+            kafka_timestamp_us: Some(0),
+            key: None,
+            value: Some(value(partition, offset, record.kind)),
+            stage: String::new(),
+            error_class: String::new(),
+            error: String::new(),
+            field: None,
+        }
+    }
+
+    pub(super) fn count_replayed(&self, rows: u64) {
+        self.state().replayed += rows;
+    }
+
+    pub(super) fn replayed(&self) -> u64 {
+        self.state().replayed
     }
 
     pub(super) fn group_offset(&self, topic_partition: &TopicPartition) -> i64 {
@@ -236,6 +263,17 @@ pub(super) fn id(partition: i32, offset: i64) -> i64 {
     i64::from(partition) * 1_000_000 + offset
 }
 
+fn value(partition: i32, offset: i64, kind: Kind) -> Vec<u8> {
+    let id = id(partition, offset);
+    let sign = match kind {
+        Kind::Good => 1,
+        Kind::BadLater => -1,
+        Kind::GoodLater => 7,
+        Kind::Bad => return format!(r#"{{"id":{id},"sign":"#).into_bytes(),
+    };
+    format!(r#"{{"id":{id},"sign":{sign},"at":"2026-01-01T00:00:00Z"}}"#).into_bytes()
+}
+
 /// Offsets with holes, as transactions and compaction leave them.
 fn records(rng: &mut Rng) -> Vec<SimRecord> {
     let mut offset = 0;
@@ -247,6 +285,7 @@ fn records(rng: &mut Rng) -> Vec<SimRecord> {
             let kind = match rng.u32(0..20) {
                 0 | 1 => Kind::Bad,
                 2 => Kind::BadLater,
+                3 => Kind::GoodLater,
                 _ => Kind::Good,
             };
             let record = SimRecord { offset, kind };

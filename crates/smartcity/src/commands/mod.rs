@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod config;
+pub(crate) mod dlq;
 pub(crate) mod ingest;
 pub(crate) mod lake;
 pub(crate) mod query;
