@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let producer = Producer::open(&config, Duration::from_millis(50))?;
     for number in 0..records.parse().context("RECORDS")? {
         // Keys spread the records over the partitions.
-        producer.send(topic, &u64::to_be_bytes(number), &vehicle_message(number))?;
+        producer.send(topic, &u64::to_be_bytes(number), Some(&vehicle_message(number)))?;
     }
     let delivery = producer.flush(Duration::from_secs(300))?;
     println!("{}", delivery.delivered);

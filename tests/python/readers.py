@@ -2,8 +2,8 @@
 
     readers.py LAKE TABLE...
 
-For each table and reader: rows, a sum of all offsets, and the sum of each double column as a hexadecimal float, summed
-in offset order so that equal rows give equal bits.
+For each table and reader: rows, a sum of all offsets, and of each double column how many values are not null and their
+sum as a hexadecimal float, summed in offset order so that equal rows give equal bits.
 """
 
 import json
@@ -28,7 +28,8 @@ def summary(table):
     sums = {"rows": table.num_rows, "offsets": sum(table.column(offset).to_pylist())}
     for field in table.schema:
         if pa.types.is_float64(field.type):
-            sums[field.name] = math.fsum(table.column(field.name).to_pylist()).hex()
+            values = table.column(field.name).drop_null().to_pylist()
+            sums[field.name] = [len(values), math.fsum(values).hex()]
     return sums
 
 

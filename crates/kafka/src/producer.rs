@@ -88,13 +88,14 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Hands one record to librdkafka, waiting while its queue is full.
+    /// Hands one record to librdkafka, waiting while its queue is full. A record without a value is a tombstone.
     ///
     /// # Errors
     /// [`KafkaError::NotDelivered`] as soon as any earlier record is known to have failed.
-    pub fn send(&self, topic: &str, key: &[u8], value: &[u8]) -> Result<(), KafkaError> {
+    pub fn send(&self, topic: &str, key: &[u8], value: Option<&[u8]>) -> Result<(), KafkaError> {
         self.check()?;
-        let mut record = BaseRecord::to(topic).key(key).payload(value);
+        let mut record = BaseRecord::to(topic).key(key);
+        record.payload = value;
         loop {
             match self.producer.send(record) {
                 Ok(()) => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::batch::{Batch, Profile};
 use crate::isoformat::isoformat;
 use crate::message::{Message, STREAMS};
 use crate::random::Random;
@@ -114,6 +115,27 @@ impl Classic {
             step,
             stream,
         })
+    }
+}
+
+impl Profile for Classic {
+    fn fill(&mut self, batch: &mut Batch) -> bool {
+        batch.clear();
+        let Some(step) = self.next() else {
+            return false;
+        };
+        for (stream, message) in step.messages.iter().enumerate() {
+            batch.push_message(stream, message, u64::from(step.number), step.event_time_us);
+        }
+        true
+    }
+
+    fn stop(&mut self) {
+        self.draws.arrived = true;
+    }
+
+    fn steps(&self) -> Option<u64> {
+        Some(self.clone().count() as u64)
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// All of it in one process: a broker, a simulated vehicle, ingest, a lake
+    /// All of it in one process: a broker, a simulated city, ingest, a lake
     Up(Up),
     /// Send simulated sensor messages to Kafka, or print them
     Simulate(Simulate),
@@ -56,7 +56,13 @@ pub(crate) struct Up {
     /// The same seed draws the same run
     #[arg(long)]
     seed: Option<u64>,
-    /// Event time of the departure: ISO 8601 in UTC, or now
+    /// How many vehicles the fleet has
+    #[arg(long, value_name = "N")]
+    vehicles: Option<u32>,
+    /// How often in a second each vehicle of the fleet sends its five records
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
+    /// Event time of the start: ISO 8601 in UTC, now, or rush-hour
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
     /// max, a duration per step (5s), or a speed-up of event time (60x)
@@ -87,7 +93,28 @@ pub(crate) struct Simulate {
     /// The same seed draws the same run
     #[arg(long)]
     seed: Option<u64>,
-    /// Event time of the departure: ISO 8601 in UTC, or now
+    /// How many vehicles the fleet has
+    #[arg(long, value_name = "N")]
+    vehicles: Option<u32>,
+    /// How often in a second each vehicle of the fleet sends its five records
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
+    /// How much event time the fleet's run lasts [default: until stopped]
+    #[arg(long, value_name = "DURATION")]
+    duration: Option<String>,
+    /// Threads that make the fleet's records; 0 means one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// What goes wrong: none, malformed, disorder, everything, or a TOML file of rates
+    #[arg(long, value_name = "FILE|NAME")]
+    faults: Option<String>,
+    /// Folder for the ledger: every fault, every incident, every situation to alert on
+    #[arg(long, value_name = "DIR")]
+    truth: Option<PathBuf>,
+    /// Let traffic cameras send pictures
+    #[arg(long)]
+    snapshots: bool,
+    /// Event time of the start: ISO 8601 in UTC, now, or rush-hour
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
     /// max, a duration per step (5s), or a speed-up of event time (60x)
@@ -279,8 +306,10 @@ enum ConfigCommand {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Profile {
-    /// One vehicle from London to Birmingham
+    /// One vehicle from London to Birmingham, as in the tutorial
     Classic,
+    /// Vehicles on real roads, with traffic, weather and incidents
+    Fleet,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -331,6 +360,7 @@ impl Profile {
     fn setting(self) -> &'static str {
         match self {
             Profile::Classic => "classic",
+            Profile::Fleet => "fleet",
         }
     }
 }
@@ -339,11 +369,13 @@ impl Up {
     fn flags(&self) -> Flags {
         let below = |name: &str| self.data_dir.as_ref().map(|dir| dir.join(name).display().to_string());
         flags! {
-            "simulator.profile" = self.profile.map(Profile::setting),
-            "simulator.seed" = self.seed,
-            "simulator.start" = self.start,
+            "up.profile" = self.profile.map(Profile::setting),
+            "up.start" = self.start,
             "up.pace" = self.pace,
             "up.latency" = self.latency,
+            "simulator.seed" = self.seed,
+            "simulator.vehicles" = self.vehicles,
+            "simulator.rate" = self.rate,
             "lake.path" = below("lake"),
             "broker.data_dir" = below("broker"),
             "streams.dir" = display(&self.streams),
@@ -358,6 +390,13 @@ impl Simulate {
         flags! {
             "simulator.profile" = self.profile.map(Profile::setting),
             "simulator.seed" = self.seed,
+            "simulator.vehicles" = self.vehicles,
+            "simulator.rate" = self.rate,
+            "simulator.duration" = self.duration,
+            "simulator.threads" = self.threads,
+            "simulator.faults" = self.faults,
+            "simulator.truth" = display(&self.truth),
+            "simulator.snapshots" = self.snapshots.then_some(true),
             "simulator.start" = self.start,
             "simulator.pace" = self.pace,
             "kafka.bootstrap_servers" = self.bootstrap_servers,

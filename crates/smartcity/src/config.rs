@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -89,7 +90,11 @@ pub(crate) enum StartingOffsets {
 pub(crate) struct Up {
     #[serde(deserialize_with = "duration")]
     pub(crate) latency: Duration,
-    pub(crate) pace: Pace,
+    pub(crate) profile: Profile,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(crate) start: Option<Start>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(crate) pace: Option<Pace>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -97,22 +102,39 @@ pub(crate) struct Simulator {
     pub(crate) profile: Profile,
     pub(crate) seed: u64,
     pub(crate) start: Start,
-    pub(crate) pace: Pace,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(crate) pace: Option<Pace>,
+    pub(crate) vehicles: u32,
+    pub(crate) rate: f64,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(crate) duration: Option<Span>,
+    pub(crate) threads: usize,
+    pub(crate) snapshots: bool,
+    pub(crate) faults: String,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) truth: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Profile {
     Classic,
+    Fleet,
 }
 
 /// Event time of the departure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     Now,
+    /// Half past seven, UTC, of the latest working day.
+    RushHour,
     /// Microseconds since the epoch.
     At(i64),
 }
+
+/// A duration as a setting that may be left empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
 
 /// How fast steps follow each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -233,8 +255,12 @@ fn merge(settings: &mut Table, over: &Table, prefix: &str, known: &[String]) -> 
         match (settings.get_mut(key), value) {
             (Some(Value::Table(inner)), Value::Table(over)) => merge(inner, over, &path, known)?,
             (Some(Value::Table(_)), _) => return Err((path.clone(), format!("`{path}` is a table"))),
+            (Some(Value::Float(_)), Value::Integer(whole)) => {
+                settings.insert(key.clone(), Value::Float(*whole as f64));
+            }
             (Some(Value::String(_)), Value::String(_))
             | (Some(Value::Integer(_)), Value::Integer(_))
+            | (Some(Value::Float(_)), Value::Float(_))
             | (Some(Value::Boolean(_)), Value::Boolean(_)) => drop(settings.insert(key.clone(), value.clone())),
             (Some(default), _) => {
                 let message = format!("`{path}` must be a {}, not a {}", default.type_str(), value.type_str());
@@ -274,6 +300,10 @@ fn set(settings: &mut Table, path: &str, text: &str) -> Result<()> {
         Some(Value::Integer(_)) => Value::Integer(
             text.parse()
                 .map_err(|_| usage(format!("`{path}` must be a whole number, not `{text}`")))?,
+        ),
+        Some(Value::Float(_)) => Value::Float(
+            text.parse()
+                .map_err(|_| usage(format!("`{path}` must be a number, not `{text}`")))?,
         ),
         Some(Value::Boolean(_)) => Value::Boolean(
             text.parse()
@@ -358,31 +388,55 @@ fn optional<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Displ
     }
 }
 
-impl<'de> Deserialize<'de> for Pace {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+/// A setting that empty text leaves to its reader.
+fn unless_empty<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(D::Error::custom),
+    }
+}
+
+impl FromStr for Pace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let speed_up = text.strip_suffix('x').and_then(|times| times.parse::<f64>().ok());
-        match (text.as_str(), speed_up) {
+        match (text, speed_up) {
             ("max", _) => Ok(Pace::Max),
             (_, Some(times)) if times.is_finite() && times > 0.0 => Ok(Pace::SpeedUp(times)),
-            (text, _) => parse_duration(text).map(Pace::PerStep).map_err(|_| {
-                D::Error::custom(format!(
-                    "`{text}` is no pace; write max, a duration per step (5s) or a speed-up (60x)"
-                ))
-            }),
+            (text, _) => parse_duration(text)
+                .map(Pace::PerStep)
+                .map_err(|_| format!("`{text}` is no pace; write max, a duration per step (5s) or a speed-up (60x)")),
         }
+    }
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "now" => Ok(Start::Now),
+            "rush-hour" => Ok(Start::RushHour),
+            text => model::event_time::parse(text.as_bytes())
+                .map(Start::At)
+                .ok_or_else(|| format!("`{text}` is no time; write now, rush-hour or 2026-01-01T00:00:00")),
+        }
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Span)
     }
 }
 
 impl<'de> Deserialize<'de> for Start {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "now" => Ok(Start::Now),
-            text => model::event_time::parse(text.as_bytes())
-                .map(Start::At)
-                .ok_or_else(|| D::Error::custom(format!("`{text}` is no time; write now or 2026-01-01T00:00:00"))),
-        }
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -409,7 +463,9 @@ mod tests {
     #[test]
     fn every_setting_has_a_default() {
         let config = load("", &[], &Vec::new()).unwrap();
-        assert_eq!(config.up.pace, Pace::PerStep(Duration::from_millis(250)));
+        assert_eq!(config.up.pace, None);
+        assert_eq!(config.up.profile, Profile::Fleet);
+        assert_eq!(config.simulator.rate, 1.0);
         assert_eq!(config.ingest.latency, Duration::from_secs(10));
         assert_eq!(config.http.listen, Some("127.0.0.1:9090".parse().unwrap()));
         assert_eq!(config.streams.dir, None);

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod declarations;
 mod exit;
+mod simulation;
 mod status;
 mod wiring;
 

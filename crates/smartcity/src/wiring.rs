@@ -10,7 +10,7 @@ use ingest::{FlushPolicy, JobConfig, Progress, Until};
 use kafka::{KafkaConfig, KafkaSource, Subscription};
 use lake::{Lake, Names};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use model::{Clock, Streams, SystemClock};
+use model::{Streams, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -149,9 +149,4 @@ pub(crate) async fn run_ingest(
     )
     .await?;
     Ok(())
-}
-
-/// `now`, as event time of a departure: whole seconds, so that timestamps read well.
-pub(crate) fn departure_now() -> i64 {
-    SystemClock.now_us() / 1_000_000 * 1_000_000
 }

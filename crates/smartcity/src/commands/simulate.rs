@@ -1,184 +1,141 @@
-//! `smartcity simulate`, and the vehicle that drives in `up`.
+//! `smartcity simulate`: a run of the simulator to any Kafka, or printed.
 
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use kafka::{KafkaConfig, Producer};
-use model::Streams;
-use sim::classic::{Classic, Step};
+use model::event_time;
+use sim::Profile as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Simulate;
-use crate::config::{Config, Pace, Profile, Simulator, Start};
+use crate::config::{Config, Profile};
 use crate::declarations;
-use crate::wiring::{block_on, departure_now, init_logging, kafka_config, stop_on_signals};
+use crate::simulation::{Counters, Drive, Held, Ledger, Lines, Run, Topics, pace};
+use crate::wiring::{block_on, init_logging, kafka_config, stop_on_signals};
 
 /// How long acknowledgements may take once the last record is sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// A record waits at most this long for others to share its request.
+pub(crate) const LINGER: Duration = Duration::from_millis(5);
+const CLASSIC_STEP: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(config: &Config, simulate: &Simulate) -> Result<()> {
     init_logging("warn");
-    let run = new_run(&config.simulator, None);
+    let simulator = &config.simulator;
     let topics = Topics::new(&declarations::load(config, &[])?);
+    let mut run = Run::new(simulator, simulator.profile, simulator.start, None, &topics)?;
+    let counters = Arc::new(Counters::default());
+    let ledger = simulator.truth.as_deref().map(Ledger::create).transpose()?;
+    let drive = |stop| Drive {
+        pace: pace(simulator.pace, simulator.profile, CLASSIC_STEP),
+        topics,
+        held: Held::default(),
+        ledger,
+        stop,
+        counters: Arc::clone(&counters),
+    };
     if simulate.print {
-        return block_on(print(run, config.simulator.pace, &topics));
+        // Signals keep their usual meaning: what is printed is printed.
+        let mut lines = Lines::new(BufWriter::with_capacity(1 << 16, io::stdout().lock()));
+        return drive(CancellationToken::new()).run(&mut run, &mut lines);
     }
     block_on(async {
-        let stop = stop_on_signals()?;
+        let drive = drive(stop_on_signals()?);
+        let producer = open_producer(&kafka_config(config)).await?;
+        let steps = run.steps();
+        let progress = Progress::start(&counters, steps);
         let started = Instant::now();
-        let kafka = kafka_config(config);
-        let producer = open_producer(&kafka).await?;
-        let steps = run.clone().count() as u64;
-        let bar = if io::stderr().is_terminal() {
-            ProgressBar::new(steps)
-        } else {
-            ProgressBar::hidden()
-        };
-        bar.set_style(ProgressStyle::with_template(
-            "{bar:30} {pos}/{len} steps, {elapsed}, {eta} left",
-        )?);
-        let sent = drive(run, config.simulator.pace, &topics, &producer, [None; 5], &stop, |_| {
-            bar.inc(1)
-        })
-        .await;
-        let delivery = tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await??;
-        bar.finish_and_clear();
-        let sent = sent?;
+        let driven = tokio::task::spawn_blocking(move || {
+            drive.run(&mut run, &mut &producer)?;
+            anyhow::Ok(producer.flush(FLUSH_TIMEOUT)?)
+        });
+        let delivery = driven.await?;
+        progress.end();
+        let delivery = delivery?;
         let seconds = started.elapsed().as_secs_f64();
+        let (sent, arrived) = (
+            counters.steps.load(Ordering::Relaxed),
+            counters.arrived.load(Ordering::Relaxed),
+        );
         if simulate.json {
             let summary = serde_json::json!({
-                "steps": sent, "records": delivery.delivered, "seconds": seconds, "arrived": sent == steps,
+                "steps": sent, "records": delivery.delivered, "seconds": seconds, "arrived": arrived,
             });
             println!("{summary}");
         } else {
-            let end = if sent == steps {
-                "the vehicle has arrived"
-            } else {
-                "stopped on the way"
+            let end = match (simulator.profile, arrived) {
+                (Profile::Classic, true) => "the vehicle has arrived",
+                (Profile::Classic, false) => "stopped on the way",
+                (Profile::Fleet, true) => "done",
+                (Profile::Fleet, false) => "stopped",
             };
             eprintln!(
-                "{end}: {sent} steps, {} records delivered in {seconds:.1} s",
-                delivery.delivered
+                "{end}: {sent} steps, {} records delivered in {seconds:.1} s, {:.0} a second",
+                delivery.delivered,
+                delivery.delivered as f64 / seconds.max(1e-9)
             );
         }
         Ok(())
     })
 }
 
-/// The topic of each of a step's messages.
-pub(crate) struct Topics([String; 5]);
-
-impl Topics {
-    /// Topics as the declarations name them; a stream that is not declared keeps its own name.
-    pub(crate) fn new(streams: &Streams) -> Self {
-        Self(sim::STREAMS.map(|name| {
-            streams
-                .get(name)
-                .map_or(name, |stream| stream.topic.as_str())
-                .to_owned()
-        }))
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-}
-
-/// The run that the settings describe, with another departure where one is known (microseconds since the epoch).
-pub(crate) fn new_run(simulator: &Simulator, departure_us: Option<i64>) -> Classic {
-    let departure_us = departure_us.unwrap_or_else(|| match simulator.start {
-        Start::Now => departure_now(),
-        Start::At(us) => us,
-    });
-    match simulator.profile {
-        Profile::Classic => Classic::new(simulator.seed, departure_us),
-    }
-}
-
 pub(crate) async fn open_producer(kafka: &KafkaConfig) -> Result<Producer> {
     let kafka = kafka.clone();
-    Ok(tokio::task::spawn_blocking(move || Producer::open(&kafka, Duration::from_millis(5))).await??)
+    Ok(tokio::task::spawn_blocking(move || Producer::open(&kafka, LINGER)).await??)
 }
 
-/// Sends a run step by step at its pace, leaving out what each stream already holds; `done` hears of each step. Returns
-/// the number of steps sent.
-pub(crate) async fn drive(
-    run: Classic,
-    pace: Pace,
-    topics: &Topics,
-    producer: &Producer,
-    held: [Option<u32>; 5],
-    stop: &CancellationToken,
-    mut done: impl FnMut(&Step),
-) -> Result<u64> {
-    let mut pacer = Pacer::new(pace);
-    let mut sent = 0;
-    for step in run {
-        if held.iter().all(|held| held.is_some_and(|held| held >= step.number)) {
-            continue;
-        }
-        tokio::select! {
-            () = pacer.wait(&step) => {}
-            () = stop.cancelled() => break,
-        }
-        for ((message, topic), held) in step.messages.iter().zip(topics.iter()).zip(held) {
-            if held.is_none_or(|held| held < step.number) {
-                producer.send(topic, message.key.as_bytes(), &message.value)?;
-            }
-        }
-        sent += 1;
-        done(&step);
-    }
-    Ok(sent)
+/// One line on stderr, redrawn each second; nothing when stderr is no terminal.
+struct Progress {
+    bar: ProgressBar,
+    redraw: tokio::task::JoinHandle<()>,
 }
 
-async fn print(run: Classic, pace: Pace, topics: &Topics) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut pacer = Pacer::new(pace);
-    for step in run {
-        pacer.wait(&step).await;
-        for (message, topic) in step.messages.iter().zip(topics.iter()) {
-            let written = writeln!(out, "{}", message.to_print_line(topic));
-            match written {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                written => written.context("cannot write to stdout")?,
-            }
-        }
-        if pace != Pace::Max {
-            out.flush().context("cannot write to stdout")?;
-        }
-    }
-    match out.flush() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        _ => Ok(()),
-    }
-}
-
-/// Waits until a step is due. The first one is due at once.
-struct Pacer {
-    pace: Pace,
-    started: tokio::time::Instant,
-    first: Option<(u32, i64)>,
-}
-
-impl Pacer {
-    fn new(pace: Pace) -> Self {
-        Self {
-            pace,
-            started: tokio::time::Instant::now(),
-            first: None,
-        }
-    }
-
-    async fn wait(&mut self, step: &Step) {
-        let (first_number, first_us) = *self.first.get_or_insert((step.number, step.event_time_us));
-        let after = match self.pace {
-            Pace::Max => return,
-            Pace::PerStep(each) => each * (step.number - first_number),
-            Pace::SpeedUp(times) => Duration::from_micros((step.event_time_us - first_us).max(0) as u64).div_f64(times),
+impl Progress {
+    fn start(counters: &Arc<Counters>, steps: Option<u64>) -> Self {
+        let bar = match io::stderr().is_terminal() {
+            true => steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new),
+            false => ProgressBar::hidden(),
         };
-        tokio::time::sleep_until(self.started + after).await;
+        let template = match steps {
+            Some(_) => "{bar:20} {pos}/{len} steps, {msg}, {elapsed}, {eta} left",
+            None => "{pos} steps, {msg}, {elapsed}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let redraw = tokio::spawn(redraw(bar.clone(), Arc::clone(counters)));
+        Self { bar, redraw }
     }
+
+    fn end(self) {
+        self.redraw.abort();
+        self.bar.finish_and_clear();
+    }
+}
+
+async fn redraw(bar: ProgressBar, counters: Arc<Counters>) {
+    let mut before = (Instant::now(), 0);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let now = (Instant::now(), counters.records.load(Ordering::Relaxed));
+        let rate = (now.1 - before.1) as f64 / (now.0 - before.0).as_secs_f64().max(0.001);
+        let clock = clock_text(counters.event_time_us.load(Ordering::Relaxed));
+        bar.set_message(format!("{} records, {rate:.0}/s, it is {clock} there", now.1));
+        bar.set_position(counters.steps.load(Ordering::Relaxed));
+        bar.tick();
+        before = now;
+    }
+}
+
+/// Hours and minutes of an event time.
+pub(crate) fn clock_text(event_time_us: i64) -> String {
+    let minutes = event_time_us.rem_euclid(event_time::DAY_US) / 60_000_000;
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }

@@ -1,8 +1,9 @@
-//! `smartcity up`: broker, simulated vehicle, ingest, lake and status page in one process, each as it would be alone.
+//! `smartcity up`: broker, simulated city, ingest, lake and status page in one process, each as it would be alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::broker::Broker;
@@ -14,20 +15,28 @@ use model::{Chunk, Streams, event_time};
 use serde::Deserialize;
 use serve::http::HttpServer;
 use sim::classic::Classic;
+use sim::fleet::Fleet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::commands::broker;
-use crate::commands::simulate::{Topics, drive, new_run, open_producer};
-use crate::config::Config;
+use crate::commands::simulate::{clock_text, open_producer};
+use crate::config::{Config, Profile, Start};
 use crate::declarations;
+use crate::simulation::{Counters, Drive, Held, Ledger, Run, Topics, fleet_settings, pace};
 use crate::status::{JobStatus, StatusLine};
 use crate::wiring::{block_on, init_logging, init_metrics, new_progress, run_ingest, stop_on_signals};
 
-/// Records at the end of a topic that are searched for the vehicle's last message.
+/// Records at the end of each partition that are searched for the vehicles' last messages: at least so many, and so many
+/// for each vehicle, up to a bound.
 const TAIL_RECORDS: i64 = 1000;
+const TAIL_PER_VEHICLE: i64 = 4;
+const TAIL_RECORDS_MAX: i64 = 200_000;
 const TAIL_TIMEOUT: Duration = Duration::from_secs(20);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+const CLASSIC_STEP: Duration = Duration::from_millis(250);
+/// A vehicle whose last message is older has been silent for another reason than the end of the run.
+const BEHIND_MAX_US: i64 = 600_000_000;
 
 pub(crate) fn run(config: &Config) -> Result<()> {
     init_logging("warn");
@@ -60,8 +69,8 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
     let names: Vec<&str> = names.into_iter().collect();
     kafka::create_topics(&kafka, &names, config.broker.partitions).await?;
 
-    // The vehicle stops first, ingest lands what it has sent, then the broker goes.
-    let (stop_vehicle, stop_ingest) = (stop.child_token(), CancellationToken::new());
+    // The vehicles stop first, ingest lands what they have sent, then the broker goes.
+    let (stop_vehicles, stop_ingest) = (stop.child_token(), CancellationToken::new());
     let mut config_up = config.clone();
     config_up.ingest.latency = config.up.latency;
     let ingest = run_ingest(
@@ -74,14 +83,19 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
     );
     let work = async {
         tokio::pin!(ingest);
-        let vehicle = async {
-            let arrived = vehicle(config, &kafka, &topics, &stop_vehicle, &starting, || {
-                greet(config, &broker.address().to_string(), http.as_ref());
-                StatusLine::start(Arc::clone(&progress), "on the way")
-            })
-            .await;
-            let (arrived, status_line) = arrived?;
-            if arrived {
+        let driven = async {
+            let city = City {
+                config,
+                kafka: &kafka,
+                topics: &topics,
+            };
+            let (arrived, status_line) = city
+                .drive(&stop_vehicles, &starting, || {
+                    greet(config, &broker.address().to_string(), http.as_ref());
+                    StatusLine::start(Arc::clone(&progress), "on the way")
+                })
+                .await?;
+            if arrived && config.up.profile == Profile::Classic {
                 status_line.say("the vehicle has arrived in Birmingham; everything stays up, Ctrl-C ends it");
                 status_line.set_note("arrived");
             }
@@ -96,7 +110,7 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
                 "the broker cannot write its topics: {error}. Free some space and start again: it goes on from here, \
                  nothing acknowledged is lost."
             ),
-            driven = vehicle => driven?,
+            driven = driven => driven?,
         }
         eprintln!("stopping: landing what is under way");
         stop_ingest.cancel();
@@ -124,49 +138,94 @@ async fn storage_error(broker: &Broker) -> String {
     }
 }
 
-/// Drives the run, from where the topics show that it had come to. `true` when the vehicle has arrived.
-async fn vehicle(
-    config: &Config,
-    kafka: &KafkaConfig,
-    topics: &Topics,
-    stop: &CancellationToken,
-    starting: &Starting,
-    ready: impl FnOnce() -> StatusLine,
-) -> Result<(bool, StatusLine)> {
-    starting.say("looking where the vehicle is");
-    let seed = config.simulator.seed;
-    let (tail_kafka, names) = (kafka.clone(), topics.iter().map(str::to_owned).collect::<Vec<_>>());
-    let tail = tokio::task::spawn_blocking(move || {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        kafka::tail(&tail_kafka, &names, TAIL_RECORDS, TAIL_TIMEOUT)
-    })
-    .await??;
-    let held = Held::find(seed, topics, &tail);
-    let run = new_run(&config.simulator, held.start_us);
-    let steps = run.clone().count() as u32;
-    let producer = open_producer(kafka).await?;
-    starting.end();
-    let status_line = ready();
-    if let Some(step) = held.steps.iter().flatten().max() {
-        info!(step, steps, "the vehicle goes on from where it was");
-    }
-
-    let mut last = held.steps.iter().flatten().min().copied();
-    drive(run, config.up.pace, topics, &producer, held.steps, stop, |step| {
-        last = Some(step.number)
-    })
-    .await?;
-    tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT))
-        .await
-        .context("the producer did not end")??;
-    Ok((last.is_some_and(|last| last + 1 >= steps), status_line))
+/// The simulated city of `up`.
+struct City<'a> {
+    config: &'a Config,
+    kafka: &'a KafkaConfig,
+    topics: &'a Topics,
 }
 
-/// What the topics already hold of a run: state lives in Kafka alone, so a killed process goes on exactly.
-struct Held {
+impl City<'_> {
+    /// Drives the run, from where the topics show that it had come to. `true` when it has come to its end.
+    async fn drive(
+        &self,
+        stop: &CancellationToken,
+        starting: &Starting,
+        ready: impl FnOnce() -> StatusLine,
+    ) -> Result<(bool, StatusLine)> {
+        let (up, simulator) = (&self.config.up, &self.config.simulator);
+        starting.say("looking where the vehicles are");
+        let found = self.find().await?;
+        let start = up.start.unwrap_or(match up.profile {
+            Profile::Classic => Start::Now,
+            Profile::Fleet => Start::RushHour,
+        });
+        let mut run = Run::new(simulator, up.profile, start, found.start_us, self.topics)?;
+        let producer = open_producer(self.kafka).await?;
+        starting.end();
+        let status_line = ready();
+        if found.start_us.is_some() {
+            info!("the vehicles go on from where they were");
+        }
+
+        let counters = Arc::new(Counters::default());
+        let drive = Drive {
+            pace: pace(up.pace, up.profile, CLASSIC_STEP),
+            topics: self.topics.clone(),
+            held: found.held,
+            ledger: simulator.truth.as_deref().map(Ledger::create).transpose()?,
+            stop: stop.clone(),
+            counters: Arc::clone(&counters),
+        };
+        let mut driven = tokio::task::spawn_blocking(move || {
+            drive.run(&mut run, &mut &producer)?;
+            anyhow::Ok(producer.flush(FLUSH_TIMEOUT)?)
+        });
+        loop {
+            tokio::select! {
+                ended = &mut driven => {
+                    ended.context("the simulator did not end")??;
+                    break;
+                }
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    let event_time_us = counters.event_time_us.load(Ordering::Relaxed);
+                    if up.profile == Profile::Fleet && event_time_us != 0 {
+                        let clock = clock_text(event_time_us);
+                        status_line.set_note(&format!("{} vehicles, it is {clock} there", simulator.vehicles));
+                    }
+                }
+            }
+        }
+        Ok((counters.arrived.load(Ordering::Relaxed), status_line))
+    }
+
+    /// What the topics hold of the run: state lives in Kafka alone, so a killed process goes on exactly.
+    async fn find(&self) -> Result<Found> {
+        let names: Vec<String> = self.topics.iter().map(str::to_owned).collect();
+        let kafka = self.kafka.clone();
+        let vehicles = match self.config.up.profile {
+            Profile::Classic => 1,
+            Profile::Fleet => i64::from(self.config.simulator.vehicles),
+        };
+        let records = (vehicles * TAIL_PER_VEHICLE).clamp(TAIL_RECORDS, TAIL_RECORDS_MAX);
+        let tail = tokio::task::spawn_blocking(move || {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            kafka::tail(&kafka, &names, records, TAIL_TIMEOUT)
+        })
+        .await??;
+        match self.config.up.profile {
+            Profile::Classic => Ok(Found::classic(self.config.simulator.seed, self.topics, &tail)),
+            Profile::Fleet => Found::fleet(self.config, self.topics, &tail),
+        }
+    }
+}
+
+/// Where a run that was cut off goes on.
+#[derive(Default)]
+struct Found {
+    /// `None` when the topics hold nothing of it.
     start_us: Option<i64>,
-    /// The last step of each stream.
-    steps: [Option<u32>; 5],
+    held: Held,
 }
 
 #[derive(Deserialize)]
@@ -175,31 +234,68 @@ struct Message {
     timestamp: String,
 }
 
-impl Held {
-    fn find(seed: u64, topics: &Topics, tail: &[Chunk]) -> Self {
-        let streams: BTreeMap<&str, usize> = topics.iter().zip(0..).collect();
-        let mut held = Held {
-            start_us: None,
-            steps: [None; 5],
-        };
-        for chunk in tail {
-            let Some(stream) = streams.get(&*chunk.topic_partition().topic) else {
+/// The messages in a tail that can be read, with their stream.
+fn messages<'a>(topics: &Topics, tail: &'a [Chunk]) -> impl Iterator<Item = (usize, Message)> + 'a {
+    let streams: BTreeMap<String, usize> = topics.iter().map(str::to_owned).zip(0..).collect();
+    let known = tail
+        .iter()
+        .filter_map(move |chunk| Some((*streams.get(&*chunk.topic_partition().topic)?, chunk)));
+    known.flat_map(|(stream, chunk)| {
+        let values = chunk.iter().filter_map(|record| record.value);
+        values.filter_map(move |value| Some((stream, serde_json::from_slice::<Message>(value).ok()?)))
+    })
+}
+
+impl Found {
+    fn classic(seed: u64, topics: &Topics, tail: &[Chunk]) -> Self {
+        let mut found = Found::default();
+        for (stream, message) in messages(topics, tail) {
+            let Some(event_time_us) = event_time::parse(message.timestamp.as_bytes()) else {
                 continue;
             };
-            for record in chunk.iter() {
-                let message = record
-                    .value
-                    .and_then(|value| serde_json::from_slice::<Message>(value).ok());
-                let found = message.and_then(|message| {
-                    Classic::resume(seed, &message.id, event_time::parse(message.timestamp.as_bytes())?)
-                });
-                if let Some(found) = found.filter(|found| found.stream == *stream) {
-                    held.start_us = Some(found.start_us);
-                    held.steps[*stream] = held.steps[*stream].max(Some(found.step));
-                }
+            let resume = Classic::resume(seed, &message.id, event_time_us).filter(|resume| resume.stream == stream);
+            if let Some(resume) = resume {
+                found.start_us = Some(resume.start_us);
+                let last = found.held.last_us.entry((0, stream)).or_insert(event_time_us);
+                *last = event_time_us.max(*last);
             }
         }
-        held
+        found
+    }
+
+    fn fleet(config: &Config, topics: &Topics, tail: &[Chunk]) -> Result<Self> {
+        let seed = config.simulator.seed;
+        let mut last_us: HashMap<(u32, usize), i64> = HashMap::new();
+        for (stream, message) in messages(topics, tail) {
+            let located = Fleet::locate(seed, &message.id);
+            if let Some((device, event_time_us, _)) = located.filter(|located| located.2 == stream) {
+                let last = last_us.entry((device, stream)).or_insert(event_time_us);
+                *last = event_time_us.max(*last);
+            }
+        }
+        let Some(newest_us) = last_us.values().max().copied() else {
+            return Ok(Found::default());
+        };
+        // From the step of the device that is farthest behind; the others are left out until they are reached.
+        let settings = fleet_settings(&config.simulator, 0)?;
+        let starts = last_us
+            .iter()
+            .filter(|((device, _), last)| *device < settings.vehicles && newest_us - **last < BEHIND_MAX_US)
+            .map(|((device, _), last)| last - settings.phase_us(*device));
+        // A tail that reaches to the topic's beginning holds every device that has ever reported.
+        let mut firsts = BTreeMap::new();
+        for chunk in tail {
+            let first = firsts.entry(chunk.topic_partition()).or_insert(i64::MAX);
+            *first = chunk.span().from.min(*first);
+        }
+        let is_cut = firsts.values().any(|first| *first > 0);
+        Ok(Found {
+            start_us: starts.min(),
+            held: Held {
+                last_us,
+                others_us: is_cut.then_some(newest_us),
+            },
+        })
     }
 }
 

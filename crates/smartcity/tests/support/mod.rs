@@ -159,7 +159,7 @@ impl Drop for Process {
     }
 }
 
-/// `smartcity up` on free ports, with its lake and topics under `dir`.
+/// `smartcity up` on free ports, with its lake and topics under `dir`; the classic profile, unless `more` names another.
 pub struct Up {
     pub process: Process,
     pub kafka: String,
@@ -176,7 +176,11 @@ pub fn up(dir: &Path, more: &[&str]) -> Up {
         "127.0.0.1:0",
         "--data-dir",
     ]);
-    let mut process = Process::start(command.arg(dir).args(more));
+    command.arg(dir);
+    if !more.contains(&"--profile") {
+        command.args(["--profile", "classic"]);
+    }
+    let mut process = Process::start(command.args(more));
     let word = |line: String| line.split_whitespace().nth(1).unwrap().to_owned();
     let kafka = word(process.wait_for("  kafka  ", Duration::from_secs(30)));
     let http = word(process.wait_for("  progress  ", Duration::from_secs(30)));
