@@ -118,6 +118,61 @@ fn check(bootstrap_servers: &str, dir: &Path) {
         &lake,
         &["vehicle_data", "weather_data", "gps_data", "dead_letters"]
     ));
+    replay(&lake, dir, &letters);
+}
+
+/// A declaration that allows latitude 91: these letters become rows, once, though two replays run at the same time.
+fn replay(lake: &Path, dir: &Path, letters: &BTreeMap<(String, i64, i64), &Value>) {
+    let streams = dir.join("streams");
+    std::fs::create_dir(&streams).unwrap();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../streams")).unwrap() {
+        let file = file.unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        std::fs::write(streams.join(file.file_name()), text.replace("max = 90", "max = 91")).unwrap();
+    }
+    let dlq = |args: &[&str]| {
+        let mut command = smartcity();
+        command.arg("dlq").args(args).arg("--lake").arg(lake);
+        command
+    };
+    let listed = || -> u64 {
+        let printed = run(&mut dlq(&["list", "--json"]));
+        let lines = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| line["letters"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(listed(), letters.len() as u64);
+    let curable = letters.values().filter(|letter| letter["field"] == "latitude").count() as u64;
+    assert!(curable > 0);
+    let shown = run(&mut dlq(&["show", "--where", "field = 'latitude'", "--limit", "1"]));
+    assert!(
+        shown.contains("validate / out_of_range") && shown.contains('^'),
+        "{shown}"
+    );
+
+    let rows = |printed: &str| -> u64 {
+        let told: Value = serde_json::from_str(printed).unwrap();
+        let streams = told["streams"].as_object().unwrap();
+        streams.values().map(|of| of["rows"].as_u64().unwrap()).sum()
+    };
+    let replaying = |args: &[&str]| {
+        let mut command = dlq(&["replay", "--json"]);
+        command.args(args).arg("--streams").arg(&streams);
+        command
+    };
+    assert_eq!(rows(&run(&mut replaying(&["--dry-run"]))), curable);
+    assert_eq!(listed(), letters.len() as u64, "a dry run writes nothing");
+    let replayed: u64 = std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| rows(&run(&mut replaying(&[])))));
+        both.into_iter().map(|replay| replay.join().unwrap()).sum()
+    });
+    assert_eq!(replayed, curable);
+    assert_eq!(listed(), letters.len() as u64 - curable);
+    assert_eq!(rows(&run(&mut replaying(&[]))), 0);
+    run(smartcity()
+        .args(["lake", "verify", "--lake"])
+        .arg(lake)
+        .arg("--streams")
+        .arg(&streams));
 }
 
 #[test]
