@@ -26,6 +26,7 @@ mod log;
 mod protocol;
 mod send;
 mod server;
+mod settings;
 mod state;
 mod topics;
 mod transactions;

@@ -196,7 +196,7 @@ impl State {
         for (_, partition) in self.partitions() {
             partition.log.lock().close().map_err(|error| match error {
                 LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-                LogError::Refused(_, reason) => BrokerError::DataDir {
+                LogError::Refused(_, reason) | LogError::BadRecord { reason, .. } => BrokerError::DataDir {
                     dir: self.config.data_dir.clone(),
                     reason,
                 },

@@ -62,6 +62,17 @@ pub(crate) struct Joined {
     pub(crate) members: Vec<(String, Option<String>, Bytes)>,
 }
 
+impl Joined {
+    pub(crate) fn refused(code: Code, member_id: String) -> Self {
+        Self {
+            error: code.code(),
+            generation: -1,
+            member_id,
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Synced {
     pub(crate) error: i16,
@@ -138,13 +149,7 @@ impl Group {
         if let Err((code, member_id)) = self.admit(join, new_id, sender, now) {
             // `admit` has dropped the sender: answer on a channel of its own.
             let (sender, refused) = oneshot::channel();
-            let _ = sender.send(Joined {
-                error: code.code(),
-                generation: -1,
-                member_id,
-                protocol: Some(String::new()),
-                ..Joined::default()
-            });
+            let _ = sender.send(Joined::refused(code, member_id));
             return refused;
         }
         self.complete_join_if_all_here(now);
@@ -255,17 +260,11 @@ impl Group {
 
     /// KIP-345: a restarted static member takes its place back under a new id; the old id is fenced.
     fn replace_static(&mut self, at: usize, join: Join, id: String, sender: oneshot::Sender<Joined>, now: Instant) {
-        let same_protocols = self.members[at].protocols == join.protocols;
         let can_skip_assignment = join.can_skip_assignment;
         let member = &mut self.members[at];
         let old_id = std::mem::replace(&mut member.id, id.clone());
         if let Some(old) = member.joining.take() {
-            let _ = old.send(Joined {
-                error: Code::FencedInstanceId.code(),
-                member_id: old_id.clone(),
-                generation: -1,
-                ..Joined::default()
-            });
+            let _ = old.send(Joined::refused(Code::FencedInstanceId, old_id.clone()));
         }
         if let Some(old) = member.syncing.take() {
             let _ = old.send(Synced {
@@ -278,7 +277,8 @@ impl Group {
         }
         self.rejoin(at, join, sender, now);
         match self.state {
-            GroupState::Stable if same_protocols => {
+            // The others need not hear of it, unless its protocols change the one that all use.
+            GroupState::Stable if self.choose_protocol() == self.protocol => {
                 let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
                 let mut joined = self.joined_answer(at, is_leader && can_skip_assignment);
                 if is_leader && !can_skip_assignment {
@@ -468,12 +468,7 @@ impl Group {
     fn remove(&mut self, at: usize, now: Instant) {
         let member = self.members.remove(at);
         if let Some(joining) = member.joining {
-            let _ = joining.send(Joined {
-                error: Code::UnknownMemberId.code(),
-                generation: -1,
-                member_id: member.id.clone(),
-                ..Joined::default()
-            });
+            let _ = joining.send(Joined::refused(Code::UnknownMemberId, member.id.clone()));
         }
         if let Some(syncing) = member.syncing {
             let _ = syncing.send(Synced {
@@ -492,7 +487,9 @@ impl Group {
 
     fn prepare_rebalance(&mut self, now: Instant) {
         for member in &mut self.members {
-            member.assignment = Bytes::new();
+            if self.state == GroupState::CompletingRebalance {
+                member.assignment = Bytes::new();
+            }
             if let Some(syncing) = member.syncing.take() {
                 let _ = syncing.send(Synced {
                     error: Code::RebalanceInProgress.code(),

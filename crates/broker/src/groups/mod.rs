@@ -162,7 +162,7 @@ impl Groups {
                     .group
                     .check_commit(by.member_id, by.instance_id, by.generation, producer_id.is_some(), now)?;
             }
-            None if by.generation >= 0 => return Err(Code::IllegalGeneration),
+            None if by.generation >= 0 => return Err(Code::GroupIdNotFound),
             None if is_full => return Err(Code::CoordinatorNotAvailable),
             None => {
                 inner.groups.insert(by.group.to_owned(), Entry::default());

@@ -2,6 +2,7 @@
 //! Fetching never comes here.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::RangeInclusive;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::unpack::unpack;
@@ -39,33 +40,54 @@ pub(crate) fn validate(header: &BatchHeader, batch: &[u8]) -> Result<(), &'stati
     }
 }
 
-/// The first record with a timestamp of at least `target`, as its offset and timestamp. `budget` is how many more bytes
-/// this lookup may unpack; where it runs out, or the batch cannot be unpacked, the answer is the batch's start, which
-/// costs a reader the records before the wanted one and skips none.
+/// The first record from an offset on with a timestamp of at least `target`, as its offset and timestamp. `budget` is how
+/// many more bytes this lookup may unpack; where it runs out, or the batch cannot be unpacked, the answer is the batch's
+/// start, which costs a reader the records before the wanted one and skips none.
 pub(super) fn first_at_or_after(
     header: &BatchHeader,
     batch: &[u8],
     target: i64,
+    from_offset: i64,
     budget: &mut u64,
 ) -> Option<(i64, i64)> {
     if header.is_log_append_time() {
-        return (header.max_timestamp >= target).then_some((header.base_offset, header.max_timestamp));
+        let offset = header.base_offset.max(from_offset);
+        return (header.max_timestamp >= target).then_some((offset, header.max_timestamp));
     }
-    search(header, batch, target, budget).unwrap_or(Some((header.base_offset, header.max_timestamp)))
+    let wanted = |offset: i64, timestamp: i64| offset >= from_offset && timestamp >= target;
+    let start = (header.base_offset.max(from_offset), header.max_timestamp);
+    search(header, batch, wanted, budget).unwrap_or(Some(start))
 }
 
+/// The first record with a timestamp that is not in the range, as its index and timestamp. A producer may leave the
+/// timestamp out (-1). No more than `budget` bytes are unpacked; beyond, the header's word counts.
+pub(super) fn first_outside(
+    header: &BatchHeader,
+    batch: &[u8],
+    range: RangeInclusive<i64>,
+    mut budget: u64,
+) -> Option<(i32, i64)> {
+    let outside = |_, timestamp: i64| timestamp != -1 && !range.contains(&timestamp);
+    match search(header, batch, outside, &mut budget) {
+        Ok(found) => found.map(|(offset, timestamp)| ((offset - header.base_offset) as i32, timestamp)),
+        Err(_) => outside(0, header.max_timestamp).then_some((0, header.max_timestamp)),
+    }
+}
+
+/// The first record whose offset and timestamp are `wanted`.
 fn search(
     header: &BatchHeader,
     batch: &[u8],
-    target: i64,
+    wanted: impl Fn(i64, i64) -> bool,
     budget: &mut u64,
 ) -> Result<Option<(i64, i64)>, &'static str> {
     let mut unpacked = BufReader::new(unpack(header, batch)?.take(*budget));
     for _ in 0..header.record_count {
         let record = next_record(&mut unpacked)?;
+        let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
-        if timestamp >= target {
-            return Ok(Some((header.base_offset + i64::from(record.offset_delta), timestamp)));
+        if wanted(offset, timestamp) {
+            return Ok(Some((offset, timestamp)));
         }
     }
     *budget = unpacked.into_inner().limit();

@@ -9,7 +9,6 @@ mod versions;
 use std::time::Instant;
 
 use bytes::Bytes;
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
@@ -66,8 +65,7 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
         let correlation_id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
         if api_key == ApiKey::ApiVersions {
             // KIP-511: the client learns from a version 0 answer what to ask with.
-            let answer = api::versions::answer(ResponseError::UnsupportedVersion.code());
-            return reply(correlation_id, 0, &answer);
+            return reply(correlation_id, 0, &api::versions::too_new());
         }
         return Outcome::Close(format!(
             "{api_key:?} version {version} is not supported, {} to {} are",
@@ -118,7 +116,7 @@ async fn dispatch(
         }};
     }
     match api_key {
-        ApiKey::ApiVersions => answer!(ApiVersionsRequest, _ => api::versions::answer(0)),
+        ApiKey::ApiVersions => answer!(ApiVersionsRequest, r => api::versions::versions(version, &r)),
         ApiKey::Metadata => answer!(MetadataRequest, r => api::metadata::metadata(state, version, r)),
         ApiKey::Produce => match ProduceRequest::decode(&mut body, version) {
             Ok(request) => {
@@ -149,7 +147,7 @@ async fn dispatch(
         ApiKey::SyncGroup => answer!(SyncGroupRequest, r => api::groups::sync(state, version, r).await),
         ApiKey::Heartbeat => answer!(HeartbeatRequest, r => api::groups::heartbeat(state, r)),
         ApiKey::LeaveGroup => answer!(LeaveGroupRequest, r => api::groups::leave(state, version, r)),
-        ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, r)),
+        ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, version, r)),
         ApiKey::OffsetFetch => answer!(OffsetFetchRequest, r => api::group_offsets::fetch(state, version, r)),
         ApiKey::InitProducerId => answer!(InitProducerIdRequest, r => api::transactions::init(state, version, r)),
         ApiKey::AddPartitionsToTxn => {

@@ -42,7 +42,10 @@ func fetched(w *wire, r *kmsg.FetchRequest, version int16) string {
 		return fmt.Sprint(code(answer.ErrorCode), " topics ", len(answer.Topics))
 	}
 	f := answer.Topics[0].Partitions[0]
-	said := fmt.Sprint(code(f.ErrorCode), " high ", f.HighWatermark, " stable ", f.LastStableOffset, " start ", f.LogStartOffset, " batches ", batches(f.RecordBatches), " null ", f.RecordBatches == nil, " aborted ")
+	if f.ErrorCode != 0 {
+		return fmt.Sprint(code(f.ErrorCode), " high ", f.HighWatermark, " stable ", f.LastStableOffset, " start ", f.LogStartOffset, " bytes ", len(f.RecordBatches))
+	}
+	said := fmt.Sprint("ok high ", f.HighWatermark, " stable ", f.LastStableOffset, " start ", f.LogStartOffset, " batches ", batches(f.RecordBatches), " null ", f.RecordBatches == nil, " aborted ")
 	if f.AbortedTransactions == nil {
 		return said + "null"
 	}

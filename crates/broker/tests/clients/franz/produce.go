@@ -20,7 +20,10 @@ func produced(w *wire, r *kmsg.ProduceRequest, version int16) kmsg.ProduceRespon
 
 func (w *wire) produce(topic string, partition int32, records []byte) string {
 	answer := produced(w, produceRequest(topic, partition, -1, nil, records), 9)
-	return fmt.Sprint(code(answer.ErrorCode), " at ", answer.BaseOffset, " start ", answer.LogStartOffset, " appended ", answer.LogAppendTime > 0, " errors ", len(answer.ErrorRecords))
+	if answer.ErrorCode != 0 {
+		return fmt.Sprint(code(answer.ErrorCode), " at ", answer.BaseOffset, " errors ", len(answer.ErrorRecords))
+	}
+	return fmt.Sprint("ok at ", answer.BaseOffset, " start ", answer.LogStartOffset, " appended ", answer.LogAppendTime > 0)
 }
 
 func newProducerID(w *wire) (int64, int16) {
@@ -74,10 +77,11 @@ var _ = scenario("produce-refused", func(s *script) {
 		answer := produced(w, produceRequest(topicName("refused-append"), 0, -1, nil, b.bytes()), 9)
 		s.say("where the broker's time is taken", code(answer.ErrorCode), answer.LogAppendTime > 0)
 	}
-	s.say("end", listOffset(w, topic, -1, 0))
+	end := listOffset(w, topic, -1, 0)
+	s.say("end", end)
 	w.send(produceRequest(topic, 0, 0, nil, one("x").bytes()), 9)
 	s.say("end after a record that asks for no answer", eventually(func() string { return listOffset(w, topic, -1, 0) },
-		func(said string) bool { return said == "ok offset 6 time -1" }))
+		func(said string) bool { return said != end }))
 })
 
 var _ = scenario("produce-by-topic-id", func(s *script) {

@@ -156,9 +156,16 @@ var _ = scenario("transactions-of-a-producer", func(s *script) {
 	r.IsolationLevel = 1
 	s.say("read committed while open", fetched(t.wire, r, 11))
 	s.say("read uncommitted while open", fetched(t.wire, fetchRequest(topic, 0), 11))
+	written := time.Now().UnixMilli()
+	time.Sleep(20 * time.Millisecond)
 	s.say("commit", t.end(3, true))
 	s.say("described", t.complete())
 	s.say("stable", visible(t.wire, topic, 0, 3))
+	at := func(timestamp int64) string {
+		return strings.Split(listOffset(t.wire, topic, timestamp, 1), " time")[0]
+	}
+	s.say("by a time behind the records", at(written+10))
+	s.say("the latest", at(-3))
 	s.say("commit again", t.end(3, true))
 	s.say("abort what was committed", t.end(3, false))
 	s.say("write after it", t.write(topic, 0))
