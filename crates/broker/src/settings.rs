@@ -143,7 +143,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: DOUBLE,
         documentation: "No effect: nothing is compacted.",
         default: |_| "0.5".to_owned(),
-        is_good: |value| value.trim().parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)),
+        is_good: |value| {
+            value
+                .trim()
+                .parse()
+                .is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio))
+        },
     },
     Setting {
         name: "min.compaction.lag.ms",
@@ -170,7 +175,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         name: "retention.bytes",
         kind: LONG,
         documentation: "Oldest segments are deleted while a partition is larger, in bytes; -1 keeps them.",
-        default: |config| config.retention_bytes.map_or_else(|| KEEP.to_owned(), |bytes| bytes.to_string()),
+        default: |config| {
+            config
+                .retention_bytes
+                .map_or_else(|| KEEP.to_owned(), |bytes| bytes.to_string())
+        },
         is_good: |value| is_in(value, -1, i64::MAX),
     },
     Setting {

@@ -104,6 +104,24 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
+fn keep(room: &Arc<Semaphore>, name: &str, bytes: &[u8]) -> Option<Bytes> {
+    struct Kept {
+        bytes: Vec<u8>,
+        _permit: OwnedSemaphorePermit,
+    }
+    impl AsRef<[u8]> for Kept {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let size = u32::try_from(name.len() + bytes.len() + MEMBER_BYTES_EACH).ok()?;
+    let permit = Arc::clone(room).try_acquire_many_owned(size).ok()?;
+    Some(Bytes::from_owner(Kept {
+        bytes: bytes.to_vec(),
+        _permit: permit,
+    }))
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     format: u32,
@@ -122,7 +140,11 @@ impl State {
         let clean = dir.join(CLEAN);
         let was_clean = clean.exists();
         let topics = Topics::open(&config)?;
-        let groups = Groups::open(&dir.join("groups.journal"), &config)?;
+        let member_bytes = Arc::new(Semaphore::new(MEMBER_BYTES_MAX));
+        let keep_in = Arc::clone(&member_bytes);
+        let groups = Groups::open(&dir.join("groups.journal"), &config, &move |name, bytes| {
+            keep(&keep_in, name, bytes)
+        })?;
         let transactions = Transactions::open(&dir.join("transactions.journal"), &config)?;
         if was_clean {
             fs::remove_file(&clean).at("delete", &clean)?;
@@ -142,7 +164,7 @@ impl State {
             ids,
             storage: Storage::default(),
             lookups: Semaphore::new(LOOKUPS_MAX),
-            member_bytes: Arc::new(Semaphore::new(MEMBER_BYTES_MAX)),
+            member_bytes,
             fetch_files: Arc::new(Semaphore::new(FETCH_FILES_MAX)),
             _lock: lock,
         };
@@ -160,21 +182,7 @@ impl State {
     /// A copy that groups keep under a name, both counted for as long as it lives; `None` when there is no room. (A
     /// slice of the request would keep all of it.)
     pub(crate) fn keep(&self, name: &str, bytes: &[u8]) -> Option<Bytes> {
-        struct Kept {
-            bytes: Vec<u8>,
-            _permit: OwnedSemaphorePermit,
-        }
-        impl AsRef<[u8]> for Kept {
-            fn as_ref(&self) -> &[u8] {
-                &self.bytes
-            }
-        }
-        let size = u32::try_from(name.len() + bytes.len() + MEMBER_BYTES_EACH).ok()?;
-        let permit = Arc::clone(&self.member_bytes).try_acquire_many_owned(size).ok()?;
-        Some(Bytes::from_owner(Kept {
-            bytes: bytes.to_vec(),
-            _permit: permit,
-        }))
+        keep(&self.member_bytes, name, bytes)
     }
 
     pub(crate) fn partitions(&self) -> Vec<(String, Arc<Partition>)> {

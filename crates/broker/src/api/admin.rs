@@ -23,8 +23,8 @@ use crate::settings::{LIST, SETTINGS, TopicConfig, setting};
 use crate::state::{NODE_ID, State};
 use crate::topics::{Topic, is_legal_name, unknown_topic};
 
-use super::{CLUSTER_OPERATIONS, text};
 use super::topics::{SOURCE_DEFAULT, SOURCE_TOPIC};
+use super::{CLUSTER_OPERATIONS, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -81,7 +81,10 @@ pub(crate) fn create_partitions(state: &State, request: CreatePartitionsRequest)
             .iter()
             .flatten()
             .flat_map(|assignment| &assignment.broker_ids);
-        let have = state.topics.topic(&topic.name).map_or(0, |topic| topic.partition_count());
+        let have = state
+            .topics
+            .topic(&topic.name)
+            .map_or(0, |topic| topic.partition_count());
         let assignments = topic.assignments.as_ref().map(|assignments| assignments.len() as i32);
         let result = if assigned.into_iter().any(elsewhere) || assignments.is_some_and(|n| n != topic.count - have) {
             Err(LogError::refused(

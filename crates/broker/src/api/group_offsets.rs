@@ -88,7 +88,10 @@ where
 }
 
 pub(crate) fn commit(state: &State, version: i16, request: OffsetCommitRequest) -> OffsetCommitResponse {
-    let (good, faults) = sort_out(state, request.topics.iter().map(|topic| (&topic.name, &topic.partitions)));
+    let (good, faults) = sort_out(
+        state,
+        request.topics.iter().map(|topic| (&topic.name, &topic.partitions)),
+    );
     let by = Committer {
         group: &request.group_id,
         member_id: &request.member_id,

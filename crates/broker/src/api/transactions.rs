@@ -116,7 +116,10 @@ pub(crate) fn add_offsets(state: &State, version: i16, request: AddOffsetsToTxnR
 }
 
 pub(crate) fn commit_offsets(state: &State, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
-    let (good, faults) = sort_out(state, request.topics.iter().map(|topic| (&topic.name, &topic.partitions)));
+    let (good, faults) = sort_out(
+        state,
+        request.topics.iter().map(|topic| (&topic.name, &topic.partitions)),
+    );
     let claim = Claim {
         transactional_id: &request.transactional_id,
         producer_id: request.producer_id.0,

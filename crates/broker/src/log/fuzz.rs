@@ -32,7 +32,7 @@ pub(crate) fn seal_first(bytes: &mut [u8]) {
 pub(crate) fn find_all(header: &BatchHeader, batch: &[u8]) {
     for target in [i64::MIN, header.base_timestamp, header.max_timestamp, i64::MAX] {
         let mut budget = 1 << 20;
-        let _ = first_at_or_after(header, batch, target, &mut budget);
+        let _ = first_at_or_after(header, batch, target, 0, &mut budget);
         assert!(budget <= 1 << 20);
     }
 }
@@ -107,7 +107,11 @@ fn read_through(log: &PartitionLog) {
         }
     }
     let _ = log.aborted_in(log.log_start(), log.high_watermark());
-    for plan in [log.plan_timestamp(0), log.plan_timestamp(NOW), log.plan_max_timestamp()] {
+    for plan in [
+        log.plan_timestamp(0, 0),
+        log.plan_timestamp(NOW, 0),
+        log.plan_max_timestamp(),
+    ] {
         if let Ok(Some(plan)) = plan {
             let _ = plan.run();
         }
@@ -121,6 +125,8 @@ fn config() -> LogConfig {
         segment_ms: i64::MAX,
         message_bytes_max: 1 << 20,
         timestamp_type: TimestampType::Create,
+        before_max_ms: i64::MAX,
+        after_max_ms: i64::MAX,
         retention_ms: None,
         retention_bytes: None,
         deletes: true,

@@ -13,7 +13,7 @@ use crate::journal::{write_atomically, write_rebuildable};
 use super::aborted::{self, AbortedTransaction};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
 use super::producers::{ProducerView, Producers, Snapshot, Verdict};
-use super::read::{ReadPlan, TimestampPlan, UNPACKED_BYTES_MAX};
+use super::read::{ReadPlan, TimestampPlan};
 use super::records::first_outside;
 use super::recovery::{open_segments, read_snapshot, snapshot_path};
 use super::segment::{Boot, Segment, index_path};
@@ -267,16 +267,16 @@ impl PartitionLog {
             return Ok(());
         }
         let earliest = now_ms.saturating_sub(self.config.before_max_ms);
-        let latest = now_ms.saturating_add(self.config.after_max_ms);
+        let allowed = earliest..=now_ms.saturating_add(self.config.after_max_ms);
         // The header tells the latest time cheaply, and the earliest not at all.
-        if header.max_timestamp <= latest && earliest < 0 {
+        if header.max_timestamp <= *allowed.end() && earliest < 0 {
             return Ok(());
         }
-        match first_outside(header, batch, earliest..=latest, UNPACKED_BYTES_MAX) {
+        match first_outside(header, batch, &allowed) {
             Some((index, timestamp)) => Err(LogError::BadRecord {
                 code: ResponseError::InvalidTimestamp,
                 index,
-                reason: format!("the timestamp {timestamp} of record {index} is not within [{earliest}, {latest}]"),
+                reason: format!("the timestamp {timestamp} of record {index} is not within {allowed:?}"),
             }),
             None => Ok(()),
         }

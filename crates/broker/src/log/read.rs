@@ -24,7 +24,7 @@ const HEAD_BYTES: u64 = 32 << 10;
 
 /// What one lookup by time unpacks at most: a batch whose header promises a later record than it has sends the lookup
 /// on to the next.
-pub(super) const UNPACKED_BYTES_MAX: u64 = 128 << 20;
+const UNPACKED_BYTES_MAX: u64 = 128 << 20;
 
 #[derive(Debug)]
 pub(crate) struct ReadPlan {

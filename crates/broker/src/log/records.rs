@@ -59,19 +59,18 @@ pub(super) fn first_at_or_after(
     search(header, batch, wanted, budget).unwrap_or(Some(start))
 }
 
-/// The first record with a timestamp that is not in the range, as its index and timestamp. A producer may leave the
-/// timestamp out (-1). No more than `budget` bytes are unpacked; beyond, the header's word counts.
-pub(super) fn first_outside(
-    header: &BatchHeader,
-    batch: &[u8],
-    range: RangeInclusive<i64>,
-    mut budget: u64,
-) -> Option<(i32, i64)> {
-    let outside = |_, timestamp: i64| timestamp != -1 && !range.contains(&timestamp);
-    match search(header, batch, outside, &mut budget) {
-        Ok(found) => found.map(|(offset, timestamp)| ((offset - header.base_offset) as i32, timestamp)),
-        Err(_) => outside(0, header.max_timestamp).then_some((0, header.max_timestamp)),
+/// The first record with a timestamp that is not in the range, as its index and timestamp; a producer may leave it out
+/// (-1). Of a compressed batch the header's word is taken.
+pub(super) fn first_outside(header: &BatchHeader, batch: &[u8], range: &RangeInclusive<i64>) -> Option<(i32, i64)> {
+    let outside = |timestamp: i64| timestamp != -1 && !range.contains(&timestamp);
+    if header.compression() != 0 {
+        let told = [header.base_timestamp, header.max_timestamp];
+        return told.into_iter().find(|&t| outside(t)).map(|t| (0, t));
     }
+    let mut budget = batch.len() as u64;
+    let found = search(header, batch, |_, timestamp| outside(timestamp), &mut budget);
+    let (offset, timestamp) = found.ok().flatten()?;
+    Some(((offset - header.base_offset) as i32, timestamp))
 }
 
 /// The first record whose offset and timestamp are `wanted`.

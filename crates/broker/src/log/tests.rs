@@ -276,7 +276,10 @@ fn records_are_found_by_time_as_a_search_through_all_finds_them() {
                 .iter()
                 .position(|&t| t >= target)
                 .map(|offset| (offset as i64, all[offset]));
-            let found = log.plan_timestamp(target, 0).unwrap().and_then(|plan| plan.run().unwrap());
+            let found = log
+                .plan_timestamp(target, 0)
+                .unwrap()
+                .and_then(|plan| plan.run().unwrap());
             assert_eq!(found.map(|f| (f.offset, f.timestamp)), naive, "target {target}");
         }
         let latest = *all.iter().max().unwrap();

@@ -104,8 +104,7 @@ def groups_share_and_commit():
     for thread in threads:
         thread.join(20)
     admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
-    offsets = admin.list_consumer_group_offsets(group)
-    offsets = offsets.get(group, offsets)
+    offsets = admin.list_group_offsets(group)[group]
     total = sum(o.offset for o in offsets.values())
     assert total == 1000 and all(o.metadata == "from python" for o in offsets.values() if o.offset > 0), offsets
     admin.close()

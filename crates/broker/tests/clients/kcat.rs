@@ -24,7 +24,12 @@ pub fn run(bootstrap: &str) {
     let run = std::process::id();
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         for settings in ["acks=all", "enable.idempotence=true"] {
-            round_trip(bootstrap, codec, settings, &format!("kcat-{codec}-{}-{run}", settings.len()));
+            round_trip(
+                bootstrap,
+                codec,
+                settings,
+                &format!("kcat-{codec}-{}-{run}", settings.len()),
+            );
         }
     }
     let topic = format!("kcat-records-{run}");
@@ -35,9 +40,23 @@ pub fn run(bootstrap: &str) {
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    let to = ["-P", "-t", &topic, "-p", "1", "-Z", "-K", "\t", "-H", "a=1", "-H", "b=2"];
+    let to = [
+        "-P", "-t", &topic, "-p", "1", "-Z", "-K", "\t", "-H", "a=1", "-H", "b=2",
+    ];
     kcat(bootstrap, &to, "key\tvalue\n\tno key\ntombstone\t\n");
-    let format = ["-C", "-t", &topic, "-p", "1", "-o", "beginning", "-e", "-q", "-f", "%o|%k|%K|%s|%S|%h\n"];
+    let format = [
+        "-C",
+        "-t",
+        &topic,
+        "-p",
+        "1",
+        "-o",
+        "beginning",
+        "-e",
+        "-q",
+        "-f",
+        "%o|%k|%K|%s|%S|%h\n",
+    ];
     assert_eq!(
         kcat(bootstrap, &format, ""),
         "0|key|3|value|5|a=1,b=2\n1||-1|no key|6|a=1,b=2\n2|tombstone|9||-1|a=1,b=2\n"
@@ -48,7 +67,18 @@ pub fn run(bootstrap: &str) {
     let by_time = kcat(bootstrap, &["-Q", "-t", &format!("{topic}:1:1")], "");
     assert!(by_time.contains("[1] offset 0"), "{by_time}");
     let group = format!("{topic}-group");
-    let reset = ["-G", &group, "-X", "auto.offset.reset=earliest", "-c", "3", "-q", "-f", "%o ", &topic];
+    let reset = [
+        "-G",
+        &group,
+        "-X",
+        "auto.offset.reset=earliest",
+        "-c",
+        "3",
+        "-q",
+        "-f",
+        "%o ",
+        &topic,
+    ];
     assert_eq!(kcat(bootstrap, &reset, ""), "0 1 2 ");
 }
 
