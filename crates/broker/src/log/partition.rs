@@ -10,7 +10,7 @@ use kafka_protocol::error::ResponseError;
 
 use crate::journal::{write_atomically, write_rebuildable};
 
-use super::aborted::{self, AbortedTransaction};
+use super::aborted::{self, AbortedTransaction, aborted_path};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
 use super::producers::{ProducerView, Producers, Snapshot, Verdict};
 use super::read::{ReadPlan, TimestampPlan};
@@ -463,7 +463,7 @@ impl PartitionLog {
             fs::remove_file(&path).at("delete", &path)?;
             // What stands beside a segment is ignored without it.
             let _ = fs::remove_file(index_path(&path));
-            let _ = aborted::remove(&path);
+            let _ = fs::remove_file(aborted_path(&path));
             self.segments.remove(0);
             self.log_start = self.log_start.max(self.segments[0].base_offset);
         }

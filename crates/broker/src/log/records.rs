@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::unpack::unpack;
 
+const OFFSET_DELTA: &str = "record offset is not in its batch";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordPlace {
     pub(crate) offset_delta: i32,
@@ -83,6 +85,10 @@ fn search(
     let mut unpacked = BufReader::new(unpack(header, batch)?.take(*budget));
     for _ in 0..header.record_count {
         let record = next_record(&mut unpacked)?;
+        // Compressed records were taken at their word when they came.
+        if !(0..=header.last_offset_delta).contains(&record.offset_delta) {
+            return Err(OFFSET_DELTA);
+        }
         let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
         if wanted(offset, timestamp) {
@@ -105,7 +111,7 @@ fn next_record(from: &mut impl BufRead) -> Result<RecordPlace, &'static str> {
         .ok_or("record is not as long as it says")?;
     skip(from, rest)?;
     Ok(RecordPlace {
-        offset_delta: offset_delta as i32,
+        offset_delta: i32::try_from(offset_delta).map_err(|_| OFFSET_DELTA)?,
         timestamp_delta,
     })
 }
@@ -147,7 +153,7 @@ impl Walk<'_> {
             .ok_or("record goes past its batch")?;
         self.skip(1)?;
         let timestamp_delta = self.varlong()?;
-        let offset_delta = self.varlong()? as i32;
+        let offset_delta = i32::try_from(self.varlong()?).map_err(|_| OFFSET_DELTA)?;
         for _ in 0..2 {
             if let Some(length) = self.length()? {
                 self.skip(length)?;
