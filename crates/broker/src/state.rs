@@ -14,12 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Sasl;
 use crate::config::{BrokerConfig, Flush};
 use crate::error::{AtPath, BrokerError};
 use crate::groups::Groups;
 use crate::ids::{Ids, base64_id};
 use crate::journal::write_atomically;
 use crate::log::LogError;
+use crate::tls::Tls;
 use crate::topics::{Partition, Topics};
 use crate::transactions::Transactions;
 
@@ -41,6 +43,7 @@ const MEMBER_BYTES_EACH: usize = 64;
 const TICK: Duration = Duration::from_millis(50);
 const LOG_UPKEEP: Duration = Duration::from_secs(1);
 const GAUGES: Duration = Duration::from_secs(5);
+const RELOAD: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -59,6 +62,8 @@ pub(crate) struct State {
     pub(crate) fetch_files: Arc<Semaphore>,
     /// Bytes that members' metadata and assignments may still take, over all groups.
     member_bytes: Arc<Semaphore>,
+    pub(crate) sasl: Option<Sasl>,
+    pub(crate) tls: Option<Tls>,
     /// Held for as long as the broker runs.
     _lock: File,
 }
@@ -130,7 +135,12 @@ struct Meta {
 
 impl State {
     pub(crate) fn open(config: BrokerConfig, address: SocketAddr) -> Result<Self, BrokerError> {
-        config.check()?;
+        let sasl = config
+            .sasl
+            .as_ref()
+            .map(|sasl| Sasl::open(sasl, &config.entropy))
+            .transpose()?;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let started = Instant::now();
         let dir = config.data_dir.clone();
         fs::create_dir_all(&dir).at("create", &dir)?;
@@ -166,6 +176,8 @@ impl State {
             lookups: Semaphore::new(LOOKUPS_MAX),
             member_bytes,
             fetch_files: Arc::new(Semaphore::new(FETCH_FILES_MAX)),
+            sasl,
+            tls,
             _lock: lock,
         };
         state.transactions.complete_prepared(&state);
@@ -259,6 +271,15 @@ impl State {
         }
     }
 
+    fn reload(&self) {
+        if let Some(sasl) = &self.sasl {
+            sasl.reload();
+        }
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+    }
+
     fn flush(&self) {
         for (topic, partition) in self.partitions() {
             if let Err(error) = partition.sync() {
@@ -312,6 +333,9 @@ pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: Cancell
     spawn_periodic(tasks, &stop, LOG_UPKEEP, &state, State::log_upkeep);
     spawn_periodic(tasks, &stop, GAUGES, &state, State::gauges);
     spawn_periodic(tasks, &stop, state.config.retention_check, &state, State::retain);
+    if state.sasl.is_some() || state.tls.is_some() {
+        spawn_periodic(tasks, &stop, RELOAD, &state, State::reload);
+    }
     if let Flush::Interval(every) = state.config.flush {
         spawn_periodic(tasks, &stop, every, &state, State::flush);
     }

@@ -13,6 +13,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::api;
+use crate::auth::{Closing, Session};
 use crate::state::State;
 
 pub(crate) use answer::{Answer, Piece};
@@ -25,13 +26,15 @@ pub(crate) use versions::{SPOKEN, spoken};
 pub(crate) struct Peer {
     pub(crate) host: String,
     pub(crate) client_id: String,
+    pub(crate) session: Session,
 }
 
 impl Peer {
-    pub(crate) fn new(host: String) -> Self {
+    pub(crate) fn new(host: String, session: Session) -> Self {
         Self {
             host,
             client_id: String::new(),
+            session,
         }
     }
 }
@@ -41,11 +44,19 @@ pub(crate) enum Outcome {
     Answer(Answer),
     /// Produce with acks=0 is not answered.
     Silence,
+    /// The client is not let in: the connection ends, after a delay and the answer if there is one.
+    Reject(Option<Answer>, String),
     /// The bytes are no request that can be answered.
     Close(String),
 }
 
 pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> Outcome {
+    if peer.session.expects_raw_token() {
+        return match Box::pin(peer.session.raw_token(state.sasl.as_ref(), &frame)).await {
+            Ok(token) => Outcome::Answer(Answer::raw(&token)),
+            Err(reason) => Outcome::Reject(None, reason),
+        };
+    }
     let frame_len = frame.len();
     let Some((key, version)) = frame.first_chunk::<8>().map(|head| {
         (
@@ -82,6 +93,9 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
             "{api_key:?} version {version}: counts and lengths do not fit the request"
         ));
     }
+    if let Err(reason) = peer.session.admit(api_key) {
+        return Outcome::Reject(None, reason);
+    }
     let client_id = header.client_id.as_deref().unwrap_or("");
     if peer.client_id != client_id {
         client_id.clone_into(&mut peer.client_id);
@@ -101,7 +115,7 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
 
 async fn dispatch(
     state: &State,
-    peer: &Peer,
+    peer: &mut Peer,
     api_key: ApiKey,
     version: i16,
     correlation_id: i32,
@@ -115,7 +129,22 @@ async fn dispatch(
             }
         }};
     }
+    let sasl = state.sasl.as_ref();
     match api_key {
+        ApiKey::SaslHandshake => match SaslHandshakeRequest::decode(&mut body, version) {
+            Ok(request) => {
+                let (answer, closing) = peer.session.handshake(sasl, version, &request);
+                last(reply(correlation_id, version, &answer), closing)
+            }
+            Err(error) => malformed(api_key, version, &error),
+        },
+        ApiKey::SaslAuthenticate => match SaslAuthenticateRequest::decode(&mut body, version) {
+            Ok(request) => {
+                let (answer, closing) = Box::pin(peer.session.authenticate(sasl, request)).await;
+                last(reply(correlation_id, version, &answer), closing)
+            }
+            Err(error) => malformed(api_key, version, &error),
+        },
         ApiKey::ApiVersions => answer!(ApiVersionsRequest, r => api::versions::versions(version, &r)),
         ApiKey::Metadata => answer!(MetadataRequest, r => api::metadata::metadata(state, version, r)),
         ApiKey::Produce => match ProduceRequest::decode(&mut body, version) {
@@ -185,6 +214,14 @@ async fn dispatch(
 
 fn malformed(api_key: ApiKey, version: i16, error: &dyn std::fmt::Display) -> Outcome {
     Outcome::Close(format!("{api_key:?} version {version} cannot be read: {error}"))
+}
+
+/// The answer, and the end of the connection when there is a reason for it.
+fn last(outcome: Outcome, closing: Closing) -> Outcome {
+    match (outcome, closing) {
+        (Outcome::Answer(answer), Some(reason)) => Outcome::Reject(Some(answer), reason),
+        (outcome, _) => outcome,
+    }
 }
 
 fn reply<R: Encodable + HeaderVersion>(correlation_id: i32, version: i16, answer: &R) -> Outcome {
