@@ -295,6 +295,12 @@ pub(crate) struct Broker {
     /// Partitions of a topic whose creator does not say
     #[arg(long, value_name = "N")]
     partitions: Option<u16>,
+    /// What a power cut may take: os, a duration, or always for nothing
+    #[arg(long, value_name = "WHEN")]
+    flush: Option<String>,
+    /// Where health and metrics are shown [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
     /// What clients are told to connect to, where it is not --listen
     #[arg(long, value_name = "HOST:PORT")]
     advertised: Option<String>,
@@ -494,6 +500,8 @@ impl Broker {
             "broker.listen" = self.listen,
             "broker.data_dir" = display(&self.data_dir),
             "broker.partitions" = self.partitions,
+            "broker.flush" = self.flush,
+            "broker.http_listen" = self.http_listen,
             "broker.advertised" = self.advertised,
             "broker.tls.certificate_chain" = display(&self.tls_certificate),
             "broker.tls.key" = display(&self.tls_key),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use broker::{ClientAuth, Mechanism};
+use broker::{ClientAuth, Flush, Mechanism};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::{Table, Value};
@@ -155,6 +155,10 @@ pub(crate) struct Broker {
     pub(crate) partitions: i32,
     #[serde(deserialize_with = "duration")]
     pub(crate) retention: Duration,
+    #[serde(deserialize_with = "flush")]
+    pub(crate) flush: Flush,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) tls: BrokerTls,
     pub(crate) sasl: BrokerSasl,
 }
@@ -452,6 +456,20 @@ fn optional<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
     }
 }
 
+fn flush<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Flush, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "os" => Ok(Flush::Os),
+        "always" => Ok(Flush::Always),
+        text => match humantime::parse_duration(text) {
+            Ok(every) if !every.is_zero() => Ok(Flush::Interval(every)),
+            _ => Err(D::Error::custom(format!(
+                "`{text}` is not os, always or a duration such as 1s"
+            ))),
+        },
+    }
+}
+
 /// A setting that empty text leaves to its reader.
 fn unless_empty<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -572,6 +590,10 @@ mod tests {
         has(
             error("[ingest]\nlatency = \"soon\"\n", &[]),
             "`soon` is no duration; write it as 500ms, 10s or 5min",
+        );
+        has(
+            error("[broker]\nflush = \"never\"\n", &[]),
+            "`never` is not os, always or a duration such as 1s",
         );
         has(
             error("", &[("SMARTCITY_INGEST_LATENCI", "1s")]),
