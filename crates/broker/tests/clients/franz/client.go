@@ -137,7 +137,7 @@ var _ = check("client-codecs-headers-nulls", func() {
 					first := reader.PollRecords(ctx, 1)
 					reader.Close()
 					if records := first.Records(); len(records) == 0 || records[0].Offset != want {
-						panic(fmt.Sprint(name, ": reading from ", want, " gave ", records))
+						panic(fmt.Sprint(name, ": reading from ", want, " gave ", records, " ", first.Errors()))
 					}
 				}
 			})

@@ -16,6 +16,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 //go:embed expected.txt
@@ -77,6 +80,7 @@ func main() {
 	if len(os.Args) > 3 && os.Args[2] == "--update" {
 		update = os.Args[3]
 	}
+	coordinators()
 	slices.SortFunc(tests, func(a, b test) int { return strings.Compare(a.name, b.name) })
 	before := transcript(expected)
 	var (
@@ -119,6 +123,29 @@ func main() {
 	if failed > 0 {
 		fmt.Println(failed, "failed")
 		os.Exit(1)
+	}
+}
+
+// coordinators waits until groups and transactions are served: a Kafka that has just been started makes room for them
+// when it is first asked, and sends clients away until it has.
+func coordinators() {
+	w := dial()
+	defer w.Close()
+	for kind, key := range []string{topicName("first-group"), topicName("first-transaction")} {
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorType, find.CoordinatorKeys = int8(kind), []string{key}
+		answer := eventually(
+			func() *kmsg.FindCoordinatorResponse { return ask[*kmsg.FindCoordinatorResponse](w, find, 4) },
+			func(a *kmsg.FindCoordinatorResponse) bool { return a.Coordinators[0].ErrorCode == 0 })
+		must(kerr.ErrorForCode(answer.Coordinators[0].ErrorCode))
+	}
+	if said := newTransactor("first-transaction").init(4); !strings.HasPrefix(said, "ok") {
+		panic("transactions: " + said)
+	}
+	m := newMember(topicName("first-group"))
+	said := eventually(func() string { return m.join(9) }, func(said string) bool { return strings.HasPrefix(said, "MEMBER_ID_REQUIRED") })
+	if !strings.HasPrefix(said, "MEMBER_ID_REQUIRED") {
+		panic("groups: " + said)
 	}
 }
 

@@ -126,7 +126,10 @@ var _ = check("versions-all", func() {
 				r.CoordinatorKey, r.CoordinatorKeys = "x", []string{"x"}
 			case *kmsg.ApiVersionsRequest:
 				r.ClientSoftwareName, r.ClientSoftwareVersion = "x", "1"
-			case *kmsg.DescribeLogDirsRequest, *kmsg.DescribeClusterRequest:
+			case *kmsg.AddPartitionsToTxnRequest:
+				// Kafka never answers one without transactions.
+				r.TransactionalID = "x"
+				r.Transactions = []kmsg.AddPartitionsToTxnRequestTransaction{{TransactionalID: "x"}}
 			}
 			func() {
 				defer func() {
