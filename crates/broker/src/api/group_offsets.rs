@@ -52,11 +52,14 @@ impl<'a> From<&'a TxnOffsetCommitRequestPartition> for Given<'a> {
     }
 }
 
+/// By topic, then by partition, as they were given.
+type Faults = Vec<Vec<Option<Code>>>;
+
 /// What can be committed, and for each topic's given offsets what stands against them.
 pub(super) fn sort_out<'a, P>(
     state: &State,
     topics: impl Iterator<Item = (&'a TopicName, &'a Vec<P>)>,
-) -> (Vec<(Place, Committed)>, Vec<Vec<Option<Code>>>)
+) -> (Vec<(Place, Committed)>, Faults)
 where
     P: 'a,
     Given<'a>: From<&'a P>,
