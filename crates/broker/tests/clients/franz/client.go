@@ -175,7 +175,7 @@ var _ = check("client-rebalances", func() {
 				records := m.PollRecords(ctx, 100).Records()
 				cancel()
 				if len(records) > 0 {
-					ctx, cancel := within(10)
+					ctx, cancel := within(30)
 					err := m.CommitRecords(ctx, records...)
 					cancel()
 					must(err)
