@@ -1,6 +1,6 @@
 """The embedded broker beside a real Apache Kafka: the same client, the same machine, 250-byte records, one run.
 
-    bench/broker.py [--records 5000000] [--rounds 5] [--latency-seconds 15] [--keep DIR] [--json]
+    bench/broker.py [--records 5000000] [--rounds 5] [--latency-seconds 15] [--restarts 3] [--keep DIR] [--json]
 
 Needs a release build (cargo build --release -p broker --example broker), Java and Maven, and a Python with
 tests/python/requirements.txt. Both brokers run all the time and take turns, so that both see the same neighbours on the
@@ -196,6 +196,7 @@ def main():
     parser.add_argument("--records", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--latency-seconds", type=int, default=15)
+    parser.add_argument("--restarts", type=int, default=3)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
     parser.add_argument("--only", choices=["smartcity", "kafka"])
@@ -228,7 +229,7 @@ def main():
         for broker in brokers:
             resident, peak = memory_mb(broker.process.pid)
             note("memory", {"broker": broker.name, "resident_mb": resident, "peak_mb": peak})
-        for _ in range(3):
+        for _ in range(arguments.restarts):
             for broker in brokers:
                 note("restart", restarts(broker))
     finally:

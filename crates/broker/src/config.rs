@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::auth::SaslConfig;
 use crate::error::BrokerError;
+use crate::tls::TlsConfig;
 
 /// What a power cut may take. A killed process loses nothing acknowledged, whatever this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,24 @@ impl Clock for SystemClock {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_millis() as i64)
+    }
+}
+
+/// Where unpredictable bytes come from: nonces of authentication.
+pub trait Entropy: Debug + Send + Sync + 'static {
+    /// Fills `bytes` with what no one can foresee.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The system's source.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    /// # Panics
+    /// When the system has no randomness to give: nothing can be kept secret then.
+    fn fill(&self, bytes: &mut [u8]) {
+        assert!(aws_lc_rs::rand::fill(bytes).is_ok(), "the system gives no random bytes");
     }
 }
 
@@ -89,6 +109,10 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// Host and port that clients are told to connect to; the listening address when `None`.
     pub advertised: Option<(String, u16)>,
+    /// Encryption of the listener; `None` speaks plain text, on the loopback only.
+    pub tls: Option<TlsConfig>,
+    /// Who may connect; `None` lets everyone in, on the loopback only.
+    pub sasl: Option<SaslConfig>,
     /// Everything the broker keeps; made when missing.
     pub data_dir: PathBuf,
     /// Partitions of a topic whose creator does not say.
@@ -115,6 +139,8 @@ pub struct BrokerConfig {
     pub limits: Limits,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// The source of randomness.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 impl BrokerConfig {
@@ -123,6 +149,8 @@ impl BrokerConfig {
         Self {
             listen,
             advertised: None,
+            tls: None,
+            sasl: None,
             data_dir: data_dir.into(),
             num_partitions: 4,
             auto_create_topics: true,
@@ -136,6 +164,7 @@ impl BrokerConfig {
             flush: Flush::Os,
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
         }
     }
 
@@ -146,6 +175,28 @@ impl BrokerConfig {
                 reason: reason.to_owned(),
             })
         };
+        let address = self.listen;
+        let missing = match (&self.tls, &self.sasl) {
+            (None, None) => Some("TLS and SASL"),
+            (None, _) => Some("TLS"),
+            (_, None) => Some("SASL"),
+            _ => None,
+        };
+        if let Some(missing) = missing.filter(|_| !address.ip().is_loopback()) {
+            return Err(BrokerError::NotLoopback { address, missing });
+        }
+        if address.ip().is_unspecified() && self.advertised.is_none() {
+            return fault(
+                "advertised",
+                &format!(
+                    "clients cannot connect to {}: say which host and port to tell them",
+                    address.ip()
+                ),
+            );
+        }
+        if self.sasl.as_ref().is_some_and(|sasl| sasl.mechanisms.is_empty()) {
+            return fault("sasl.mechanisms", "at least one is needed");
+        }
         if self.num_partitions < 1 {
             return fault("num_partitions", "must be at least 1");
         }

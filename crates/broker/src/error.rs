@@ -24,11 +24,37 @@ pub enum BrokerError {
     },
     /// Without authentication and encryption the broker keeps to the loopback.
     #[error(
-        "refusing to listen on {address}: without TLS and SASL the broker listens on the loopback only (127.0.0.1 or [::1])"
+        "refusing to listen on {address}: without {missing} the broker listens on the loopback only (127.0.0.1 or [::1])"
     )]
     NotLoopback {
         /// The address that was asked for.
         address: SocketAddr,
+        /// What is not configured: TLS, SASL or both.
+        missing: &'static str,
+    },
+    /// Others than its owner may read a file of secrets.
+    #[error("{} can be read by others (mode {mode:o}): chmod 600 it", path.display())]
+    NotPrivate {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file of users is not understood.
+    #[error("{} is no file of users: {reason}", path.display())]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// Where and what; never the content.
+        reason: String,
+    },
+    /// A certificate or key cannot be used.
+    #[error("{} cannot be used for TLS: {reason}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Another process holds the data directory: stop it or choose another directory.
     #[error("data directory {} is in use by another process: stop it or choose another directory", dir.display())]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::Session;
 use crate::config::BrokerConfig;
 use crate::log::{self, BatchHeader};
 use crate::protocol::{self, Outcome, Peer};
@@ -29,7 +30,7 @@ pub fn request(input: &[u8]) {
         (runtime.expect("a runtime"), state.expect("a new broker's data"))
     });
     let mut rest = input;
-    let mut peer = Peer::new("fuzz".to_owned());
+    let mut peer = Peer::new("fuzz".to_owned(), Session::new(None));
     while let Some((length, behind)) = rest.split_first_chunk() {
         let length = u32::from_be_bytes(*length) as usize;
         let Some((frame, behind)) = behind.split_at_checked(length) else {
@@ -41,7 +42,7 @@ pub fn request(input: &[u8]) {
         let handled = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(1), handling).await });
         match handled {
             Ok(Outcome::Answer(answer)) => answer.check(),
-            Ok(Outcome::Close(_)) => return,
+            Ok(Outcome::Close(_) | Outcome::Reject(..)) => return,
             Ok(Outcome::Silence) | Err(_) => {}
         }
     }

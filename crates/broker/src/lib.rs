@@ -5,11 +5,12 @@
 //! that it acknowledged; [`Flush`] says what a power cut may take. It replicates nothing: a city's production points
 //! at a real cluster.
 //!
-//! `server` (sockets, limits) reads frames, `send` writes answers, `protocol` names the versions and dispatches to `api` (one file per
-//! family of requests), which act on `topics` and `log` (segments, index, recovery, producers' state), `groups` and
-//! `transactions`.
+//! `server` (sockets, limits) reads frames, over `tls` where it is configured, and `send` writes answers; `auth` says who
+//! may ask; `protocol` names the versions and dispatches to `api` (one file per family of requests), which act on
+//! `topics` and `log` (segments, index, recovery, producers' state), `groups` and `transactions`.
 
 mod api;
+mod auth;
 mod buffers;
 mod config;
 mod error;
@@ -24,9 +25,12 @@ mod ids;
 mod journal;
 mod log;
 mod protocol;
+mod reload;
 mod send;
 mod server;
+mod settings;
 mod state;
+mod tls;
 mod topics;
 mod transactions;
 
@@ -36,8 +40,10 @@ use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use config::{BrokerConfig, Clock, Flush, Limits, SystemClock};
+pub use auth::{Mechanism, SaslConfig, read_private, replace_user, user_entries};
+pub use config::{BrokerConfig, Clock, Entropy, Flush, Limits, SystemClock, SystemEntropy};
 pub use error::BrokerError;
+pub use tls::{ClientAuth, TlsConfig};
 
 use state::State;
 
@@ -60,6 +66,7 @@ impl Broker {
     /// The address cannot be had, the data directory is in use by another process or is no data directory of ours,
     /// or a file cannot be read or written.
     pub async fn start(config: BrokerConfig) -> Result<Broker, BrokerError> {
+        config.check()?;
         let listener = server::bind(&config).await?;
         let address = listener.local_addr().map_err(|source| BrokerError::Listen {
             address: config.listen,

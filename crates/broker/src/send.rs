@@ -1,4 +1,5 @@
-//! Sending an answer: bytes are written, ranges of segment files go from the file to the socket within the kernel.
+//! Sending an answer: bytes are written, ranges of segment files go from the file to the socket within the kernel, or
+//! through a buffer where they have to be encrypted.
 //!
 //! A client that does not read is given up after a while, so that what an answer holds is let go of.
 
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::log::FileRange;
 use crate::protocol::{Answer, Piece};
+use crate::tls::Stream;
 
 /// Sent from a file before others get their turn on the thread.
 const STEP_BYTES: usize = 256 << 10;
@@ -19,14 +21,19 @@ const STEP_BYTES: usize = 256 << 10;
 const COPY_BYTES: usize = 64 << 10;
 
 /// Sends all of it, or fails with `TimedOut` when the client takes no byte for `stall`.
-pub(crate) async fn send(stream: &mut TcpStream, answer: Answer, stall: Duration) -> io::Result<()> {
+pub(crate) async fn send(stream: &mut Stream, answer: Answer, stall: Duration) -> io::Result<()> {
     for piece in answer.pieces {
-        match piece {
-            Piece::Bytes(bytes) => write_all(stream, bytes, stall).await?,
-            Piece::File(range) => send_range(stream, range, stall).await?,
+        match (&mut *stream, piece) {
+            (Stream::Plain(stream), Piece::Bytes(bytes)) => write_all(stream, bytes, stall).await?,
+            (Stream::Plain(stream), Piece::File(range)) => send_range(stream, range, stall).await?,
+            (Stream::Tls(stream), Piece::Bytes(bytes)) => write_all(stream, bytes, stall).await?,
+            (Stream::Tls(stream), Piece::File(range)) => copy_range(stream, &range, stall).await?,
         }
     }
-    Ok(())
+    match stream {
+        Stream::Plain(_) => Ok(()),
+        Stream::Tls(stream) => tokio::time::timeout(stall, stream.flush()).await?,
+    }
 }
 
 async fn write_all(to: &mut (impl AsyncWrite + Unpin), mut bytes: impl Buf, stall: Duration) -> io::Result<()> {
@@ -63,7 +70,6 @@ async fn send_range(stream: &mut TcpStream, range: FileRange, stall: Duration) -
 }
 
 /// For a stream that the kernel cannot write to by itself.
-#[cfg_attr(all(target_os = "linux", not(test)), allow(dead_code))]
 async fn copy_range(to: &mut (impl AsyncWrite + Unpin), range: &FileRange, stall: Duration) -> io::Result<()> {
     let (mut position, end) = (range.position, range.position + range.len as u64);
     let mut buffer = vec![0; COPY_BYTES.min(range.len)];
@@ -94,10 +100,10 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, client)
+        (Stream::Plain(listener.accept().await.unwrap().0), client)
     }
 
     fn range(content: &[u8], position: u64, len: usize) -> FileRange {
@@ -128,10 +134,11 @@ mod tests {
         send(&mut server, Answer { pieces, len: 2_500_012 }, Duration::from_secs(5))
             .await
             .unwrap();
-        copy_range(&mut server, &range(&content, 5, 200_000), Duration::from_secs(5))
+        let Stream::Plain(server) = &mut server else { return };
+        copy_range(server, &range(&content, 5, 200_000), Duration::from_secs(5))
             .await
             .unwrap();
-        drop(server);
+        server.shutdown().await.unwrap();
         let expected = [b"before", &content[1000..2_501_000], b"behind", &content[5..200_005]].concat();
         assert!(reading.await.unwrap() == expected);
     }

@@ -9,18 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::{AUTHENTICATION_TIMEOUT, FAILURE_DELAY, FRAME_BYTES_MAX, Session};
 use crate::buffers::Buffers;
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
-use crate::protocol::{self, Outcome, Peer};
+use crate::protocol::{self, Answer, Outcome, Peer};
 use crate::send::send;
 use crate::state::State;
+use crate::tls::Stream;
 
 /// A connection gives back its buffer when nothing has come for so long.
 const BUFFER_KEPT_FOR: Duration = Duration::from_secs(1);
@@ -38,9 +39,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn bind(config: &BrokerConfig) -> Result<TcpListener, BrokerError> {
     let address = config.listen;
-    if !address.ip().is_loopback() {
-        return Err(BrokerError::NotLoopback { address });
-    }
     let listen = || -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()?
@@ -79,17 +77,12 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
                 tracing::warn!(%peer, "connection refused: too many are open (limits.connections_max)");
                 continue;
             };
-            let connection = Connection {
-                state: Arc::clone(&state),
-                stream,
-                peer,
-                in_flight: Arc::clone(&in_flight),
-                buffers: Arc::clone(&buffers),
-            };
+            let (in_flight, buffers) = (Arc::clone(&in_flight), Arc::clone(&buffers));
+            let served = serve(Arc::clone(&state), stream, peer, in_flight, buffers);
             let stop = stop.clone();
             spawner.spawn(async move {
                 metrics::gauge!("smartcity_broker_connections").increment(1.0);
-                if let Some(Err(error)) = stop.run_until_cancelled(connection.serve()).await {
+                if let Some(Err(error)) = stop.run_until_cancelled(served).await {
                     closed(error.reason());
                     tracing::warn!(%peer, %error, "connection closed");
                 }
@@ -100,10 +93,33 @@ pub(crate) fn spawn(listener: TcpListener, state: Arc<State>, tasks: &TaskTracke
     });
 }
 
-struct Connection {
+/// Serves one connection to its end. The TLS handshake is part of it: it holds up no other connection, and counts as
+/// one.
+async fn serve(
     state: Arc<State>,
     stream: TcpStream,
     peer: SocketAddr,
+    in_flight: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
+) -> Result<(), Closed> {
+    stream.set_nodelay(true)?;
+    let stream = match &state.tls {
+        None => Stream::Plain(stream),
+        // Boxed, as whatever is awaited once: what it needs would be held for as long as the connection is.
+        Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Closed::Tls)?,
+    };
+    let connection = Connection {
+        state,
+        stream,
+        in_flight,
+        buffers,
+    };
+    connection.serve(peer.ip().to_string()).await
+}
+
+struct Connection {
+    state: Arc<State>,
+    stream: Stream,
     in_flight: Arc<Semaphore>,
     buffers: Arc<Buffers>,
 }
@@ -117,7 +133,7 @@ fn closed(reason: &'static str) {
 enum Closed {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("a frame of {length} bytes was announced, the limit is {limit} (limits.request_bytes_max)")]
+    #[error("a frame of {length} bytes was announced, the limit is {limit}")]
     FrameLength { length: i32, limit: usize },
     #[error("no byte of a request came for {0:?} (limits.stalled_connection)")]
     Sending(Duration),
@@ -127,6 +143,12 @@ enum Closed {
     TooSlow,
     #[error("no room for a request of {0} bytes beside those under way (limits.in_flight_bytes_max)")]
     NoRoom(usize),
+    #[error("{0}")]
+    Tls(String),
+    #[error("not authenticated within {AUTHENTICATION_TIMEOUT:?}")]
+    Unauthenticated,
+    #[error("{0}")]
+    Rejected(String),
     #[error("{0}")]
     Request(String),
 }
@@ -140,48 +162,69 @@ impl Closed {
             Self::Sending(_) | Self::TooSlow => "slow_request",
             Self::Reading(_) => "slow_reader",
             Self::NoRoom(_) => "no_room",
+            Self::Tls(_) => "tls",
+            Self::Unauthenticated | Self::Rejected(_) => "authentication",
             Self::Request(_) => "bad_request",
         }
     }
 }
 
 impl Connection {
-    async fn serve(mut self) -> Result<(), Closed> {
-        self.stream.set_nodelay(true)?;
-        let stall = self.state.config.limits.stalled_connection;
+    async fn serve(mut self, host: String) -> Result<(), Closed> {
         let mut buffer = BytesMut::new();
-        let mut peer = Peer::new(self.peer.ip().to_string());
-        while let Some((frame, _permit)) = self.read_frame(&mut buffer).await? {
+        let mut peer = Peer::new(host, Session::new(self.state.sasl.as_ref()));
+        loop {
+            let frame = match peer.session.deadline() {
+                None => {
+                    let limit = self.state.config.limits.request_bytes_max;
+                    self.read_frame(&mut buffer, limit).await?
+                }
+                Some(deadline) => {
+                    let frame = self.read_frame(&mut buffer, FRAME_BYTES_MAX);
+                    let frame = tokio::time::timeout_at(deadline, frame).await;
+                    frame.map_err(|_| Closed::Unauthenticated)??
+                }
+            };
+            let Some((frame, _permit)) = frame else { return Ok(()) };
             let large = (frame.len() > SMALL_REQUEST).then(|| frame.clone());
             let outcome = protocol::handle(&self.state, &mut peer, frame).await;
             if let Some(request) = large {
                 self.buffers.give_back(request);
             }
             match outcome {
-                Outcome::Answer(answer) => {
-                    let sent = send(&mut self.stream, answer, stall).await;
-                    sent.map_err(|error| match error.kind() {
-                        io::ErrorKind::TimedOut => Closed::Reading(stall),
-                        _ => error.into(),
-                    })?;
-                }
+                Outcome::Answer(answer) => self.send(answer).await?,
                 Outcome::Silence => {}
+                Outcome::Reject(answer, reason) => {
+                    tokio::time::sleep(FAILURE_DELAY).await;
+                    if let Some(answer) = answer {
+                        self.send(answer).await?;
+                    }
+                    return Err(Closed::Rejected(reason));
+                }
                 Outcome::Close(reason) => return Err(Closed::Request(reason)),
             }
         }
-        Ok(())
+    }
+
+    async fn send(&mut self, answer: Answer) -> Result<(), Closed> {
+        let stall = self.state.config.limits.stalled_connection;
+        let sent = send(&mut self.stream, answer, stall).await;
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Closed::Reading(stall),
+            _ => error.into(),
+        })
     }
 
     /// The next whole frame, without its length; `None` when the client is done or has been idle for too long.
     async fn read_frame(
         &mut self,
         buffer: &mut BytesMut,
+        limit: usize,
     ) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Closed> {
         if !self.read_length(buffer).await? {
             return Ok(None);
         }
         let length = i32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
-        let limit = self.state.config.limits.request_bytes_max;
         if length <= 0 || length as usize > limit {
             return Err(Closed::FrameLength { length, limit });
         }

@@ -14,12 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Sasl;
 use crate::config::{BrokerConfig, Flush};
 use crate::error::{AtPath, BrokerError};
 use crate::groups::Groups;
 use crate::ids::{Ids, base64_id};
 use crate::journal::write_atomically;
 use crate::log::LogError;
+use crate::tls::Tls;
 use crate::topics::{Partition, Topics};
 use crate::transactions::Transactions;
 
@@ -41,6 +43,7 @@ const MEMBER_BYTES_EACH: usize = 64;
 const TICK: Duration = Duration::from_millis(50);
 const LOG_UPKEEP: Duration = Duration::from_secs(1);
 const GAUGES: Duration = Duration::from_secs(5);
+const RELOAD: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -59,6 +62,8 @@ pub(crate) struct State {
     pub(crate) fetch_files: Arc<Semaphore>,
     /// Bytes that members' metadata and assignments may still take, over all groups.
     member_bytes: Arc<Semaphore>,
+    pub(crate) sasl: Option<Sasl>,
+    pub(crate) tls: Option<Tls>,
     /// Held for as long as the broker runs.
     _lock: File,
 }
@@ -104,6 +109,24 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
+fn keep(room: &Arc<Semaphore>, name: &str, bytes: &[u8]) -> Option<Bytes> {
+    struct Kept {
+        bytes: Vec<u8>,
+        _permit: OwnedSemaphorePermit,
+    }
+    impl AsRef<[u8]> for Kept {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let size = u32::try_from(name.len() + bytes.len() + MEMBER_BYTES_EACH).ok()?;
+    let permit = Arc::clone(room).try_acquire_many_owned(size).ok()?;
+    Some(Bytes::from_owner(Kept {
+        bytes: bytes.to_vec(),
+        _permit: permit,
+    }))
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     format: u32,
@@ -112,7 +135,12 @@ struct Meta {
 
 impl State {
     pub(crate) fn open(config: BrokerConfig, address: SocketAddr) -> Result<Self, BrokerError> {
-        config.check()?;
+        let sasl = config
+            .sasl
+            .as_ref()
+            .map(|sasl| Sasl::open(sasl, &config.entropy))
+            .transpose()?;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let started = Instant::now();
         let dir = config.data_dir.clone();
         fs::create_dir_all(&dir).at("create", &dir)?;
@@ -122,7 +150,11 @@ impl State {
         let clean = dir.join(CLEAN);
         let was_clean = clean.exists();
         let topics = Topics::open(&config)?;
-        let groups = Groups::open(&dir.join("groups.journal"), &config)?;
+        let member_bytes = Arc::new(Semaphore::new(MEMBER_BYTES_MAX));
+        let keep_in = Arc::clone(&member_bytes);
+        let groups = Groups::open(&dir.join("groups.journal"), &config, &move |name, bytes| {
+            keep(&keep_in, name, bytes)
+        })?;
         let transactions = Transactions::open(&dir.join("transactions.journal"), &config)?;
         if was_clean {
             fs::remove_file(&clean).at("delete", &clean)?;
@@ -142,8 +174,10 @@ impl State {
             ids,
             storage: Storage::default(),
             lookups: Semaphore::new(LOOKUPS_MAX),
-            member_bytes: Arc::new(Semaphore::new(MEMBER_BYTES_MAX)),
+            member_bytes,
             fetch_files: Arc::new(Semaphore::new(FETCH_FILES_MAX)),
+            sasl,
+            tls,
             _lock: lock,
         };
         state.transactions.complete_prepared(&state);
@@ -160,21 +194,7 @@ impl State {
     /// A copy that groups keep under a name, both counted for as long as it lives; `None` when there is no room. (A
     /// slice of the request would keep all of it.)
     pub(crate) fn keep(&self, name: &str, bytes: &[u8]) -> Option<Bytes> {
-        struct Kept {
-            bytes: Vec<u8>,
-            _permit: OwnedSemaphorePermit,
-        }
-        impl AsRef<[u8]> for Kept {
-            fn as_ref(&self) -> &[u8] {
-                &self.bytes
-            }
-        }
-        let size = u32::try_from(name.len() + bytes.len() + MEMBER_BYTES_EACH).ok()?;
-        let permit = Arc::clone(&self.member_bytes).try_acquire_many_owned(size).ok()?;
-        Some(Bytes::from_owner(Kept {
-            bytes: bytes.to_vec(),
-            _permit: permit,
-        }))
+        keep(&self.member_bytes, name, bytes)
     }
 
     pub(crate) fn partitions(&self) -> Vec<(String, Arc<Partition>)> {
@@ -196,7 +216,7 @@ impl State {
         for (_, partition) in self.partitions() {
             partition.log.lock().close().map_err(|error| match error {
                 LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-                LogError::Refused(_, reason) => BrokerError::DataDir {
+                LogError::Refused(_, reason) | LogError::BadRecord { reason, .. } => BrokerError::DataDir {
                     dir: self.config.data_dir.clone(),
                     reason,
                 },
@@ -248,6 +268,15 @@ impl State {
                 ];
                 metrics::gauge!("smartcity_broker_group_lag_records", &labels).set(lag as f64);
             }
+        }
+    }
+
+    fn reload(&self) {
+        if let Some(sasl) = &self.sasl {
+            sasl.reload();
+        }
+        if let Some(tls) = &self.tls {
+            tls.reload();
         }
     }
 
@@ -304,6 +333,9 @@ pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: Cancell
     spawn_periodic(tasks, &stop, LOG_UPKEEP, &state, State::log_upkeep);
     spawn_periodic(tasks, &stop, GAUGES, &state, State::gauges);
     spawn_periodic(tasks, &stop, state.config.retention_check, &state, State::retain);
+    if state.sasl.is_some() || state.tls.is_some() {
+        spawn_periodic(tasks, &stop, RELOAD, &state, State::reload);
+    }
     if let Flush::Interval(every) = state.config.flush {
         spawn_periodic(tasks, &stop, every, &state, State::flush);
     }

@@ -19,11 +19,10 @@ use crate::config::BrokerConfig;
 use crate::error::{AtPath, BrokerError};
 use crate::ids::Ids;
 use crate::journal::{sync_parent, write_atomically};
-use crate::log::{LogConfig, LogError, PartitionLog, TimestampType};
+use crate::log::{LogConfig, LogError, PartitionLog};
+use crate::settings::{TopicConfig, check_config, log_config, log_defaults};
 
 const DESCRIPTION: &str = "topic.json";
-
-pub(crate) type TopicConfig = BTreeMap<String, String>;
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -212,6 +211,13 @@ impl Topics {
             return Err(LogError::refused(
                 ResponseError::TopicAlreadyExists,
                 format!("Topic '{name}' already exists."),
+            ));
+        }
+        // Kafka's metrics once could not tell them apart.
+        if let Some(other) = self.by_name.read().keys().find(|other| collide(name, other)) {
+            return Err(LogError::refused(
+                ResponseError::InvalidTopicException,
+                format!("Topic '{name}' collides with existing topic: {other}"),
             ));
         }
         if partitions < 1 {
@@ -405,170 +411,19 @@ pub(crate) fn unknown_topic(name: &str) -> LogError {
 fn storage(error: LogError) -> BrokerError {
     match error {
         LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-        LogError::Refused(_, reason) => BrokerError::DataDir {
+        LogError::Refused(_, reason) | LogError::BadRecord { reason, .. } => BrokerError::DataDir {
             dir: PathBuf::new(),
             reason,
         },
     }
 }
 
-fn is_legal_name(name: &str) -> bool {
+fn collide(name: &str, other: &str) -> bool {
+    let unified = |c: char| if c == '.' { '_' } else { c };
+    name.len() == other.len() && name.chars().map(unified).eq(other.chars().map(unified))
+}
+
+pub(crate) fn is_legal_name(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=249).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."
-}
-
-/// A setting that a topic can have: name, its value when not given, Kafka's config type, a sentence about it.
-pub(crate) struct Setting {
-    pub(crate) name: &'static str,
-    /// Kafka's numbers: 1 boolean, 2 string, 3 int, 5 long, 7 list.
-    pub(crate) kind: i8,
-    pub(crate) documentation: &'static str,
-    pub(crate) default: fn(&LogConfig) -> String,
-}
-
-const KEEP: &str = "-1";
-
-pub(crate) const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "cleanup.policy",
-        kind: 7,
-        documentation: "Only `delete` is supported.",
-        default: |_| "delete".to_owned(),
-    },
-    Setting {
-        name: "compression.type",
-        kind: 2,
-        documentation: "Only `producer` is supported: batches are kept as they came.",
-        default: |_| "producer".to_owned(),
-    },
-    Setting {
-        name: "max.message.bytes",
-        kind: 3,
-        documentation: "The largest record batch, in bytes.",
-        default: |config| config.message_bytes_max.to_string(),
-    },
-    Setting {
-        name: "message.timestamp.type",
-        kind: 2,
-        documentation: "CreateTime keeps the producer's time, LogAppendTime writes the broker's.",
-        default: |config| match config.timestamp_type {
-            TimestampType::Create => "CreateTime".to_owned(),
-            TimestampType::LogAppend => "LogAppendTime".to_owned(),
-        },
-    },
-    Setting {
-        name: "min.insync.replicas",
-        kind: 3,
-        documentation: "Only 1: there is one node.",
-        default: |_| "1".to_owned(),
-    },
-    Setting {
-        name: "retention.bytes",
-        kind: 5,
-        documentation: "Oldest segments are deleted while a partition is larger, in bytes; -1 keeps them.",
-        default: |config| {
-            config
-                .retention_bytes
-                .map_or_else(|| KEEP.to_owned(), |bytes| bytes.to_string())
-        },
-    },
-    Setting {
-        name: "retention.ms",
-        kind: 5,
-        documentation: "Older segments are deleted, in milliseconds; -1 keeps them.",
-        default: |config| config.retention_ms.map_or_else(|| KEEP.to_owned(), |ms| ms.to_string()),
-    },
-    Setting {
-        name: "segment.bytes",
-        kind: 3,
-        documentation: "A segment is closed at this size, in bytes.",
-        default: |config| config.segment_bytes.to_string(),
-    },
-    Setting {
-        name: "segment.ms",
-        kind: 5,
-        documentation: "A segment is closed at this age, in milliseconds.",
-        default: |config| config.segment_ms.to_string(),
-    },
-];
-
-fn log_defaults(config: &BrokerConfig) -> LogConfig {
-    LogConfig {
-        segment_bytes: config.segment_bytes,
-        segment_ms: 7 * 24 * 3600 * 1000,
-        message_bytes_max: config.limits.message_bytes_max,
-        timestamp_type: TimestampType::Create,
-        retention_ms: config.retention.map(|retention| retention.as_millis() as i64),
-        retention_bytes: config.retention_bytes,
-        deletes: true,
-    }
-}
-
-/// Refuses what a topic cannot have.
-pub(crate) fn check_config(config: &TopicConfig) -> Result<(), LogError> {
-    let fault = |name: &str, value: &str| {
-        Err(LogError::refused(
-            ResponseError::InvalidConfig,
-            format!("Invalid value {value} for configuration {name}"),
-        ))
-    };
-    for (name, value) in config {
-        let number = || value.trim().parse::<i64>();
-        let good = match name.as_str() {
-            "cleanup.policy" => value == "delete",
-            "compression.type" => value == "producer",
-            "max.message.bytes" => number().is_ok_and(|n| (0..=i64::from(i32::MAX)).contains(&n)),
-            "message.timestamp.type" => matches!(value.as_str(), "CreateTime" | "LogAppendTime"),
-            "min.insync.replicas" => value == "1",
-            "retention.bytes" | "retention.ms" => number().is_ok_and(|n| n >= -1),
-            "segment.bytes" => number().is_ok_and(|n| (1024..=i64::from(i32::MAX)).contains(&n)),
-            "segment.ms" => number().is_ok_and(|n| n >= 1),
-            // What other brokers know and this one has no use for is taken and kept.
-            "delete.retention.ms"
-            | "file.delete.delay.ms"
-            | "flush.messages"
-            | "flush.ms"
-            | "index.interval.bytes"
-            | "max.compaction.lag.ms"
-            | "message.timestamp.before.max.ms"
-            | "message.timestamp.after.max.ms"
-            | "message.timestamp.difference.max.ms"
-            | "message.downconversion.enable"
-            | "message.format.version"
-            | "min.cleanable.dirty.ratio"
-            | "min.compaction.lag.ms"
-            | "preallocate"
-            | "segment.index.bytes"
-            | "segment.jitter.ms"
-            | "unclean.leader.election.enable" => true,
-            _ => {
-                return Err(LogError::refused(
-                    ResponseError::InvalidConfig,
-                    format!("Unknown topic config name: {name}"),
-                ));
-            }
-        };
-        if !good {
-            return fault(name, value);
-        }
-    }
-    Ok(())
-}
-
-fn log_config(defaults: &LogConfig, config: &TopicConfig) -> LogConfig {
-    let number = |name: &str| config.get(name).and_then(|value| value.trim().parse::<i64>().ok());
-    let kept_or = |name: &str, default: Option<i64>| number(name).map_or(default, |n| (n >= 0).then_some(n));
-    let retention_bytes = kept_or("retention.bytes", defaults.retention_bytes.map(|bytes| bytes as i64));
-    LogConfig {
-        segment_bytes: number("segment.bytes").map_or(defaults.segment_bytes, |n| n as u64),
-        segment_ms: number("segment.ms").unwrap_or(defaults.segment_ms),
-        message_bytes_max: number("max.message.bytes").map_or(defaults.message_bytes_max, |n| n as usize),
-        timestamp_type: match config.get("message.timestamp.type").map(String::as_str) {
-            Some("LogAppendTime") => TimestampType::LogAppend,
-            _ => TimestampType::Create,
-        },
-        retention_ms: kept_or("retention.ms", defaults.retention_ms),
-        retention_bytes: retention_bytes.map(|bytes| bytes as u64),
-        deletes: true,
-    }
 }

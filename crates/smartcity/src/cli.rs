@@ -39,7 +39,7 @@ enum Command {
         #[command(subcommand)]
         command: DlqCommand,
     },
-    /// Run the embedded Kafka broker
+    /// Run the embedded Kafka broker, or name its users
     Broker(Broker),
     /// Show the settings in force
     Config {
@@ -282,7 +282,10 @@ pub(crate) struct Verify {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Broker {
+    #[command(subcommand)]
+    command: Option<BrokerCommand>,
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -292,6 +295,48 @@ pub(crate) struct Broker {
     /// Partitions of a topic whose creator does not say
     #[arg(long, value_name = "N")]
     partitions: Option<u16>,
+    /// What a power cut may take: os, a duration, or always for nothing
+    #[arg(long, value_name = "WHEN")]
+    flush: Option<String>,
+    /// Where health and metrics are shown [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
+    /// What clients are told to connect to, where it is not --listen
+    #[arg(long, value_name = "HOST:PORT")]
+    advertised: Option<String>,
+    /// Certificate chain for TLS, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate, PEM, readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// File of the users who may connect, made by `broker user`
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum BrokerCommand {
+    /// Let a user in, or change the password: reads it from stdin and prints the lines for the file of users
+    User(BrokerUser),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerUser {
+    /// As the client gives it
+    pub(crate) name: String,
+    /// Put the lines into this file instead, in place of the user's old ones; made when missing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) users: Option<PathBuf>,
+    /// Take the user out of the file
+    #[arg(long, requires = "users", conflicts_with = "password_file")]
+    pub(crate) remove: bool,
+    /// Read the password from the first line of this file instead of stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Rounds of hashing, for whoever has stolen the file as for every client that connects
+    #[arg(long, value_name = "N", default_value_t = 8192)]
+    pub(crate) iterations: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -344,6 +389,10 @@ impl Cli {
                 DlqCommand::Show(show) => commands::dlq::show(&load(&lake_flag(&show.lake))?, &show),
                 DlqCommand::Replay(replay) => commands::dlq::replay(&load(&replay.flags())?, &replay),
             },
+            Command::Broker(Broker {
+                command: Some(BrokerCommand::User(user)),
+                ..
+            }) => commands::broker_user::run(&user),
             Command::Broker(broker) => commands::broker::run(&load(&broker.flags())?),
             Command::Config {
                 command: ConfigCommand::Show { default },
@@ -451,6 +500,12 @@ impl Broker {
             "broker.listen" = self.listen,
             "broker.data_dir" = display(&self.data_dir),
             "broker.partitions" = self.partitions,
+            "broker.flush" = self.flush,
+            "broker.http_listen" = self.http_listen,
+            "broker.advertised" = self.advertised,
+            "broker.tls.certificate_chain" = display(&self.tls_certificate),
+            "broker.tls.key" = display(&self.tls_key),
+            "broker.sasl.users" = display(&self.users),
         }
     }
 }

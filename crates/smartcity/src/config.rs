@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use broker::{ClientAuth, Flush, Mechanism};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::{Table, Value};
@@ -148,10 +149,66 @@ pub(crate) enum Pace {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Broker {
     pub(crate) listen: SocketAddr,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) advertised: Option<HostPort>,
     pub(crate) data_dir: PathBuf,
     pub(crate) partitions: i32,
     #[serde(deserialize_with = "duration")]
     pub(crate) retention: Duration,
+    #[serde(deserialize_with = "flush")]
+    pub(crate) flush: Flush,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) http_listen: Option<SocketAddr>,
+    pub(crate) tls: BrokerTls,
+    pub(crate) sasl: BrokerSasl,
+}
+
+/// A host, by name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = "write host:port, or [address]:port for IPv6";
+        let (host, port) = text.rsplit_once(':').ok_or(wanted)?;
+        let port = port.parse().map_err(|_| wanted)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bare.unwrap_or(host) {
+            "" => Err(wanted),
+            host if host.contains(':') && bare.is_none() => Err(wanted),
+            host => Ok(HostPort {
+                host: host.to_owned(),
+                port,
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct BrokerTls {
+    #[serde(deserialize_with = "optional")]
+    pub(crate) certificate_chain: Option<PathBuf>,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) key: Option<PathBuf>,
+    #[serde(deserialize_with = "parsed")]
+    pub(crate) client_auth: ClientAuth,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct BrokerSasl {
+    #[serde(deserialize_with = "optional")]
+    pub(crate) users: Option<PathBuf>,
+    #[serde(deserialize_with = "list")]
+    pub(crate) mechanisms: Vec<Mechanism>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) session_lifetime: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -375,7 +432,18 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("`{text}` is no duration; write it as 500ms, 10s or 5min"))
 }
 
-fn optional<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Separated by commas.
+fn list<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| word.parse().map_err(D::Error::custom)).collect()
+}
+
+fn optional<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -385,6 +453,20 @@ fn optional<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Displ
             .parse()
             .map(Some)
             .map_err(|error| D::Error::custom(format!("`{text}`: {error}"))),
+    }
+}
+
+fn flush<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Flush, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "os" => Ok(Flush::Os),
+        "always" => Ok(Flush::Always),
+        text => match humantime::parse_duration(text) {
+            Ok(every) if !every.is_zero() => Ok(Flush::Interval(every)),
+            _ => Err(D::Error::custom(format!(
+                "`{text}` is not os, always or a duration such as 1s"
+            ))),
+        },
     }
 }
 
@@ -510,6 +592,10 @@ mod tests {
             "`soon` is no duration; write it as 500ms, 10s or 5min",
         );
         has(
+            error("[broker]\nflush = \"never\"\n", &[]),
+            "`never` is not os, always or a duration such as 1s",
+        );
+        has(
             error("", &[("SMARTCITY_INGEST_LATENCI", "1s")]),
             "environment variable SMARTCITY_INGEST_LATENCI is no setting; did you mean `SMARTCITY_INGEST_LATENCY`?",
         );
@@ -517,6 +603,28 @@ mod tests {
             error("", &[("SMARTCITY_INGEST_WORKERS", "two")]),
             "`ingest.workers` must be a whole number, not `two`",
         );
+    }
+
+    #[test]
+    fn the_brokers_doors_are_read() {
+        let file = "[broker.sasl]\nusers = \"u\"\nmechanisms = \"SCRAM-SHA-512, PLAIN\"\nsession_lifetime = \"1h\"\n";
+        let environment = [
+            ("SMARTCITY_BROKER_ADVERTISED", "kafka.example:9093"),
+            ("SMARTCITY_BROKER_TLS_CLIENT_AUTH", "required"),
+        ];
+        let broker = load(file, &environment, &Vec::new()).unwrap().broker;
+        assert_eq!(broker.sasl.mechanisms, [Mechanism::ScramSha512, Mechanism::Plain]);
+        assert_eq!(broker.sasl.session_lifetime, Duration::from_secs(3600));
+        assert_eq!(broker.tls.client_auth, ClientAuth::Required);
+        assert_eq!((broker.tls.key, broker.sasl.users), (None, Some("u".into())));
+        assert_eq!(broker.advertised.unwrap().host, "kafka.example");
+        let host = |text: &str| text.parse::<HostPort>().map(|at| at.host);
+        assert_eq!(host("[::1]:9092").unwrap(), "::1");
+        for bad in ["host", ":1", "host:", "::1:9092", "host:99999", "[]:1"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+        let told = error("[broker.sasl]\nmechanisms = \"GSSAPI\"\n", &[]);
+        assert!(told.contains("`GSSAPI` is no mechanism"), "{told}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use broker::BrokerError;
 use ingest::IngestError;
 use lake::LakeError;
 
@@ -68,7 +69,13 @@ fn code(error: &anyhow::Error) -> ExitCode {
             )
             || matches!(
                 cause.downcast_ref(),
-                Some(broker::BrokerError::Config { .. } | broker::BrokerError::NotLoopback { .. })
+                Some(
+                    BrokerError::Config { .. }
+                        | BrokerError::NotLoopback { .. }
+                        | BrokerError::NotPrivate { .. }
+                        | BrokerError::Users { .. }
+                        | BrokerError::Tls { .. }
+                )
             )
             || matches!(
                 cause.downcast_ref(),
@@ -102,6 +109,13 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(error) = cause.downcast_ref::<LakeError>() {
             return lake_hint(error);
+        }
+        if let Some(BrokerError::NotLoopback { .. }) = cause.downcast_ref() {
+            return Some(
+                "for `smartcity broker`, name a certificate with --tls-certificate and --tls-key, and users with --users \
+                 (smartcity broker user NAME --users FILE makes them)"
+                    .to_owned(),
+            );
         }
         match cause.downcast_ref() {
             Some(kafka::KafkaError::Unreachable { .. }) => Some(

@@ -40,7 +40,6 @@ impl StatusSource for JobStatus {
     }
 
     fn metrics(&self) -> String {
-        self.metrics.run_upkeep();
         self.metrics.render()
     }
 }

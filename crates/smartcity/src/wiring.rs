@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use ingest::{FlushPolicy, JobConfig, Progress, Until};
 use kafka::{KafkaConfig, KafkaSource, Subscription};
 use lake::{Lake, Names};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use model::{Streams, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -41,11 +42,32 @@ pub(crate) fn init_logging(level: &str) {
         .ok();
 }
 
-/// Starts counting; the handle prints what has been counted.
+/// Upper bounds of what histograms of durations tell apart.
+const SECONDS: [f64; 14] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 60.0,
+];
+const GAUGE_KEPT: Duration = Duration::from_secs(600);
+
+/// Samples wait to be counted into their buckets; between two scrapes they must not pile up.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts counting; the handle prints what has been counted. Needs the runtime that it runs in.
 pub(crate) fn init_metrics() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .context("cannot set up metrics")?
+        // A topic or group that is gone is not shown for ever.
+        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
         .install_recorder()
-        .context("cannot set up metrics")
+        .context("cannot set up metrics")?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 /// Cancelled at the first SIGINT or SIGTERM; a second one ends the process at once.

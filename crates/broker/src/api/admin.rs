@@ -1,6 +1,7 @@
 //! What administrators ask of topics and the broker: deleting, growing, settings, sizes.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError as Code;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -14,14 +15,16 @@ use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::log::LogError;
+use crate::settings::{LIST, SETTINGS, TopicConfig, setting};
 use crate::state::{NODE_ID, State};
-use crate::topics::{SETTINGS, TopicConfig, unknown_topic};
+use crate::topics::{Topic, is_legal_name, unknown_topic};
 
-use super::text;
 use super::topics::{SOURCE_DEFAULT, SOURCE_TOPIC};
+use super::{CLUSTER_OPERATIONS, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -78,10 +81,15 @@ pub(crate) fn create_partitions(state: &State, request: CreatePartitionsRequest)
             .iter()
             .flatten()
             .flat_map(|assignment| &assignment.broker_ids);
-        let result = if assigned.into_iter().any(elsewhere) {
+        let have = state
+            .topics
+            .topic(&topic.name)
+            .map_or(0, |topic| topic.partition_count());
+        let assignments = topic.assignments.as_ref().map(|assignments| assignments.len() as i32);
+        let result = if assigned.into_iter().any(elsewhere) || assignments.is_some_and(|n| n != topic.count - have) {
             Err(LogError::refused(
                 Code::InvalidReplicaAssignment,
-                format!("there is only broker {NODE_ID}"),
+                format!("each new partition has one place, on broker {NODE_ID}"),
             ))
         } else {
             state
@@ -165,7 +173,7 @@ pub(crate) fn describe_configs(state: &State, request: DescribeConfigsRequest) -
 }
 
 fn describe_topic(state: &State, name: &str, synonyms: bool) -> Result<Vec<DescribeConfigsResourceResult>, LogError> {
-    let topic = state.topics.topic(name).ok_or_else(|| unknown_topic(name))?;
+    let topic = named(state, name)?;
     let config = topic.config.read();
     let defaults = state.topics.defaults();
     let known = SETTINGS.iter().map(|setting| {
@@ -256,90 +264,131 @@ pub(crate) fn incremental_alter_configs(
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
-    const SET: i8 = 0;
-    const DELETE: i8 = 1;
     let responses = request.resources.into_iter().map(|resource| {
-        let result = alter(
+        let changes: Vec<_> = resource
+            .configs
+            .iter()
+            .map(|change| (change.name.as_str(), change.config_operation, change.value.as_deref()))
+            .collect();
+        let change = |config: &mut TopicConfig| changes.iter().try_for_each(|&change| apply(config, change));
+        let names = changes.iter().map(|&(name, ..)| name);
+        let (code, message) = alter(
             state,
-            resource.resource_type,
-            &resource.resource_name,
+            (resource.resource_type, &resource.resource_name),
             request.validate_only,
-            |config| {
-                for change in &resource.configs {
-                    match (change.config_operation, &change.value) {
-                        (SET, Some(value)) => drop(config.insert(change.name.to_string(), value.to_string())),
-                        (DELETE, _) => drop(config.remove(change.name.as_str())),
-                        // Appending to and subtracting from lists: the one list here has one possible element.
-                        _ => {
-                            let reason = format!("the operation on {} is not supported", change.name.as_str());
-                            return Err(LogError::refused(Code::InvalidConfig, reason));
-                        }
-                    }
-                }
-                Ok(())
-            },
+            names,
+            change,
         );
-        let answer = AlterConfigsResourceResponse::default()
+        AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
-        match result {
-            Ok(()) => answer,
-            Err(error) => answer
-                .with_error_code(error.code().code())
-                .with_error_message(Some(text(error.to_string()))),
-        }
+            .with_resource_name(resource.resource_name)
+            .with_error_code(code)
+            .with_error_message(message)
     });
     IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
+}
+
+/// One change of IncrementalAlterConfigs (KIP-339).
+fn apply(config: &mut TopicConfig, (name, operation, value): (&str, i8, Option<&str>)) -> Result<(), LogError> {
+    const SET: i8 = 0;
+    const DELETE: i8 = 1;
+    const APPEND: i8 = 2;
+    const SUBTRACT: i8 = 3;
+    let is_list = setting(name).is_some_and(|setting| setting.kind == LIST);
+    match (operation, value) {
+        (DELETE, _) => drop(config.remove(name)),
+        (_, None) => {
+            return Err(LogError::refused(
+                Code::InvalidRequest,
+                format!("Null value not supported for : {name}"),
+            ));
+        }
+        (SET, Some(value)) => drop(config.insert(name.to_owned(), value.to_owned())),
+        (APPEND | SUBTRACT, Some(value)) if is_list => {
+            // No list has more than one possible element here, so both end with it or with an empty list.
+            let value = if operation == APPEND { value } else { "" };
+            config.insert(name.to_owned(), value.to_owned());
+        }
+        _ => {
+            return Err(LogError::refused(
+                Code::InvalidConfig,
+                format!("{name} is no list, or the operation is not known"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn alter_configs(state: &State, request: AlterConfigsRequest) -> AlterConfigsResponse {
     use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
     let responses = request.resources.into_iter().map(|resource| {
-        let given: BTreeMap<_, _> = resource
-            .configs
-            .iter()
-            .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
-            .collect();
-        let result = alter(
+        let change = |config: &mut TopicConfig| {
+            config.clear();
+            for given in &resource.configs {
+                let Some(value) = &given.value else {
+                    return Err(LogError::refused(
+                        Code::InvalidRequest,
+                        format!("Null value not supported for : {}", given.name.as_str()),
+                    ));
+                };
+                config.insert(given.name.to_string(), value.to_string());
+            }
+            Ok(())
+        };
+        let names = resource.configs.iter().map(|given| given.name.as_str());
+        let (code, message) = alter(
             state,
-            resource.resource_type,
-            &resource.resource_name,
+            (resource.resource_type, &resource.resource_name),
             request.validate_only,
-            |config| {
-                *config = given;
-                Ok(())
-            },
+            names,
+            change,
         );
-        let answer = AlterConfigsResourceResponse::default()
+        AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
-        match result {
-            Ok(()) => answer,
-            Err(error) => answer
-                .with_error_code(error.code().code())
-                .with_error_message(Some(text(error.to_string()))),
-        }
+            .with_resource_name(resource.resource_name)
+            .with_error_code(code)
+            .with_error_message(message)
     });
     AlterConfigsResponse::default().with_responses(responses.collect())
 }
 
-fn alter(
+/// Changes the settings of a resource; answers the error's code and message.
+fn alter<'a>(
     state: &State,
-    resource_type: i8,
-    name: &str,
+    (kind, name): (i8, &str),
     validate_only: bool,
+    mut names: impl Iterator<Item = &'a str>,
     change: impl FnOnce(&mut TopicConfig) -> Result<(), LogError>,
-) -> Result<(), LogError> {
-    if resource_type != TOPIC {
+) -> (i16, Option<StrBytes>) {
+    let mut seen = HashSet::new();
+    let result = if kind != TOPIC {
+        let reason = "only the settings of topics can be changed here";
+        Err(LogError::refused(Code::InvalidRequest, reason))
+    } else if !names.all(|name| seen.insert(name)) {
+        let reason = "a setting is in the request more than once";
+        Err(LogError::refused(Code::InvalidRequest, reason))
+    } else {
+        named(state, name).and_then(|topic| {
+            let mut config = topic.config.read().clone();
+            change(&mut config)?;
+            state.topics.set_config(name, config, validate_only)
+        })
+    };
+    match result {
+        Ok(()) => (0, None),
+        Err(error) => (error.code().code(), Some(text(error.to_string()))),
+    }
+}
+
+/// The topic of this name; an impossible name is told from one that is not there.
+fn named(state: &State, name: &str) -> Result<Arc<Topic>, LogError> {
+    if !is_legal_name(name) {
         return Err(LogError::refused(
-            Code::InvalidRequest,
-            "only the settings of topics can be changed here",
+            Code::InvalidTopicException,
+            format!("no topic can be called '{name}'"),
         ));
     }
-    let topic = state.topics.topic(name).ok_or_else(|| unknown_topic(name))?;
-    let mut config = topic.config.read().clone();
-    change(&mut config)?;
-    state.topics.set_config(name, config, validate_only)
+    state.topics.topic(name).ok_or_else(|| unknown_topic(name))
 }
 
 pub(crate) fn describe_cluster(
@@ -360,6 +409,10 @@ pub(crate) fn describe_cluster(
     DescribeClusterResponse::default()
         .with_cluster_id(text(&state.cluster_id))
         .with_controller_id(BrokerId(NODE_ID))
+        .with_cluster_authorized_operations(super::operations(
+            request.include_cluster_authorized_operations,
+            CLUSTER_OPERATIONS,
+        ))
         .with_brokers(vec![broker])
 }
 

@@ -207,6 +207,7 @@ fn failed(partition: i32, code: ResponseError) -> PartitionData {
         .with_high_watermark(-1)
         .with_last_stable_offset(-1)
         .with_log_start_offset(-1)
+        .with_aborted_transactions(None)
         .with_records(Some(bytes::Bytes::new()))
 }
 
@@ -263,7 +264,7 @@ fn read(
             if let LogError::Storage { .. } = error {
                 tracing::error!(partition = asked.partition, offset = asked.fetch_offset, %error, "fetch failed");
             }
-            described(failed(asked.partition, error.code()), Records::default())
+            (failed(asked.partition, error.code()), Records::default())
         }
     }
 }

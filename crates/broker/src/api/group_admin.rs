@@ -10,7 +10,7 @@ use kafka_protocol::messages::*;
 use crate::groups::{GroupState, Place};
 use crate::state::State;
 
-use super::text;
+use super::{GROUP_OPERATIONS, text};
 
 pub(crate) fn list(state: &State, request: ListGroupsRequest) -> ListGroupsResponse {
     let any = |filter: &[kafka_protocol::protocol::StrBytes], name: &str| {
@@ -32,6 +32,7 @@ pub(crate) fn list(state: &State, request: ListGroupsRequest) -> ListGroupsRespo
 }
 
 pub(crate) fn describe(state: &State, version: i16, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let may = super::operations(request.include_authorized_operations, GROUP_OPERATIONS);
     let groups = request.groups.into_iter().map(|id| {
         let found = state.groups.with(&id, |group| {
             let chosen = group.state == GroupState::Stable;
@@ -59,7 +60,7 @@ pub(crate) fn describe(state: &State, version: i16, request: DescribeGroupsReque
                 .with_members(members.collect())
         });
         match found {
-            Some(described) => described.with_group_id(id),
+            Some(described) => described.with_group_id(id).with_authorized_operations(may),
             None => {
                 let missing = DescribedGroup::default().with_group_state(text("Dead"));
                 let missing = if version >= 6 {

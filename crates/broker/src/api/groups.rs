@@ -1,5 +1,6 @@
 //! FindCoordinator and the classic group protocol's requests.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::error::ResponseError as Code;
@@ -18,40 +19,42 @@ use crate::state::{NODE_ID, State};
 
 use super::text;
 
-const SESSION_TIMEOUT_MAX_MS: i32 = 30 * 60 * 1000;
+/// Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
+const SESSION_TIMEOUT_MS: RangeInclusive<i32> = 6_000..=1_800_000;
 /// Members' metadata is held for as long as they are in.
 const METADATA_BYTES_MAX: usize = 1 << 20;
 
 pub(crate) fn find(state: &State, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let (node, host, port) = (BrokerId(NODE_ID), text(&state.host), i32::from(state.port));
+    const GROUP: i8 = 0;
+    const TRANSACTION: i8 = 1;
+    let (node, host, port, code) = match request.key_type {
+        GROUP | TRANSACTION => (NODE_ID, text(&state.host), i32::from(state.port), 0),
+        _ => (-1, StrBytes::default(), -1, Code::InvalidRequest.code()),
+    };
     if version >= 4 {
         let found = request.coordinator_keys.into_iter().map(|key| {
             Coordinator::default()
                 .with_key(key)
-                .with_node_id(node)
+                .with_node_id(BrokerId(node))
                 .with_host(host.clone())
                 .with_port(port)
+                .with_error_code(code)
         });
         return FindCoordinatorResponse::default().with_coordinators(found.collect());
     }
     FindCoordinatorResponse::default()
-        .with_node_id(node)
+        .with_node_id(BrokerId(node))
         .with_host(host)
         .with_port(port)
+        .with_error_code(code)
 }
 
 pub(crate) async fn join(state: &State, peer: &Peer, version: i16, request: JoinGroupRequest) -> JoinGroupResponse {
-    let refuse = |code: Code| {
-        JoinGroupResponse::default()
-            .with_error_code(code.code())
-            .with_generation_id(-1)
-            .with_protocol_name(Some(StrBytes::default()))
-            .with_member_id(request.member_id.clone())
-    };
+    let refuse = |code: Code| answer_join(version, Joined::refused(code, request.member_id.to_string()));
     if request.group_id.is_empty() {
         return refuse(Code::InvalidGroupId);
     }
-    if !(1..=SESSION_TIMEOUT_MAX_MS).contains(&request.session_timeout_ms) {
+    if !SESSION_TIMEOUT_MS.contains(&request.session_timeout_ms) {
         return refuse(Code::InvalidSessionTimeout);
     }
     if request

@@ -9,10 +9,11 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use uuid::Uuid;
 
+use crate::settings::TopicConfig;
 use crate::state::{NODE_ID, State};
-use crate::topics::{Topic, TopicConfig};
+use crate::topics::Topic;
 
-use super::text;
+use super::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, text};
 
 pub(crate) fn metadata(state: &State, version: i16, request: MetadataRequest) -> MetadataResponse {
     let may_create = state.config.auto_create_topics && request.allow_auto_topic_creation;
@@ -23,10 +24,16 @@ pub(crate) fn metadata(state: &State, version: i16, request: MetadataRequest) ->
             .into_iter()
             .map(|asked| match &asked.name {
                 Some(name) if asked.topic_id.is_nil() => by_name(state, name, may_create),
-                _ => by_id(state, asked.topic_id),
+                _ => by_id(state, asked.topic_id, version),
             })
-            .collect(),
+            .collect::<Vec<_>>(),
     };
+    let may = super::operations(request.include_topic_authorized_operations, TOPIC_OPERATIONS);
+    let with_operations = |topic: MetadataResponseTopic| match topic.error_code {
+        0 => topic.with_topic_authorized_operations(may),
+        _ => topic,
+    };
+    let topics = topics.into_iter().map(with_operations).collect();
     let broker = MetadataResponseBroker::default()
         .with_node_id(BrokerId(NODE_ID))
         .with_host(text(&state.host))
@@ -34,6 +41,10 @@ pub(crate) fn metadata(state: &State, version: i16, request: MetadataRequest) ->
     MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(text(&state.cluster_id)))
+        .with_cluster_authorized_operations(super::operations(
+            request.include_cluster_authorized_operations,
+            CLUSTER_OPERATIONS,
+        ))
         .with_controller_id(BrokerId(NODE_ID))
         .with_topics(topics)
 }
@@ -73,12 +84,12 @@ fn by_name(state: &State, name: &TopicName, may_create: bool) -> MetadataRespons
     }
 }
 
-fn by_id(state: &State, id: Uuid) -> MetadataResponseTopic {
+fn by_id(state: &State, id: Uuid, version: i16) -> MetadataResponseTopic {
     match state.topics.topic_by_id(id) {
         Some(topic) => described(&topic),
         None => MetadataResponseTopic::default()
             .with_error_code(ResponseError::UnknownTopicId.code())
-            .with_name(Some(TopicName::default()))
+            .with_name((version < 12).then(TopicName::default))
             .with_topic_id(id),
     }
 }

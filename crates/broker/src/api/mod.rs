@@ -34,6 +34,17 @@ fn topic(state: &State, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Topic>,
     }
 }
 
+/// What may be done without an authorizer: everything that Kafka knows to do with each kind of resource, a bit each
+/// (KIP-430).
+const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+/// The operations when they were asked for, and otherwise the number that says that they were not.
+fn operations(asked_for: bool, operations: i32) -> i32 {
+    if asked_for { operations } else { i32::MIN }
+}
+
 /// One node has had one leader from the start: a client that knows a later one is wrong (KIP-320).
 fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
     if epoch > 0 {

@@ -30,7 +30,7 @@ pub(crate) async fn list_offsets(state: &State, version: i16, request: ListOffse
         for asked in &topic.partitions {
             // As Kafka: a partition named twice is a mistake; here it also bounds how much one request can search.
             let found = if seen.insert((topic.name.clone(), asked.partition_index)) {
-                find(state, &topic.name, asked, committed).await
+                find(state, version, &topic.name, asked, committed).await
             } else {
                 Err(ResponseError::InvalidRequest)
             };
@@ -56,8 +56,19 @@ pub(crate) async fn list_offsets(state: &State, version: i16, request: ListOffse
     ListOffsetsResponse::default().with_topics(topics)
 }
 
+/// The version that brought each of the times that stand for something else (KIP-734, KIP-405).
+fn is_known(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        MAX_TIMESTAMP => version >= 7,
+        EARLIEST_LOCAL => version >= 8,
+        LATEST_TIERED => version >= 9,
+        _ => true,
+    }
+}
+
 async fn find(
     state: &State,
+    version: i16,
     topic: &str,
     asked: &ListOffsetsPartition,
     committed: bool,
@@ -67,7 +78,10 @@ async fn find(
         .partition(topic, asked.partition_index)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     super::check_leader_epoch(asked.current_leader_epoch)?;
-    let (plan, upper) = {
+    if !is_known(asked.timestamp, version) {
+        return Err(ResponseError::UnsupportedVersion);
+    }
+    let upper = {
         let log = partition.log.lock();
         let upper = if committed {
             log.last_stable_offset()
@@ -75,28 +89,35 @@ async fn find(
             log.high_watermark()
         };
         let at = |offset| Ok(Some(TimestampAnswer { offset, timestamp: -1 }));
-        let plan = match asked.timestamp {
+        match asked.timestamp {
             LATEST => return at(upper),
             EARLIEST | EARLIEST_LOCAL => return at(log.log_start()),
             LATEST_TIERED => return Ok(None),
-            MAX_TIMESTAMP => log.plan_max_timestamp(),
-            timestamp if timestamp >= 0 => log.plan_timestamp(timestamp),
+            MAX_TIMESTAMP | 0.. => upper,
             _ => return Err(ResponseError::UnsupportedVersion),
-        };
-        (plan.map_err(|error| error.code())?, upper)
-    };
-    // The file is read without the log's lock, and off the threads that answer requests: it may be much to unpack.
-    let found = match plan {
-        Some(plan) => {
-            let _permit = state.lookups.acquire().await;
-            tokio::task::spawn_blocking(move || plan.run())
-                .await
-                .map_err(|_| ResponseError::UnknownServerError)?
-                .map_err(|error| error.code())?
         }
-        None => None,
     };
-    Ok(found.filter(|found| found.offset < upper))
+    let mut from = 0;
+    loop {
+        let plan = match asked.timestamp {
+            MAX_TIMESTAMP => partition.log.lock().plan_max_timestamp(),
+            timestamp => partition.log.lock().plan_timestamp(timestamp, from),
+        };
+        let Some(plan) = plan.map_err(|error| error.code())? else {
+            return Ok(None);
+        };
+        // What is late enough in this segment may have been deleted: then it is in a later one.
+        from = plan.next_offset;
+        // The file is read without the log's lock, and off the threads that answer requests: it may be much to unpack.
+        let _permit = state.lookups.acquire().await;
+        let found = tokio::task::spawn_blocking(move || plan.run())
+            .await
+            .map_err(|_| ResponseError::UnknownServerError)?
+            .map_err(|error| error.code())?;
+        if found.is_some() || asked.timestamp == MAX_TIMESTAMP {
+            return Ok(found.filter(|found| found.offset < upper));
+        }
+    }
 }
 
 pub(crate) fn for_leader_epoch(state: &State, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {

@@ -27,6 +27,7 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
     let now_ms = state.now_ms();
     let bad_acks = !(-1..=1).contains(&request.acks);
     let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
+    let nameless = transactional_id.is_none() && has_transactional_records(&request);
     let mut written: Vec<Written> = Vec::new();
     let mut answers = Vec::with_capacity(request.topic_data.len());
     for data in &request.topic_data {
@@ -37,6 +38,10 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
                 _ if bad_acks => Err(LogError::refused(
                     ResponseError::InvalidRequiredAcks,
                     "acks must be -1, 0 or 1",
+                )),
+                _ if nameless => Err(LogError::refused(
+                    ResponseError::TransactionalIdAuthorizationFailed,
+                    "transactional records need a transactional id",
                 )),
                 Err(code) => Err(LogError::refused(*code, "")),
                 Ok(topic) => append(
@@ -75,6 +80,16 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
     }
     written.iter().for_each(|written| written.partition.wake());
     ProduceResponse::default().with_responses(answers)
+}
+
+/// Whether any batch says that it is part of a transaction.
+fn has_transactional_records(request: &ProduceRequest) -> bool {
+    request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data)
+        .filter_map(|partition| partition.records.as_ref())
+        .any(|records| BatchHeader::parse(records).is_ok_and(|header| header.is_transactional()))
 }
 
 fn append(
@@ -119,11 +134,11 @@ fn append(
 fn check(batch: &Bytes) -> Result<BatchHeader, LogError> {
     let header = BatchHeader::check(batch).map_err(|fault| match fault {
         BatchFault::Magic(magic) if (0..2).contains(&magic) => LogError::refused(
-            ResponseError::UnsupportedForMessageFormat,
+            ResponseError::InvalidRecord,
             format!("message format {magic} is not supported, only 2 is"),
         ),
-        BatchFault::Magic(magic) => LogError::refused(ResponseError::InvalidRecord, format!("unknown magic {magic}")),
-        BatchFault::CutOff => LogError::refused(ResponseError::CorruptMessage, "the record batch is cut off"),
+        BatchFault::Magic(magic) => LogError::refused(ResponseError::CorruptMessage, format!("unknown magic {magic}")),
+        BatchFault::CutOff => LogError::refused(ResponseError::InvalidRecord, "the record batch is cut off"),
         BatchFault::Crc => LogError::refused(ResponseError::CorruptMessage, "the record batch's CRC is wrong"),
         BatchFault::Malformed(what) => LogError::refused(ResponseError::CorruptMessage, what),
     })?;
@@ -150,32 +165,33 @@ fn answer(
     version: i16,
 ) -> PartitionProduceResponse {
     let answer = PartitionProduceResponse::default().with_index(index);
-    match appended {
-        Ok((partition, appended)) => answer
-            .with_base_offset(appended.base_offset)
-            .with_log_append_time_ms(appended.log_append_time)
-            .with_log_start_offset(partition.log.lock().log_start()),
-        Err(error) => {
-            let answer = answer
-                .with_error_code(error.code().code())
-                .with_base_offset(-1)
-                .with_log_append_time_ms(-1)
-                .with_log_start_offset(-1);
-            match error {
-                LogError::Refused(code, reason) if version >= 8 && !reason.is_empty() => {
-                    let answer = answer.with_error_message(Some(text(reason.clone())));
-                    if code == ResponseError::InvalidRecord {
-                        let record = BatchIndexAndErrorMessage::default()
-                            .with_batch_index(0)
-                            .with_batch_index_error_message(Some(text(reason)));
-                        answer.with_record_errors(vec![record])
-                    } else {
-                        answer
-                    }
-                }
-                _ => answer,
-            }
+    let error = match appended {
+        Ok((partition, appended)) => {
+            return answer
+                .with_base_offset(appended.base_offset)
+                .with_log_append_time_ms(appended.log_append_time)
+                .with_log_start_offset(partition.log.lock().log_start());
         }
+        Err(error) => error,
+    };
+    let answer = answer
+        .with_error_code(error.code().code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1);
+    match error {
+        LogError::Refused(_, reason) if version >= 8 && !reason.is_empty() => {
+            answer.with_error_message(Some(text(reason)))
+        }
+        LogError::BadRecord { index, reason, .. } if version >= 8 => {
+            let record = BatchIndexAndErrorMessage::default()
+                .with_batch_index(index)
+                .with_batch_index_error_message(Some(text(reason.clone())));
+            answer
+                .with_record_errors(vec![record])
+                .with_error_message(Some(text(reason)))
+        }
+        _ => answer,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making topics.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -9,8 +9,8 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use uuid::Uuid;
 
 use crate::log::LogError;
+use crate::settings::{SETTINGS, TopicConfig};
 use crate::state::{NODE_ID, State};
-use crate::topics::{SETTINGS, TopicConfig};
 
 use super::text;
 
@@ -23,8 +23,15 @@ pub(crate) fn create(state: &State, version: i16, request: CreateTopicsRequest) 
     for topic in &request.topics {
         *asked.entry(topic.name.to_string()).or_default() += 1;
     }
-    let results = request.topics.iter().map(|topic| {
-        let result = CreatableTopicResult::default().with_name(topic.name.clone());
+    let mut answered: HashSet<&str> = HashSet::new();
+    let distinct = request
+        .topics
+        .iter()
+        .filter(|topic| answered.insert(topic.name.as_str()));
+    let results = distinct.map(|topic| {
+        let result = CreatableTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_error_message(None);
         let made = if asked.get(topic.name.as_str()).is_some_and(|&count| count > 1) {
             Err(LogError::refused(
                 ResponseError::InvalidRequest,
@@ -77,6 +84,12 @@ fn make(state: &State, topic: &CreatableTopic, validate_only: bool) -> Result<(U
             indexes.len() as i32
         }
     };
+    if !topic.assignments.is_empty() && (topic.num_partitions, topic.replication_factor) != (-1, -1) {
+        return Err(LogError::refused(
+            ResponseError::InvalidRequest,
+            "with an assignment, the numbers of partitions and replicas are -1",
+        ));
+    }
     if topic.assignments.is_empty() && !matches!(topic.replication_factor, -1 | 1) {
         return Err(LogError::refused(
             ResponseError::InvalidReplicationFactor,
@@ -93,7 +106,8 @@ fn make(state: &State, topic: &CreatableTopic, validate_only: bool) -> Result<(U
         .collect();
     if validate_only {
         state.topics.check_create(&topic.name, partitions, &config)?;
-        return Ok((Uuid::nil(), partitions, config));
+        // As Kafka: an id that none will have.
+        return Ok((state.ids.uuid(), partitions, config));
     }
     let made = state
         .topics

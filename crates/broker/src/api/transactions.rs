@@ -19,7 +19,7 @@ use crate::groups::Committer;
 use crate::state::State;
 use crate::transactions::{Claim, Phase, Transaction};
 
-use super::group_offsets::{Given, sort_out};
+use super::group_offsets::{no_such_group_as, sort_out};
 use super::text;
 
 pub(crate) fn init(state: &State, version: i16, request: InitProducerIdRequest) -> InitProducerIdResponse {
@@ -108,33 +108,18 @@ pub(crate) fn add_offsets(state: &State, version: i16, request: AddOffsetsToTxnR
         epoch: request.producer_epoch,
     };
     let group = request.group_id.to_string();
-    let result = if group.is_empty() {
-        Err(Code::InvalidGroupId)
-    } else {
-        state
-            .transactions
-            .add(claim, state.now_ms(), |transaction| transaction.groups.insert(group))
-    };
+    let result = state
+        .transactions
+        .add(claim, state.now_ms(), |transaction| transaction.groups.insert(group));
     let code = result.err().map_or(0, |code| fenced_as(code, version >= 2).code());
     AddOffsetsToTxnResponse::default().with_error_code(code)
 }
 
 pub(crate) fn commit_offsets(state: &State, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
-    let mut good = Vec::new();
-    let mut faults = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let given: Vec<_> = topic
-            .partitions
-            .iter()
-            .map(|p| Given {
-                partition: p.partition_index,
-                offset: p.committed_offset,
-                leader_epoch: p.committed_leader_epoch,
-                metadata: p.committed_metadata.as_deref(),
-            })
-            .collect();
-        faults.push(sort_out(state, &topic.name, &given, &mut good));
-    }
+    let (good, faults) = sort_out(
+        state,
+        request.topics.iter().map(|topic| (&topic.name, &topic.partitions)),
+    );
     let claim = Claim {
         transactional_id: &request.transactional_id,
         producer_id: request.producer_id.0,
@@ -149,6 +134,7 @@ pub(crate) fn commit_offsets(state: &State, request: TxnOffsetCommitRequest) -> 
     let result = state.transactions.with_group(claim, &request.group_id, || {
         state.groups.commit(by, Some(claim.producer_id), good, Instant::now())
     });
+    let result = result.map_err(|code| no_such_group_as(code, false));
     let topics = request.topics.iter().zip(faults).map(|(topic, faults)| {
         let partitions = topic.partitions.iter().zip(faults).map(|(partition, fault)| {
             // This request's clients know a fenced producer only by its epoch.

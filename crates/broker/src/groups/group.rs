@@ -10,6 +10,9 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError as Code;
 use tokio::sync::oneshot;
 
+use super::Keep;
+use super::settled::{Hex, Settled, SettledMember};
+
 /// How long an id given out by KIP-394 waits for its owner to join with it, at most.
 const MEMBERS_MAX: usize = 10_000;
 
@@ -62,6 +65,17 @@ pub(crate) struct Joined {
     pub(crate) members: Vec<(String, Option<String>, Bytes)>,
 }
 
+impl Joined {
+    pub(crate) fn refused(code: Code, member_id: String) -> Self {
+        Self {
+            error: code.code(),
+            generation: -1,
+            member_id,
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Synced {
     pub(crate) error: i16,
@@ -99,6 +113,8 @@ pub(crate) struct Group {
     pending: HashMap<String, Instant>,
     /// When the present phase of a rebalance ends without those who are missing.
     deadline: Option<Instant>,
+    /// Counts what the journal should know of: generations, and who is in.
+    revision: u64,
 }
 
 impl Group {
@@ -112,7 +128,73 @@ impl Group {
             members: Vec::new(),
             pending: HashMap::new(),
             deadline: None,
+            revision: 0,
         }
+    }
+
+    /// The group as it was when it last came to rest; its members have a session from now on. `None` when there is no
+    /// room for what they hold.
+    pub(crate) fn restored(
+        generation: i32,
+        protocol_type: Option<String>,
+        settled: Settled,
+        now: Instant,
+        keep: &Keep<'_>,
+    ) -> Option<Self> {
+        let members = settled.members.into_iter().map(|kept| {
+            let session_timeout = Duration::from_millis(kept.session_timeout_ms);
+            let protocols = kept.protocols.into_iter().map(|(name, Hex(metadata))| {
+                let metadata = keep(&name, &metadata)?;
+                Some((name, metadata))
+            });
+            Some(Member {
+                id: kept.id,
+                instance_id: kept.instance_id,
+                client_id: kept.client_id,
+                client_host: kept.client_host,
+                protocols: protocols.collect::<Option<_>>()?,
+                assignment: keep("", &kept.assignment.0)?,
+                session_timeout,
+                rebalance_timeout: Duration::from_millis(kept.rebalance_timeout_ms),
+                expires: now + session_timeout,
+                joining: None,
+                syncing: None,
+            })
+        });
+        Some(Self {
+            state: GroupState::Stable,
+            protocol: settled.protocol,
+            leader: settled.leader,
+            members: members.collect::<Option<_>>()?,
+            ..Self::new(generation, protocol_type)
+        })
+    }
+
+    /// What to restore it from; `None` while it is not at rest, or empty.
+    pub(crate) fn settled(&self) -> Option<Settled> {
+        let kept = |member: &Member| SettledMember {
+            id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            session_timeout_ms: member.session_timeout.as_millis() as u64,
+            rebalance_timeout_ms: member.rebalance_timeout.as_millis() as u64,
+            protocols: member
+                .protocols
+                .iter()
+                .map(|(name, metadata)| (name.clone(), Hex(metadata.clone())))
+                .collect(),
+            assignment: Hex(member.assignment.clone()),
+        };
+        (self.state == GroupState::Stable).then(|| Settled {
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            members: self.members.iter().map(kept).collect(),
+        })
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub(crate) fn members(&self) -> &[Member] {
@@ -138,13 +220,7 @@ impl Group {
         if let Err((code, member_id)) = self.admit(join, new_id, sender, now) {
             // `admit` has dropped the sender: answer on a channel of its own.
             let (sender, refused) = oneshot::channel();
-            let _ = sender.send(Joined {
-                error: code.code(),
-                generation: -1,
-                member_id,
-                protocol: Some(String::new()),
-                ..Joined::default()
-            });
+            let _ = sender.send(Joined::refused(code, member_id));
             return refused;
         }
         self.complete_join_if_all_here(now);
@@ -255,17 +331,11 @@ impl Group {
 
     /// KIP-345: a restarted static member takes its place back under a new id; the old id is fenced.
     fn replace_static(&mut self, at: usize, join: Join, id: String, sender: oneshot::Sender<Joined>, now: Instant) {
-        let same_protocols = self.members[at].protocols == join.protocols;
         let can_skip_assignment = join.can_skip_assignment;
         let member = &mut self.members[at];
         let old_id = std::mem::replace(&mut member.id, id.clone());
         if let Some(old) = member.joining.take() {
-            let _ = old.send(Joined {
-                error: Code::FencedInstanceId.code(),
-                member_id: old_id.clone(),
-                generation: -1,
-                ..Joined::default()
-            });
+            let _ = old.send(Joined::refused(Code::FencedInstanceId, old_id.clone()));
         }
         if let Some(old) = member.syncing.take() {
             let _ = old.send(Synced {
@@ -278,7 +348,9 @@ impl Group {
         }
         self.rejoin(at, join, sender, now);
         match self.state {
-            GroupState::Stable if same_protocols => {
+            // The others need not hear of it, unless its protocols change the one that all use.
+            GroupState::Stable if self.choose_protocol() == self.protocol => {
+                self.revision += 1;
                 let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
                 let mut joined = self.joined_answer(at, is_leader && can_skip_assignment);
                 if is_leader && !can_skip_assignment {
@@ -343,6 +415,7 @@ impl Group {
                     }
                     self.state = GroupState::Stable;
                     self.deadline = None;
+                    self.revision += 1;
                     for at in 0..self.members.len() {
                         if let Some(syncing) = self.members[at].syncing.take() {
                             let _ = syncing.send(self.synced_answer(at));
@@ -468,12 +541,7 @@ impl Group {
     fn remove(&mut self, at: usize, now: Instant) {
         let member = self.members.remove(at);
         if let Some(joining) = member.joining {
-            let _ = joining.send(Joined {
-                error: Code::UnknownMemberId.code(),
-                generation: -1,
-                member_id: member.id.clone(),
-                ..Joined::default()
-            });
+            let _ = joining.send(Joined::refused(Code::UnknownMemberId, member.id.clone()));
         }
         if let Some(syncing) = member.syncing {
             let _ = syncing.send(Synced {
@@ -492,7 +560,9 @@ impl Group {
 
     fn prepare_rebalance(&mut self, now: Instant) {
         for member in &mut self.members {
-            member.assignment = Bytes::new();
+            if self.state == GroupState::CompletingRebalance {
+                member.assignment = Bytes::new();
+            }
             if let Some(syncing) = member.syncing.take() {
                 let _ = syncing.send(Synced {
                     error: Code::RebalanceInProgress.code(),
@@ -513,6 +583,7 @@ impl Group {
 
     fn complete_join(&mut self, now: Instant) {
         self.generation = self.generation.wrapping_add(1).max(1);
+        self.revision += 1;
         if self.members.is_empty() {
             self.state = GroupState::Empty;
             self.protocol = None;

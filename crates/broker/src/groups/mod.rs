@@ -1,9 +1,10 @@
 //! The group coordinator: members and their rebalances (`group`), what they have committed (`offsets`).
 //!
-//! Offsets and generations are in a journal and survive a restart; members are not, and join again after one.
+//! Offsets, and groups as they last came to rest, are in a journal and survive a restart.
 
 mod group;
 mod offsets;
+mod settled;
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka_protocol::error::ResponseError as Code;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -53,8 +55,8 @@ struct Inner {
 struct Entry {
     group: Group,
     offsets: Offsets,
-    /// Generation as the journal has it.
-    written_generation: i32,
+    /// The group's revision that the journal has.
+    written_revision: u64,
     /// When the last member was seen to be gone, by the broker's clock.
     empty_since_ms: Option<i64>,
 }
@@ -64,8 +66,19 @@ impl Default for Entry {
         Self {
             group: Group::new(0, None),
             offsets: Offsets::default(),
-            written_generation: 0,
+            written_revision: 0,
             empty_since_ms: None,
+        }
+    }
+}
+
+impl Entry {
+    fn group_change(&self, id: &str) -> Change {
+        Change::Group {
+            group: id.to_owned(),
+            generation: self.group.generation,
+            protocol_type: self.group.protocol_type.clone(),
+            settled: self.group.settled(),
         }
     }
 }
@@ -88,10 +101,15 @@ pub(crate) struct FetchedOffset {
     pub(crate) unstable: bool,
 }
 
+/// Makes the copy of a name's bytes that a group keeps; `None` when there is no room.
+pub(crate) type Keep<'a> = dyn Fn(&str, &[u8]) -> Option<Bytes> + 'a;
+
 impl Groups {
-    pub(crate) fn open(path: &Path, config: &BrokerConfig) -> Result<Self, BrokerError> {
+    /// `keep` counts what members hold, and refuses when it is too much.
+    pub(crate) fn open(path: &Path, config: &BrokerConfig, keep: &Keep<'_>) -> Result<Self, BrokerError> {
+        let now = Instant::now();
         let mut groups: HashMap<String, Entry> = HashMap::new();
-        let mut journal = Journal::open(path, |change: Change| replay(&mut groups, change))?;
+        let mut journal = Journal::open(path, |change: Change| replay(&mut groups, change, now, keep))?;
         if config.flush == Flush::Always {
             journal.sync_each_append();
         }
@@ -130,15 +148,15 @@ impl Groups {
         let entry = inner.groups.entry(group.to_owned()).or_default();
         entry.empty_since_ms = None;
         let receiver = entry.group.join(join, new_id, now);
-        inner.note_generation(group);
+        inner.note_change(group);
         Ok(receiver)
     }
 
-    /// Runs `act` on a group that exists; its generation is journalled when that changed it.
+    /// Runs `act` on a group that exists; what a restart should know of is journalled when that changed it.
     pub(crate) fn with<R>(&self, group: &str, act: impl FnOnce(&mut Group) -> R) -> Option<R> {
         let mut inner = self.inner.lock();
         let result = act(&mut inner.groups.get_mut(group)?.group);
-        inner.note_generation(group);
+        inner.note_change(group);
         Some(result)
     }
 
@@ -162,7 +180,7 @@ impl Groups {
                     .group
                     .check_commit(by.member_id, by.instance_id, by.generation, producer_id.is_some(), now)?;
             }
-            None if by.generation >= 0 => return Err(Code::IllegalGeneration),
+            None if by.generation >= 0 => return Err(Code::GroupIdNotFound),
             None if is_full => return Err(Code::CoordinatorNotAvailable),
             None => {
                 inner.groups.insert(by.group.to_owned(), Entry::default());
@@ -346,7 +364,7 @@ impl Groups {
             if let Some(entry) = inner.groups.get_mut(&id) {
                 entry.group.tick(now);
             }
-            inner.note_generation(&id);
+            inner.note_change(&id);
         }
     }
 
@@ -450,19 +468,16 @@ impl Inner {
         })
     }
 
-    fn note_generation(&mut self, id: &str) {
+    fn note_change(&mut self, id: &str) {
         let Some(entry) = self.groups.get_mut(id) else { return };
-        if entry.group.generation == entry.written_generation {
+        if entry.group.revision() == entry.written_revision {
             return;
         }
-        entry.written_generation = entry.group.generation;
-        let change = Change::Group {
-            group: id.to_owned(),
-            generation: entry.group.generation,
-            protocol_type: entry.group.protocol_type.clone(),
-        };
-        // A generation that is not remembered is no loss: ids of members do not repeat after a restart.
+        entry.written_revision = entry.group.revision();
+        let change = entry.group_change(id);
+        // What is not remembered is no loss: members join again, and their ids do not repeat after a restart.
         let _ = self.write(&[change]);
+        self.rewrite_if_due();
     }
 
     fn rewrite_if_due(&mut self) {
@@ -471,11 +486,7 @@ impl Inner {
         }
         let mut changes = Vec::new();
         for (id, entry) in &self.groups {
-            changes.push(Change::Group {
-                group: id.clone(),
-                generation: entry.group.generation,
-                protocol_type: entry.group.protocol_type.clone(),
-            });
+            changes.push(entry.group_change(id));
             for ((topic, partition), committed) in &entry.offsets.committed {
                 changes.push(Change::Commit {
                     group: id.clone(),
@@ -502,16 +513,18 @@ impl Inner {
     }
 }
 
-fn replay(groups: &mut HashMap<String, Entry>, change: Change) {
+fn replay(groups: &mut HashMap<String, Entry>, change: Change, now: Instant, keep: &Keep<'_>) {
     match change {
         Change::Group {
             group,
             generation,
             protocol_type,
+            settled,
         } => {
-            let entry = groups.entry(group).or_default();
-            entry.group = Group::new(generation, protocol_type);
-            entry.written_generation = generation;
+            let restored =
+                settled.and_then(|settled| Group::restored(generation, protocol_type.clone(), settled, now, keep));
+            // Without room for its members they join again.
+            groups.entry(group).or_default().group = restored.unwrap_or_else(|| Group::new(generation, protocol_type));
         }
         Change::Commit {
             group,

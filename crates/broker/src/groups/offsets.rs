@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::settled::Settled;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Committed {
     pub(crate) offset: i64,
@@ -30,6 +32,9 @@ pub(crate) enum Change {
         group: String,
         generation: i32,
         protocol_type: Option<String>,
+        /// Its members, when it is stable.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settled: Option<Settled>,
     },
     Commit {
         group: String,

@@ -60,6 +60,10 @@ fn request(member_id: &str) -> Join {
     }
 }
 
+fn keep(_: &str, bytes: &[u8]) -> Option<Bytes> {
+    Some(Bytes::copy_from_slice(bytes))
+}
+
 fn code(code: Code) -> i16 {
     code.code()
 }
@@ -280,7 +284,7 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
     };
     let config = crate::config::BrokerConfig::new(([127, 0, 0, 1], 0).into(), dir.path());
     {
-        let groups = Groups::open(&path, &config).unwrap();
+        let groups = Groups::open(&path, &config, &keep).unwrap();
         groups
             .commit(outsider("g"), None, vec![(place(0), committed(5))], now)
             .unwrap();
@@ -296,13 +300,13 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
             .commit(outsider("g"), Some(8), vec![(place(2), committed(1))], now)
             .unwrap();
     }
-    let groups = Groups::open(&path, &config).unwrap();
+    let groups = Groups::open(&path, &config, &keep).unwrap();
     assert_eq!(offset(&groups, 0), (Some(5), true));
     assert_eq!(offset(&groups, 1), (None, true));
     groups.resolve("g", 7, true).unwrap();
     groups.resolve("g", 8, false).unwrap();
     drop(groups);
-    let groups = Groups::open(&path, &config).unwrap();
+    let groups = Groups::open(&path, &config, &keep).unwrap();
     assert_eq!(
         (offset(&groups, 0), offset(&groups, 1), offset(&groups, 2)),
         ((Some(9), false), (Some(3), false), (None, false))
@@ -310,5 +314,56 @@ fn offsets_survive_a_restart_and_transactions_hold_theirs_back() {
     assert_eq!(groups.delete_offsets("g", &[place(0)]), Ok(vec![Ok(())]));
     assert_eq!(groups.delete("g"), Ok(()));
     assert_eq!(groups.delete("g"), Err(Code::GroupIdNotFound));
-    assert!(Groups::open(&path, &config).unwrap().list().is_empty());
+    assert!(Groups::open(&path, &config, &keep).unwrap().list().is_empty());
+}
+
+#[test]
+fn members_of_a_group_at_rest_are_in_it_after_a_restart() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("groups.journal");
+    let config = crate::config::BrokerConfig::new(([127, 0, 0, 1], 0).into(), dir.path());
+    let now = Instant::now();
+    let a_static_one = || Join {
+        instance_id: Some("one".to_owned()),
+        session_timeout: Duration::from_secs(10),
+        ..request("")
+    };
+    {
+        let groups = Groups::open(&path, &config, &keep).unwrap();
+        let mut joined = groups.join("g", a_static_one(), "m1".to_owned(), now).unwrap();
+        assert_eq!(joined.try_recv().unwrap().generation, 1);
+        let assigned = vec![("m1".to_owned(), Bytes::from_static(b"\x00all\xff"))];
+        let synced = groups.with("g", |group| {
+            group.sync("m1", Some("one"), 1, (None, None), assigned, now)
+        });
+        assert_eq!(synced.unwrap().try_recv().unwrap().error, 0);
+        // The last group is not at rest when the broker ends.
+        groups.join("busy", request(""), "b1".to_owned(), now).unwrap();
+    }
+    let groups = Groups::open(&path, &config, &keep).unwrap();
+    let heartbeat = |id: &str| groups.with("g", |group| group.heartbeat(id, Some("one"), 1, Instant::now()));
+    assert_eq!(heartbeat("m1"), Some(Ok(())));
+    // A member that was restarted as well takes its place back, and no one has to join again.
+    let mut joined = groups.join("g", a_static_one(), "m2".to_owned(), now).unwrap();
+    assert_eq!(joined.try_recv().unwrap().generation, 1);
+    let synced = groups.with("g", |group| {
+        group.sync("m2", Some("one"), 1, (None, None), Vec::new(), now)
+    });
+    assert_eq!(synced.unwrap().try_recv().unwrap().assignment, b"\x00all\xff"[..]);
+    assert_eq!(heartbeat("m1"), Some(Err(Code::FencedInstanceId)));
+    drop(groups);
+    let groups = Groups::open(&path, &config, &keep).unwrap();
+    let heartbeat = |id: &str| groups.with("g", |group| group.heartbeat(id, Some("one"), 1, Instant::now()));
+    assert_eq!(heartbeat("m2"), Some(Ok(())));
+    let busy = groups.with("busy", |group| (group.state, group.generation, group.members().len()));
+    assert_eq!(busy, Some((GroupState::Empty, 1, 0)));
+    // Without room for what they hold, members join again.
+    let full = Groups::open(&path, &config, &|_, _| None).unwrap();
+    assert_eq!(
+        full.with("g", |group| (group.state, group.generation)),
+        Some((GroupState::Empty, 1))
+    );
+    // Who does not come back is out when its session ends.
+    groups.tick(Instant::now() + Duration::from_secs(11));
+    assert_eq!(groups.with("g", |group| group.state), Some(GroupState::Empty));
 }

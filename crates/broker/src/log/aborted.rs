@@ -75,13 +75,6 @@ pub(super) fn put(segment: &Path, at: u32, entry: AbortedTransaction) -> io::Res
     file.write_all_at(&entry.to_bytes(), place(at))
 }
 
-pub(super) fn remove(segment: &Path) -> io::Result<()> {
-    match fs::remove_file(aborted_path(segment)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 pub(super) fn sync(segment: &Path) -> io::Result<()> {
     File::open(aborted_path(segment))?.sync_data()
 }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+#[cfg(test)]
 use bytes::Bytes;
 
-use super::batch::{BatchHeader, HEADER_BYTES, seal};
+use super::batch::{BatchHeader, seal};
 use super::records::first_at_or_after;
-use super::{LogConfig, LogError, PartitionLog, TimestampType, control_batch, validate_records};
+use super::{LogConfig, LogError, PartitionLog, TimestampType, control_batch};
 
 const NOW: i64 = 1_700_000_000_000;
 /// The files that an input of the segment target stands for, each behind its length in two bytes.
@@ -32,7 +33,7 @@ pub(crate) fn seal_first(bytes: &mut [u8]) {
 pub(crate) fn find_all(header: &BatchHeader, batch: &[u8]) {
     for target in [i64::MIN, header.base_timestamp, header.max_timestamp, i64::MAX] {
         let mut budget = 1 << 20;
-        let _ = first_at_or_after(header, batch, target, &mut budget);
+        let _ = first_at_or_after(header, batch, target, 0, &mut budget);
         assert!(budget <= 1 << 20);
     }
 }
@@ -99,15 +100,17 @@ fn read_through(log: &PartitionLog) {
             break;
         };
         match plan.run(500, true) {
-            Ok(chunk) if chunk.range.is_some() => {
-                assert!(chunk.next_offset > offset);
-                offset = chunk.next_offset;
-            }
+            // Batches that overlap under good CRCs and a good index, which no broker writes, lead nowhere.
+            Ok(chunk) if chunk.range.is_some() && chunk.next_offset > offset => offset = chunk.next_offset,
             _ => break,
         }
     }
     let _ = log.aborted_in(log.log_start(), log.high_watermark());
-    for plan in [log.plan_timestamp(0), log.plan_timestamp(NOW), log.plan_max_timestamp()] {
+    for plan in [
+        log.plan_timestamp(0, 0),
+        log.plan_timestamp(NOW, 0),
+        log.plan_max_timestamp(),
+    ] {
         if let Ok(Some(plan)) = plan {
             let _ = plan.run();
         }
@@ -121,6 +124,8 @@ fn config() -> LogConfig {
         segment_ms: i64::MAX,
         message_bytes_max: 1 << 20,
         timestamp_type: TimestampType::Create,
+        before_max_ms: i64::MAX,
+        after_max_ms: i64::MAX,
         retention_ms: None,
         retention_bytes: None,
         deletes: true,
@@ -156,8 +161,7 @@ pub(crate) fn sample_batches() -> Vec<(String, Bytes)> {
     all.push(("commit".to_owned(), control_batch(7, 0, true, NOW)));
     for (_, batch) in &all {
         let header = BatchHeader::check(batch).expect("a good sample");
-        assert!(header.is_control() || validate_records(&header, batch).is_ok());
-        assert!(batch.len() > HEADER_BYTES);
+        assert!(header.is_control() || super::validate_records(&header, batch).is_ok());
     }
     all
 }

@@ -42,6 +42,13 @@ pub(crate) enum LogError {
     /// The request is at fault; the client gets this code.
     #[error("{1}")]
     Refused(ResponseError, String),
+    /// One record of a batch is at fault; its index in the batch.
+    #[error("{reason}")]
+    BadRecord {
+        code: ResponseError,
+        index: i32,
+        reason: String,
+    },
     /// The disk is at fault; what was there is unharmed.
     #[error("cannot {action} {}", path.display())]
     Storage {
@@ -58,7 +65,7 @@ impl LogError {
 
     pub(crate) fn code(&self) -> ResponseError {
         match self {
-            Self::Refused(code, _) => *code,
+            Self::Refused(code, _) | Self::BadRecord { code, .. } => *code,
             Self::Storage { .. } => ResponseError::KafkaStorageError,
         }
     }

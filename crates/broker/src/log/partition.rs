@@ -10,10 +10,11 @@ use kafka_protocol::error::ResponseError;
 
 use crate::journal::{write_atomically, write_rebuildable};
 
-use super::aborted::{self, AbortedTransaction};
+use super::aborted::{self, AbortedTransaction, aborted_path};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
 use super::producers::{ProducerView, Producers, Snapshot, Verdict};
 use super::read::{ReadPlan, TimestampPlan};
+use super::records::first_outside;
 use super::recovery::{open_segments, read_snapshot, snapshot_path};
 use super::segment::{Boot, Segment, index_path};
 use super::{LogError, StorageAt};
@@ -37,6 +38,10 @@ pub(crate) struct LogConfig {
     pub(crate) segment_ms: i64,
     pub(crate) message_bytes_max: usize,
     pub(crate) timestamp_type: TimestampType,
+    /// How far a record's own time may lie before the broker's.
+    pub(crate) before_max_ms: i64,
+    /// How far a record's own time may lie after the broker's.
+    pub(crate) after_max_ms: i64,
     pub(crate) retention_ms: Option<i64>,
     pub(crate) retention_bytes: Option<u64>,
     /// Whether retention deletes at all (`cleanup.policy=delete`).
@@ -197,17 +202,14 @@ impl PartitionLog {
                 ),
             ));
         }
+        self.check_times(header, batch, now_ms)?;
         if header.has_producer()
             && let Verdict::Duplicate { base_offset, timestamp } = self.producers.check(header)?
         {
-            let log_append_time = if self.config.timestamp_type == TimestampType::LogAppend {
-                timestamp
-            } else {
-                -1
-            };
+            // As Kafka: the time of the batch that is there, whoever set it.
             return Ok(Appended {
                 base_offset,
-                log_append_time,
+                log_append_time: timestamp,
                 duplicate: true,
             });
         }
@@ -257,6 +259,27 @@ impl PartitionLog {
             log_append_time,
             duplicate: false,
         })
+    }
+
+    /// Refuses a batch with a record whose time is too far from the broker's.
+    fn check_times(&self, header: &BatchHeader, batch: &Bytes, now_ms: i64) -> Result<(), LogError> {
+        if self.config.timestamp_type == TimestampType::LogAppend || header.is_control() {
+            return Ok(());
+        }
+        let earliest = now_ms.saturating_sub(self.config.before_max_ms);
+        let allowed = earliest..=now_ms.saturating_add(self.config.after_max_ms);
+        // The header tells the latest time cheaply, and the earliest not at all.
+        if header.max_timestamp <= *allowed.end() && earliest < 0 {
+            return Ok(());
+        }
+        match first_outside(header, batch, &allowed) {
+            Some((index, timestamp)) => Err(LogError::BadRecord {
+                code: ResponseError::InvalidTimestamp,
+                index,
+                reason: format!("the timestamp {timestamp} of record {index} is not within {allowed:?}"),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// A place to read about `bytes_max` from: batches that hold `offset` and later ones, all before `upper`. `None`:
@@ -330,12 +353,14 @@ impl PartitionLog {
         (after + inside).max(1)
     }
 
-    /// Where to look for the first record at or after a time; `None` when every record is earlier.
-    pub(crate) fn plan_timestamp(&self, timestamp: i64) -> Result<Option<TimestampPlan>, LogError> {
+    /// Where to look for the first record at or after a time, among those from an offset on; `None` when all of them
+    /// are earlier.
+    pub(crate) fn plan_timestamp(&self, timestamp: i64, from: i64) -> Result<Option<TimestampPlan>, LogError> {
+        let from = from.max(self.log_start);
         let found = self
             .segments
             .iter()
-            .find(|s| s.max_timestamp >= timestamp && s.next_offset > self.log_start);
+            .find(|s| s.max_timestamp >= timestamp && s.next_offset > from);
         let Some(segment) = found else { return Ok(None) };
         let position = segment
             .place_of_timestamp(timestamp)
@@ -367,6 +392,7 @@ impl PartitionLog {
             end: segment.len,
             timestamp,
             log_start: self.log_start,
+            next_offset: segment.next_offset,
         }
     }
 
@@ -437,7 +463,7 @@ impl PartitionLog {
             fs::remove_file(&path).at("delete", &path)?;
             // What stands beside a segment is ignored without it.
             let _ = fs::remove_file(index_path(&path));
-            let _ = aborted::remove(&path);
+            let _ = fs::remove_file(aborted_path(&path));
             self.segments.remove(0);
             self.log_start = self.log_start.max(self.segments[0].base_offset);
         }

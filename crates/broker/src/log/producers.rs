@@ -88,6 +88,15 @@ impl Producers {
         if header.is_control() {
             return Ok(Verdict::Append);
         }
+        if producer.transaction_start.is_some() && !header.is_transactional() {
+            return Err(LogError::refused(
+                ResponseError::InvalidTxnState,
+                format!(
+                    "producer {} has a transaction open, the batch is of none",
+                    header.producer_id
+                ),
+            ));
+        }
         let out_of_order = |expected: i32| {
             Err(LogError::refused(
                 ResponseError::OutOfOrderSequenceNumber,

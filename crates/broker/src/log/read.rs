@@ -106,6 +106,8 @@ pub(crate) struct TimestampPlan {
     pub(super) end: u64,
     pub(super) timestamp: i64,
     pub(super) log_start: i64,
+    /// Behind the last record of this segment: where to go on when nothing is found in it.
+    pub(crate) next_offset: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,14 +222,12 @@ impl TimestampPlan {
         let mut scanner = Scanner::new(&file, self.position, self.end);
         let mut budget = UNPACKED_BYTES_MAX;
         while let Some((_, header, batch)) = scanner.next(false).at("read", &self.path)? {
-            if header.max_timestamp < self.timestamp || header.next_offset() <= self.log_start || header.is_control() {
+            if header.max_timestamp < self.timestamp || header.next_offset() <= self.log_start {
                 continue;
             }
-            if let Some((offset, timestamp)) = first_at_or_after(&header, batch, self.timestamp, &mut budget) {
-                return Ok(Some(TimestampAnswer {
-                    offset: offset.max(self.log_start),
-                    timestamp,
-                }));
+            let found = first_at_or_after(&header, batch, self.timestamp, self.log_start, &mut budget);
+            if let Some((offset, timestamp)) = found {
+                return Ok(Some(TimestampAnswer { offset, timestamp }));
             }
         }
         Ok(None)

@@ -2,9 +2,12 @@
 //! Fetching never comes here.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::RangeInclusive;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::unpack::unpack;
+
+const OFFSET_DELTA: &str = "record offset is not in its batch";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordPlace {
@@ -39,33 +42,57 @@ pub(crate) fn validate(header: &BatchHeader, batch: &[u8]) -> Result<(), &'stati
     }
 }
 
-/// The first record with a timestamp of at least `target`, as its offset and timestamp. `budget` is how many more bytes
-/// this lookup may unpack; where it runs out, or the batch cannot be unpacked, the answer is the batch's start, which
-/// costs a reader the records before the wanted one and skips none.
+/// The first record from an offset on with a timestamp of at least `target`, as its offset and timestamp. `budget` is how
+/// many more bytes this lookup may unpack; where it runs out, or the batch cannot be unpacked, the answer is the batch's
+/// start, which costs a reader the records before the wanted one and skips none.
 pub(super) fn first_at_or_after(
     header: &BatchHeader,
     batch: &[u8],
     target: i64,
+    from_offset: i64,
     budget: &mut u64,
 ) -> Option<(i64, i64)> {
     if header.is_log_append_time() {
-        return (header.max_timestamp >= target).then_some((header.base_offset, header.max_timestamp));
+        let offset = header.base_offset.max(from_offset);
+        return (header.max_timestamp >= target).then_some((offset, header.max_timestamp));
     }
-    search(header, batch, target, budget).unwrap_or(Some((header.base_offset, header.max_timestamp)))
+    let wanted = |offset: i64, timestamp: i64| offset >= from_offset && timestamp >= target;
+    let start = (header.base_offset.max(from_offset), header.max_timestamp);
+    search(header, batch, wanted, budget).unwrap_or(Some(start))
 }
 
+/// The first record with a timestamp that is not in the range, as its index and timestamp; a producer may leave it out
+/// (-1). Of a compressed batch the header's word is taken.
+pub(super) fn first_outside(header: &BatchHeader, batch: &[u8], range: &RangeInclusive<i64>) -> Option<(i32, i64)> {
+    let outside = |timestamp: i64| timestamp != -1 && !range.contains(&timestamp);
+    if header.compression() != 0 {
+        let told = [header.base_timestamp, header.max_timestamp];
+        return told.into_iter().find(|&t| outside(t)).map(|t| (0, t));
+    }
+    let mut budget = batch.len() as u64;
+    let found = search(header, batch, |_, timestamp| outside(timestamp), &mut budget);
+    let (offset, timestamp) = found.ok().flatten()?;
+    Some(((offset - header.base_offset) as i32, timestamp))
+}
+
+/// The first record whose offset and timestamp are `wanted`.
 fn search(
     header: &BatchHeader,
     batch: &[u8],
-    target: i64,
+    wanted: impl Fn(i64, i64) -> bool,
     budget: &mut u64,
 ) -> Result<Option<(i64, i64)>, &'static str> {
     let mut unpacked = BufReader::new(unpack(header, batch)?.take(*budget));
     for _ in 0..header.record_count {
         let record = next_record(&mut unpacked)?;
+        // Compressed records were taken at their word when they came.
+        if !(0..=header.last_offset_delta).contains(&record.offset_delta) {
+            return Err(OFFSET_DELTA);
+        }
+        let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
         let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
-        if timestamp >= target {
-            return Ok(Some((header.base_offset + i64::from(record.offset_delta), timestamp)));
+        if wanted(offset, timestamp) {
+            return Ok(Some((offset, timestamp)));
         }
     }
     *budget = unpacked.into_inner().limit();
@@ -84,7 +111,7 @@ fn next_record(from: &mut impl BufRead) -> Result<RecordPlace, &'static str> {
         .ok_or("record is not as long as it says")?;
     skip(from, rest)?;
     Ok(RecordPlace {
-        offset_delta: offset_delta as i32,
+        offset_delta: i32::try_from(offset_delta).map_err(|_| OFFSET_DELTA)?,
         timestamp_delta,
     })
 }
@@ -126,7 +153,7 @@ impl Walk<'_> {
             .ok_or("record goes past its batch")?;
         self.skip(1)?;
         let timestamp_delta = self.varlong()?;
-        let offset_delta = self.varlong()? as i32;
+        let offset_delta = i32::try_from(self.varlong()?).map_err(|_| OFFSET_DELTA)?;
         for _ in 0..2 {
             if let Some(length) = self.length()? {
                 self.skip(length)?;

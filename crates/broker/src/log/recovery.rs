@@ -2,12 +2,13 @@
 //! producers' state by its snapshot and by replaying what came behind it.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::aborted;
 use super::batch::BatchHeader;
 use super::producers::{Producers, Snapshot};
-use super::segment::{Scanner, Segment};
+use super::segment::{Scanner, Segment, index_path};
 use super::{LogError, StorageAt};
 
 /// The segments and the producers' state that follows from them, with a snapshot's help. `None` when the snapshot does
@@ -63,7 +64,14 @@ fn open_segment(dir: &Path, base_offset: i64, last: bool, known: &mut Known) -> 
     let empty = Segment::empty(dir, base_offset);
     let path = empty.path.clone();
     let file_len = fs::metadata(&path).at("read", &path)?.len();
-    let mut segment = Segment::from_index(dir, base_offset, file_len).unwrap_or(empty);
+    let mut segment = match Segment::from_index(dir, base_offset, file_len) {
+        Some(segment) => segment,
+        None => {
+            // One that does not fit now must not seem to later, when the log has grown.
+            remove_if_there(&index_path(&path)).at("delete the index of", &path)?;
+            empty
+        }
+    };
     replay_producers(&segment, known)?;
     if segment.len < file_len || segment.len == 0 {
         if known.upto > segment.next_offset {
@@ -125,4 +133,11 @@ pub(super) fn snapshot_path(dir: &Path) -> PathBuf {
 
 pub(super) fn read_snapshot(dir: &Path) -> Option<Snapshot> {
     serde_json::from_slice(&fs::read(snapshot_path(dir)).ok()?).ok()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }

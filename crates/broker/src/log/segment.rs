@@ -189,7 +189,7 @@ impl Segment {
             return None;
         }
         let word = |i: usize| Some(i64::from_be_bytes(body.get(8 + 8 * i..16 + 8 * i)?.try_into().ok()?));
-        segment.len = word(0)? as u64;
+        segment.len = u64::try_from(word(0)?).ok()?;
         segment.next_offset = word(1)?;
         segment.max_timestamp = word(2)?;
         segment.max_timestamp_at = word(3)?;
@@ -200,9 +200,25 @@ impl Segment {
         let true_in: [u8; 16] = body.get(64..INDEX_HEADER)?.try_into().ok()?;
         let fits = segment.len <= file_len
             && Boot::from_bytes(true_in).is_this()
-            && body.len() == INDEX_HEADER + entries * ENTRY_BYTES
+            && Some(body.len() - INDEX_HEADER) == entries.checked_mul(ENTRY_BYTES)
             && aborted::holds(&segment.path, segment.aborted);
-        fits.then_some(segment)
+        if !fits || !segment.is_sorted(&body[INDEX_HEADER..]) {
+            return None;
+        }
+        Some(segment)
+    }
+
+    /// Whether index entries rise and stay within the segment: every reader relies on that.
+    fn is_sorted(&self, entries: &[u8]) -> bool {
+        let (mut position, mut offset) = (0, self.base_offset);
+        let rises = entries.chunks_exact(ENTRY_BYTES).enumerate().all(|(i, bytes)| {
+            let entry = read_entry(bytes.first_chunk().unwrap_or(&[0; ENTRY_BYTES]));
+            let rises = i == 0 || (entry.position > position && entry.base_offset > offset);
+            let inside = entry.position < self.len && (offset..self.next_offset).contains(&entry.base_offset);
+            (position, offset) = (entry.position, entry.base_offset);
+            rises && inside
+        });
+        rises && (self.base_offset..OFFSET_MAX).contains(&self.next_offset)
     }
 
     /// Reads the index file back into memory, to go on writing the segment.
@@ -347,7 +363,7 @@ impl<'a> Scanner<'a> {
         if have >= bytes {
             return Ok(true);
         }
-        let left = self.end - self.read_at;
+        let left = self.end.saturating_sub(self.read_at);
         if (have as u64).saturating_add(left) < bytes as u64 {
             return Ok(false);
         }

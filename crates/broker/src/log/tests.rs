@@ -22,6 +22,8 @@ fn config(segment_bytes: u64) -> LogConfig {
         segment_ms: i64::MAX,
         message_bytes_max: 1 << 20,
         timestamp_type: TimestampType::Create,
+        before_max_ms: i64::MAX,
+        after_max_ms: i64::MAX,
         retention_ms: None,
         retention_bytes: None,
         deletes: true,
@@ -274,7 +276,10 @@ fn records_are_found_by_time_as_a_search_through_all_finds_them() {
                 .iter()
                 .position(|&t| t >= target)
                 .map(|offset| (offset as i64, all[offset]));
-            let found = log.plan_timestamp(target).unwrap().and_then(|plan| plan.run().unwrap());
+            let found = log
+                .plan_timestamp(target, 0)
+                .unwrap()
+                .and_then(|plan| plan.run().unwrap());
             assert_eq!(found.map(|f| (f.offset, f.timestamp)), naive, "target {target}");
         }
         let latest = *all.iter().max().unwrap();

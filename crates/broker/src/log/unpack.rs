@@ -164,7 +164,7 @@ pub(super) mod tests {
 
     fn find(batch: &Bytes, target: i64, budget: &mut u64) -> Option<(i64, i64)> {
         let header = BatchHeader::check(batch).unwrap();
-        first_at_or_after(&header, batch, target, budget)
+        first_at_or_after(&header, batch, target, 0, budget)
     }
 
     #[test]

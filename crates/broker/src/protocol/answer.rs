@@ -37,6 +37,14 @@ impl Answer {
         Ok(Self::framed(frame, Vec::new(), 0))
     }
 
+    /// Bytes that have no header.
+    pub(super) fn raw(bytes: &[u8]) -> Self {
+        let mut frame = BytesMut::with_capacity(4 + bytes.len());
+        frame.put_i32(0);
+        frame.put_slice(bytes);
+        Self::framed(frame, Vec::new(), 0)
+    }
+
     /// A fetch's answer with `records`, one for each partition of `answer` in its order. The partitions in `answer` have
     /// no records of their own, and no tagged fields where `records` has some.
     pub(super) fn encode_fetch(

@@ -9,11 +9,11 @@ mod versions;
 use std::time::Instant;
 
 use bytes::Bytes;
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::api;
+use crate::auth::{Closing, Session};
 use crate::state::State;
 
 pub(crate) use answer::{Answer, Piece};
@@ -26,13 +26,15 @@ pub(crate) use versions::{SPOKEN, spoken};
 pub(crate) struct Peer {
     pub(crate) host: String,
     pub(crate) client_id: String,
+    pub(crate) session: Session,
 }
 
 impl Peer {
-    pub(crate) fn new(host: String) -> Self {
+    pub(crate) fn new(host: String, session: Session) -> Self {
         Self {
             host,
             client_id: String::new(),
+            session,
         }
     }
 }
@@ -42,11 +44,19 @@ pub(crate) enum Outcome {
     Answer(Answer),
     /// Produce with acks=0 is not answered.
     Silence,
+    /// The client is not let in: the connection ends, after a delay and the answer if there is one.
+    Reject(Option<Answer>, String),
     /// The bytes are no request that can be answered.
     Close(String),
 }
 
 pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> Outcome {
+    if peer.session.expects_raw_token() {
+        return match Box::pin(peer.session.raw_token(state.sasl.as_ref(), &frame)).await {
+            Ok(token) => Outcome::Answer(Answer::raw(&token)),
+            Err(reason) => Outcome::Reject(None, reason),
+        };
+    }
     let frame_len = frame.len();
     let Some((key, version)) = frame.first_chunk::<8>().map(|head| {
         (
@@ -66,8 +76,7 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
         let correlation_id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
         if api_key == ApiKey::ApiVersions {
             // KIP-511: the client learns from a version 0 answer what to ask with.
-            let answer = api::versions::answer(ResponseError::UnsupportedVersion.code());
-            return reply(correlation_id, 0, &answer);
+            return reply(correlation_id, 0, &api::versions::too_new());
         }
         return Outcome::Close(format!(
             "{api_key:?} version {version} is not supported, {} to {} are",
@@ -83,6 +92,9 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
         return Outcome::Close(format!(
             "{api_key:?} version {version}: counts and lengths do not fit the request"
         ));
+    }
+    if let Err(reason) = peer.session.admit(api_key) {
+        return Outcome::Reject(None, reason);
     }
     let client_id = header.client_id.as_deref().unwrap_or("");
     if peer.client_id != client_id {
@@ -103,7 +115,7 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
 
 async fn dispatch(
     state: &State,
-    peer: &Peer,
+    peer: &mut Peer,
     api_key: ApiKey,
     version: i16,
     correlation_id: i32,
@@ -117,8 +129,23 @@ async fn dispatch(
             }
         }};
     }
+    let sasl = state.sasl.as_ref();
     match api_key {
-        ApiKey::ApiVersions => answer!(ApiVersionsRequest, _ => api::versions::answer(0)),
+        ApiKey::SaslHandshake => match SaslHandshakeRequest::decode(&mut body, version) {
+            Ok(request) => {
+                let (answer, closing) = peer.session.handshake(sasl, version, &request);
+                last(reply(correlation_id, version, &answer), closing)
+            }
+            Err(error) => malformed(api_key, version, &error),
+        },
+        ApiKey::SaslAuthenticate => match SaslAuthenticateRequest::decode(&mut body, version) {
+            Ok(request) => {
+                let (answer, closing) = Box::pin(peer.session.authenticate(sasl, request)).await;
+                last(reply(correlation_id, version, &answer), closing)
+            }
+            Err(error) => malformed(api_key, version, &error),
+        },
+        ApiKey::ApiVersions => answer!(ApiVersionsRequest, r => api::versions::versions(version, &r)),
         ApiKey::Metadata => answer!(MetadataRequest, r => api::metadata::metadata(state, version, r)),
         ApiKey::Produce => match ProduceRequest::decode(&mut body, version) {
             Ok(request) => {
@@ -149,7 +176,7 @@ async fn dispatch(
         ApiKey::SyncGroup => answer!(SyncGroupRequest, r => api::groups::sync(state, version, r).await),
         ApiKey::Heartbeat => answer!(HeartbeatRequest, r => api::groups::heartbeat(state, r)),
         ApiKey::LeaveGroup => answer!(LeaveGroupRequest, r => api::groups::leave(state, version, r)),
-        ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, r)),
+        ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, version, r)),
         ApiKey::OffsetFetch => answer!(OffsetFetchRequest, r => api::group_offsets::fetch(state, version, r)),
         ApiKey::InitProducerId => answer!(InitProducerIdRequest, r => api::transactions::init(state, version, r)),
         ApiKey::AddPartitionsToTxn => {
@@ -187,6 +214,14 @@ async fn dispatch(
 
 fn malformed(api_key: ApiKey, version: i16, error: &dyn std::fmt::Display) -> Outcome {
     Outcome::Close(format!("{api_key:?} version {version} cannot be read: {error}"))
+}
+
+/// The answer, and the end of the connection when there is a reason for it.
+fn last(outcome: Outcome, closing: Closing) -> Outcome {
+    match (outcome, closing) {
+        (Outcome::Answer(answer), Some(reason)) => Outcome::Reject(Some(answer), reason),
+        (outcome, _) => outcome,
+    }
 }
 
 fn reply<R: Encodable + HeaderVersion>(correlation_id: i32, version: i16, answer: &R) -> Outcome {

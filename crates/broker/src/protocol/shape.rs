@@ -27,6 +27,7 @@ const SHAPES: &[(ApiKey, &str)] = &[
     (ApiKey::SyncGroup, "s i s 3+:s 5+:s 5+:s {s y}"),
     (ApiKey::DescribeGroups, "[s] 3+:b"),
     (ApiKey::ListGroups, "4+:[s] 5+:[s]"),
+    (ApiKey::SaslHandshake, "s"),
     (ApiKey::ApiVersions, "3+:s 3+:s"),
     (ApiKey::CreateTopics, "{s i h {i [i]} {s s}} i b"),
     (ApiKey::DeleteTopics, "6+:{s u} -5:[s] i"),
@@ -40,6 +41,7 @@ const SHAPES: &[(ApiKey, &str)] = &[
     (ApiKey::DescribeConfigs, "{b s [s]} b 3+:b"),
     (ApiKey::AlterConfigs, "{b s {s s}} b"),
     (ApiKey::DescribeLogDirs, "{s [i]}"),
+    (ApiKey::SaslAuthenticate, "y"),
     (ApiKey::CreatePartitions, "{s i {[i]}} i b"),
     (ApiKey::DeleteGroups, "[s]"),
     (ApiKey::IncrementalAlterConfigs, "{b s {s b s}} b"),
@@ -265,7 +267,8 @@ pub(super) mod tests {
             DeleteGroups => DeleteGroupsRequest, IncrementalAlterConfigs => IncrementalAlterConfigsRequest,
             OffsetDelete => OffsetDeleteRequest, DescribeCluster => DescribeClusterRequest,
             DescribeProducers => DescribeProducersRequest, DescribeTransactions => DescribeTransactionsRequest,
-            ListTransactions => ListTransactionsRequest,
+            ListTransactions => ListTransactionsRequest, SaslHandshake => SaslHandshakeRequest,
+            SaslAuthenticate => SaslAuthenticateRequest,
         );
         body
     }

@@ -321,7 +321,7 @@ impl Transactions {
         for id in late {
             let mut inner = self.inner.lock();
             let fenced = match inner.by_id.get(&id) {
-                Some(live) if live.transaction.phase == Phase::Ongoing => live.transaction.fenced(state.now_ms()),
+                Some(live) if live.transaction.phase == Phase::Ongoing => live.transaction.timed_out(state.now_ms()),
                 _ => continue,
             };
             tracing::info!(

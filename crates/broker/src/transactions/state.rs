@@ -119,6 +119,15 @@ impl Transaction {
         }
     }
 
+    /// As `fenced`, for a producer that was too slow: no one has taken its place, so it may ask for the new epoch and
+    /// go on (KIP-588).
+    pub(super) fn timed_out(&self, now_ms: i64) -> Self {
+        Self {
+            previous_epoch: Some(self.epoch),
+            ..self.fenced(now_ms)
+        }
+    }
+
     pub(super) fn completed(&self, now_ms: i64) -> Self {
         let phase = if self.phase == Phase::PrepareCommit {
             Phase::CompleteCommit
@@ -129,7 +138,6 @@ impl Transaction {
             phase,
             partitions: BTreeSet::new(),
             groups: BTreeSet::new(),
-            started_ms: None,
             last_change_ms: now_ms,
             ..self.clone()
         }

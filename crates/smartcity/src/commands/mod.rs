@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod broker;
+pub(crate) mod broker_user;
 pub(crate) mod config;
 pub(crate) mod dlq;
 pub(crate) mod ingest;

@@ -23,6 +23,7 @@ use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
 use crate::config::{Config, Profile, Start};
 use crate::declarations;
+use crate::exit::usage;
 use crate::simulation::{Counters, Drive, Held, Ledger, Run, Topics, fleet_settings, pace};
 use crate::status::{JobStatus, StatusLine};
 use crate::wiring::{block_on, init_logging, init_metrics, new_progress, run_ingest, stop_on_signals};
@@ -40,6 +41,13 @@ const BEHIND_MAX_US: i64 = 600_000_000;
 
 pub(crate) fn run(config: &Config) -> Result<()> {
     init_logging("warn");
+    if config.broker.tls.certificate_chain.is_some() || config.broker.sasl.users.is_some() {
+        // What is meant to be locked must not stand open unnoticed.
+        return Err(usage(
+            "`up` keeps its broker on the loopback, in plain text and open to everyone on this machine; broker.tls and \
+             broker.sasl are for `smartcity broker`. Leave them out of the settings of `up`.",
+        ));
+    }
     let streams = declarations::load(config, &[])?;
     block_on(up(config, &streams))
 }

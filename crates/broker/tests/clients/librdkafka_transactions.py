@@ -1,13 +1,15 @@
-"""Transactions through librdkafka against any broker: bootstrap address as the first argument, test names after it."""
+"""librdkafka's transactions. Arguments as for librdkafka.py; with `copy-member` as the second argument it is one member of
+the copy that `copy_exactly_once` kills."""
 
+import os
+import subprocess
 import sys
-import threading
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-import smoke
-from smoke import BOOTSTRAP, create, produce, topic_name
+import librdkafka
+from librdkafka import BOOTSTRAP, create, eventually, produce, topic_name
 
 
 def transactional(name, **settings):
@@ -46,7 +48,7 @@ def committed_and_aborted():
         else:
             producer.commit_transaction(20)
     expected = sorted(f"{n}-{i}" for n in (0, 1, 3, 4) for i in range(20))
-    assert sorted(read(topic, "read_committed")) == expected
+    eventually(lambda: sorted(read(topic, "read_committed")), lambda values: values == expected)
     assert len(read(topic, "read_uncommitted")) == 120
 
 
@@ -63,9 +65,9 @@ def an_open_transaction_holds_readers_back():
     consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": "w", "isolation.level": "read_committed"})
     assert consumer.get_watermark_offsets(TopicPartition(topic, 0), 10) == (0, 0)
     producer.commit_transaction(20)
-    assert consumer.get_watermark_offsets(TopicPartition(topic, 0), 10) == (0, 3)
+    eventually(lambda: consumer.get_watermark_offsets(TopicPartition(topic, 0), 10), lambda marks: marks == (0, 3))
     consumer.close()
-    assert read(topic, "read_committed") == ["in", "after"]
+    eventually(lambda: read(topic, "read_committed"), lambda values: values == ["in", "after"])
 
 
 def a_second_instance_fences_the_first():
@@ -85,7 +87,7 @@ def a_second_instance_fences_the_first():
         raise AssertionError("the fenced producer committed")
     except KafkaException as error:
         assert error.args[0].fatal() or error.args[0].code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED), error
-    assert read(topic, "read_committed") == ["alive"]
+    eventually(lambda: read(topic, "read_committed"), lambda values: values == ["alive"])
 
 
 def a_transaction_times_out():
@@ -97,7 +99,7 @@ def a_transaction_times_out():
     producer.flush(10)
     time.sleep(3)
     produce(topic, [(None, b"after")])
-    assert read(topic, "read_committed") == ["after"]
+    eventually(lambda: read(topic, "read_committed"), lambda values: values == ["after"])
     try:
         producer.commit_transaction(20)
         raise AssertionError("a transaction that timed out was committed")
@@ -126,66 +128,68 @@ def offsets_in_transactions():
         producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 20)
         if end == "abort":
             producer.abort_transaction(20)
-            assert all(p.offset < 0 for p in consumer.committed(positions, 10))
+            eventually(lambda: [p.offset for p in consumer.committed(positions, 10)], lambda found: max(found) < 0)
         else:
             producer.commit_transaction(20)
-    assert sum(p.offset for p in consumer.committed(positions, 10)) == 100
+    eventually(lambda: sum(p.offset for p in consumer.committed(positions, 10)), lambda total: total == 100)
     consumer.close()
-    assert len(read(sink, "read_committed")) == 100
+    eventually(lambda: len(read(sink, "read_committed")), lambda count: count == 100)
 
 
-def copy_exactly_once(rounds=3, count=3000):
-    """Members come, go and are dropped without goodbye; the copy equals the source."""
+def copy_member(source, sink, name):
+    """One member of a group that copies a topic exactly once, until it is killed or its parent is gone."""
+    group = f"g-{source}"
+    consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "auto.offset.reset": "earliest",
+                         "enable.auto.commit": False, "session.timeout.ms": 6000, "isolation.level": "read_committed"})
+    producer = transactional(name, **{"transaction.timeout.ms": 10000})
+    consumer.subscribe([source])
+    parent = os.getppid()
+    while os.getppid() == parent:
+        messages = [m for m in consumer.consume(50, 0.2) if not m.error()]
+        if not messages:
+            continue
+        producer.begin_transaction()
+        try:
+            for message in messages:
+                producer.produce(sink, message.value(), message.key())
+            positions = [p for p in consumer.position(consumer.assignment()) if p.offset >= 0]
+            producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 20)
+            producer.commit_transaction(20)
+        except KafkaException as error:
+            if error.args[0].fatal():
+                return
+            producer.abort_transaction(20)
+            for p in consumer.committed(consumer.assignment(), 10):
+                consumer.seek(TopicPartition(p.topic, p.partition, max(p.offset, 0)))
+
+
+def copy_exactly_once(kills=4, count=4000):
+    """Members come and are killed; the copy equals the source."""
     source, sink = topic_name("copy-source"), topic_name("copy-sink")
     create(source, 4)
     create(sink, 4)
     produce(source, [(str(i).encode(), str(i).encode()) for i in range(count)])
-    group, stop, done = f"g-{source}", threading.Event(), threading.Event()
 
-    def member(number, crash_after):
-        consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "auto.offset.reset": "earliest",
-                             "enable.auto.commit": False, "session.timeout.ms": 6000,
-                             "isolation.level": "read_committed"})
-        producer = transactional(f"{group}-{number}")
-        consumer.subscribe([source])
-        copied = 0
-        while not stop.is_set():
-            messages = [m for m in consumer.consume(50, 0.2) if not m.error()]
-            if not messages:
-                continue
-            producer.begin_transaction()
-            try:
-                for message in messages:
-                    producer.produce(sink, message.value(), message.key())
-                positions = [p for p in consumer.position(consumer.assignment()) if p.offset >= 0]
-                producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 20)
-                copied += len(messages)
-                if crash_after and copied > crash_after:
-                    producer.flush(5)
-                    break
-                producer.commit_transaction(20)
-            except KafkaException as error:
-                if error.args[0].fatal():
-                    break
-                producer.abort_transaction(20)
-                committed = consumer.committed(consumer.assignment(), 10)
-                for p in committed:
-                    consumer.seek(TopicPartition(p.topic, p.partition, max(p.offset, 0)))
-        consumer.close()
+    def start(name):
+        return subprocess.Popen([sys.executable, __file__, BOOTSTRAP, "copy-member", source, sink, f"{sink}-{name}"])
 
-    threads = []
-    for number in range(rounds):
-        for crash in (300, 0):
-            thread = threading.Thread(target=member, args=(number, crash), daemon=True)
-            thread.start()
-            threads.append(thread)
-            time.sleep(1.0)
-    deadline = time.time() + 60
-    while time.time() < deadline and len(read(sink, "read_committed")) < count:
-        time.sleep(0.5)
-    stop.set()
-    for thread in threads:
-        thread.join(20)
+    members = [start("a"), start("b")]
+    try:
+        for kill in range(kills):
+            time.sleep(1.5)
+            # SIGKILL: its transaction stays open, its membership lasts until the session time-out. The next one has
+            # the same transactional id every other time, so that what is open is fenced rather than timed out.
+            first = members.pop(0)
+            first.kill()
+            first.wait()
+            members.append(start("ab"[kill % 2] if kill % 4 < 2 else f"c{kill}"))
+        deadline = time.time() + 90
+        while time.time() < deadline and len(read(sink, "read_committed")) < count:
+            time.sleep(0.5)
+    finally:
+        for member in members:
+            member.kill()
+            member.wait()
     values = read(sink, "read_committed", 20)
     assert sorted(map(int, values)) == list(range(count)), (len(values), len(set(values)))
 
@@ -194,4 +198,7 @@ TESTS = [committed_and_aborted, an_open_transaction_holds_readers_back, a_second
          a_transaction_times_out, offsets_in_transactions, copy_exactly_once]
 
 if __name__ == "__main__":
-    smoke.run(TESTS)
+    if sys.argv[2:3] == ["copy-member"]:
+        copy_member(*sys.argv[3:])
+    else:
+        librdkafka.run(TESTS)

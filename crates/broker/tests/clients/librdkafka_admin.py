@@ -1,4 +1,4 @@
-"""Administration through librdkafka and kafka-python against any broker: bootstrap address as the first argument."""
+"""librdkafka administers. Arguments as for librdkafka.py."""
 
 import time
 
@@ -6,8 +6,8 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions,
                                    NewTopic, OffsetSpec, ResourceType)
 
-import smoke
-from smoke import BOOTSTRAP, consume, create, produce, topic_name
+import librdkafka
+from librdkafka import BOOTSTRAP, consume, create, eventually, produce, topic_name
 
 
 ADMIN = AdminClient({"bootstrap.servers": BOOTSTRAP})
@@ -33,10 +33,10 @@ def topics_come_grow_and_go():
     refused(admin().create_topics([NewTopic(topic, 1, 1)])[topic], "TOPIC_ALREADY_EXISTS")
     produce(topic, [(None, b"x")] * 10)
     admin().create_partitions([NewPartitions(topic, 5)])[topic].result(10)
-    assert len(admin().list_topics(topic, 10).topics[topic].partitions) == 5
+    eventually(lambda: len(admin().list_topics(topic, 10).topics[topic].partitions), lambda count: count == 5)
     refused(admin().create_partitions([NewPartitions(topic, 3)])[topic], "INVALID_PARTITIONS")
     admin().delete_topics([topic])[topic].result(10)
-    assert topic not in admin().list_topics(timeout=10).topics
+    eventually(lambda: admin().list_topics(timeout=10).topics, lambda topics: topic not in topics)
     refused(admin().delete_topics([topic])[topic], "UNKNOWN_TOPIC_OR_PART")
     create(topic, 1)
     consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": "x"})
@@ -84,8 +84,6 @@ def records_are_deleted():
     assert [future.result(10).offset for future in admin().list_offsets(spec).values()] == [40]
     spec = {TopicPartition(topic, 0): OffsetSpec.latest()}
     assert [future.result(10).offset for future in admin().list_offsets(spec).values()] == [100]
-    spec = {TopicPartition(topic, 0): OffsetSpec.max_timestamp()}
-    assert [future.result(10).offset for future in admin().list_offsets(spec).values()][0] >= 40
 
 
 def groups_are_seen():
@@ -95,7 +93,7 @@ def groups_are_seen():
     consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "auto.offset.reset": "earliest",
                          "enable.auto.commit": False, "client.id": "watcher"})
     consumer.subscribe([topic])
-    smoke.wait(lambda: len(consumer.assignment()) == 2, consumer)
+    librdkafka.wait(lambda: len(consumer.assignment()) == 2, consumer)
     listed = {g.group_id: g for g in admin().list_consumer_groups().result(10).valid}
     assert listed[group].state.name == "STABLE", listed[group].state
     described = admin().describe_consumer_groups([group])[group].result(10)
@@ -115,29 +113,19 @@ def groups_are_seen():
     assert len(cluster.nodes) == 1 and cluster.cluster_id
 
 
-def static_members_and_kafka_python():
-    from kafka import KafkaAdminClient, KafkaConsumer
+def static_members():
     topic, group = topic_name("static"), topic_name("static-group")
     create(topic, 2)
     settings = {"bootstrap.servers": BOOTSTRAP, "group.id": group, "group.instance.id": "one"}
     for _ in range(2):
         consumer = Consumer(settings)
         consumer.subscribe([topic])
-        smoke.wait(lambda: len(consumer.assignment()) == 2, consumer)
+        librdkafka.wait(lambda: len(consumer.assignment()) == 2, consumer)
         consumer.close()
-    client = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
-    assert topic in client.list_topics()
-    client.close()
-    produce(topic, [(None, b"v")] * 5)
-    consumer = KafkaConsumer(bootstrap_servers=BOOTSTRAP)
-    from kafka import TopicPartition as Place
-    places = [Place(topic, 0), Place(topic, 1)]
-    assert sum(consumer.end_offsets(places).values()) == 5
-    consumer.close()
 
 
 TESTS = [topics_come_grow_and_go, settings_of_topics, records_are_deleted, groups_are_seen,
-         static_members_and_kafka_python]
+         static_members]
 
 if __name__ == "__main__":
-    smoke.run(TESTS)
+    librdkafka.run(TESTS)

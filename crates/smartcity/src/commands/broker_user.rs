@@ -1,0 +1,93 @@
+//! `smartcity broker user`
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use broker::{Entropy as _, SystemEntropy, read_private, replace_user, user_entries};
+
+use crate::cli::BrokerUser;
+use crate::exit::usage;
+
+/// A longer line is no password.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+
+pub(crate) fn run(user: &BrokerUser) -> Result<()> {
+    if user.remove {
+        return store(user, "");
+    }
+    let password = password(user)?;
+    let entries = user_entries(&user.name, &password, user.iterations, |bytes| {
+        SystemEntropy.fill(bytes)
+    })?;
+    if user.users.is_some() {
+        return store(user, &entries);
+    }
+    print!("{entries}");
+    Ok(())
+}
+
+/// The first line of the file or of stdin; asked for, and not shown, at a terminal.
+fn password(user: &BrokerUser) -> Result<String> {
+    let line = match &user.password_file {
+        Some(path) => read_private(path)?.lines().next().unwrap_or_default().to_owned(),
+        None if io::stdin().is_terminal() => {
+            let typed = rpassword::prompt_password(format!("password of {}: ", user.name));
+            let typed = typed.context("cannot read the password")?;
+            let again = rpassword::prompt_password("once more: ").context("cannot read the password")?;
+            if typed != again {
+                return Err(usage("the two passwords differ"));
+            }
+            typed
+        }
+        None => {
+            let mut line = String::new();
+            let mut stdin = io::Read::take(io::stdin().lock(), PASSWORD_BYTES_MAX);
+            stdin
+                .read_line(&mut line)
+                .context("cannot read the password from stdin")?;
+            line
+        }
+    };
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(usage(
+            "there is no password: write it to stdin, or name a file with --password-file",
+        ));
+    }
+    Ok(password.to_owned())
+}
+
+/// Writes a new file beside the old one and renames it, so that the broker never reads half of it.
+fn store(user: &BrokerUser, entries: &str) -> Result<()> {
+    let Some(path) = &user.users else { return Ok(()) };
+    let before = if path.exists() {
+        read_private(path)?
+    } else {
+        String::new()
+    };
+    let after = replace_user(&before, &user.name, entries);
+    if user.remove && after.lines().eq(before.lines()) {
+        return Err(usage(format!("{} has no user `{}`", path.display(), user.name)));
+    }
+    let fresh = beside(path);
+    write_private(&fresh, &after).with_context(|| format!("cannot write {}", fresh.display()))?;
+    fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))?;
+    let done = if user.remove { "removed from" } else { "written to" };
+    eprintln!("user {} {done} {}", user.name, path.display());
+    Ok(())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    name.into()
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
