@@ -36,19 +36,23 @@ fn main() {
         bytes += batch.bytes() as u64;
     }
     let (wall_s, cpu_s) = (running.elapsed().as_secs_f64(), cpu_seconds() - start_cpu_s);
-    println!("vehicles                 {vehicles}, {steps} steps, {threads} threads");
-    println!(
-        "start                    {start_s:.2} s, {start_cpu_s:.2} s of processor time, first batch {start_bytes} bytes"
-    );
-    println!("records                  {records} in {wall_s:.2} s, {cpu_s:.2} s of processor time");
-    println!("records per core-second  {:.0}", records as f64 / cpu_s);
-    println!("bytes per record         {:.0}", bytes as f64 / records as f64);
-    println!("state per vehicle        {} bytes", Fleet::bytes_per_vehicle());
-    println!(
-        "peak memory              {} MB, {} bytes per vehicle",
-        peak_bytes() >> 20,
-        peak_bytes() / vehicles
-    );
+    let figures = serde_json::json!({
+        "vehicles": vehicles,
+        "steps": steps,
+        "threads": threads,
+        "start_seconds": start_s,
+        "start_cpu_seconds": start_cpu_s,
+        "first_batch_bytes": start_bytes,
+        "records": records,
+        "seconds": wall_s,
+        "cpu_seconds": cpu_s,
+        "records_per_core_second": (records as f64 / cpu_s).round(),
+        "bytes_per_record": (bytes as f64 / records as f64).round(),
+        "state_bytes_per_vehicle": Fleet::bytes_per_vehicle(),
+        "peak_memory_mb": peak_bytes() >> 20,
+        "peak_bytes_per_vehicle": peak_bytes() / vehicles,
+    });
+    println!("{figures}");
 }
 
 /// Processor time of this process, all threads, from /proc.

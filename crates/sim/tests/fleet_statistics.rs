@@ -330,3 +330,134 @@ fn incidents_follow_traffic_speed_and_rain() {
     let ids: std::collections::BTreeSet<&str> = incidents.iter().map(|incident| incident.id.as_str()).collect();
     assert_eq!(ids.len(), incidents.len());
 }
+
+/// Every record of a run: stream, device, event time, value.
+fn records(settings: Settings, mut each: impl FnMut(usize, u32, i64, &[u8])) {
+    let mut fleet = Fleet::new(settings).expect("settings in range");
+    let mut batch = Batch::new();
+    while fleet.fill(&mut batch) {
+        for record in batch.iter() {
+            let value = record.value.expect("a value");
+            each(record.stream, record.device, record.event_time_us, value);
+        }
+    }
+}
+
+fn json(value: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(value).expect("JSON")
+}
+
+#[test]
+fn vehicles_move_as_they_say() {
+    let settings = Settings {
+        vehicles: 400,
+        duration_us: Some(120 * 1_000_000),
+        ..Settings::new(11, WEDNESDAY_US + 8 * HOUR_US)
+    };
+    let mut last: BTreeMap<u32, (f64, f64, f64, f64)> = BTreeMap::new();
+    let (mut moves, mut astray) = (0, 0);
+    records(settings, |stream, device, _, value| {
+        if stream != 0 {
+            return;
+        }
+        let value = json(value);
+        let number = |name: &str| value[name].as_f64().expect("a number");
+        let [latitude, longitude] = [0, 1].map(|axis| value["location"][axis].as_f64().expect("degrees"));
+        let (speed, heading) = (number("speed") / 3.6, number("heading"));
+        if let Some((latitude_before, longitude_before, speed_before, heading_before)) =
+            last.insert(device, (latitude, longitude, speed, heading))
+        {
+            // Braking in an emergency, and the reading's last digit.
+            assert!(
+                (speed - speed_before).abs() < 4.7,
+                "{device}: {speed_before} m/s, then {speed}"
+            );
+            let north = (latitude - latitude_before) * 111_320.0;
+            let east = (longitude - longitude_before) * 111_320.0 * latitude.to_radians().cos();
+            let metres = north.hypot(east);
+            // From one lane into another, or from the kerb.
+            assert!(
+                metres < speed.max(speed_before) + 35.0,
+                "{device}: {metres} m at {speed} m/s"
+            );
+            let turn = |one: f64, other: f64| ((one - other + 540.0).rem_euclid(360.0) - 180.0).abs();
+            if speed > 8.0 && turn(heading, heading_before) < 1.0 {
+                moves += 1;
+                let way = east.atan2(north).to_degrees();
+                astray += usize::from(turn(way, heading) > 10.0 || (metres - (speed + speed_before) / 2.0).abs() > 4.0);
+            }
+        }
+    });
+    eprintln!("{astray} of {moves} moves astray");
+    assert!(moves > 10_000 && astray * 50 < moves, "{astray} of {moves}");
+}
+
+#[test]
+fn gps_is_silent_in_tunnels_alone() {
+    let settings = Settings {
+        vehicles: 4000,
+        duration_us: Some(60 * 1_000_000),
+        interval_us: 10_000_000,
+        ..Settings::new(11, WEDNESDAY_US + 8 * HOUR_US)
+    };
+    let mut silent: BTreeMap<(u32, i64), (f64, f64)> = BTreeMap::new();
+    records(settings, |stream, device, time_us, value| match stream {
+        0 => {
+            let value = json(value);
+            let [latitude, longitude] = [0, 1].map(|axis| value["location"][axis].as_f64().expect("degrees"));
+            silent.insert((device, time_us), (latitude, longitude));
+        }
+        1 => drop(silent.remove(&(device, time_us))),
+        _ => {}
+    });
+    eprintln!("{} reports without GPS", silent.len());
+    assert!((5..200).contains(&silent.len()), "{}", silent.len());
+    // Holmesdale, Bell Common, Dartford, Hatfield, Hindhead: within their length of their middle.
+    let tunnels = [
+        (51.679, -0.059, 500.0),
+        (51.687, 0.092, 500.0),
+        (51.4655, 0.259, 900.0),
+        (51.756, -0.235, 700.0),
+        (51.116, -0.737, 1500.0),
+    ];
+    for (latitude, longitude) in silent.into_values() {
+        let here = Point { latitude, longitude };
+        let is_within = |(latitude, longitude, metres): (f64, f64, f64)| {
+            let north = (latitude - here.latitude) * 111_320.0;
+            let east = (longitude - here.longitude) * 69_000.0;
+            north.hypot(east) < metres
+        };
+        assert!(tunnels.into_iter().any(is_within), "{here:?}");
+    }
+}
+
+#[test]
+fn town_air_is_worst_at_rush_hour() {
+    let mean_quality = |hour: i64| {
+        let settings = Settings {
+            vehicles: 1500,
+            duration_us: Some(1),
+            ..Settings::new(11, WEDNESDAY_US + hour * HOUR_US)
+        };
+        let (mut town, mut country) = (Vec::new(), Vec::new());
+        let mut road = String::new();
+        records(settings, |stream, _, _, value| match stream {
+            0 => json(value)["road_class"]
+                .as_str()
+                .expect("a class")
+                .clone_into(&mut road),
+            3 => {
+                let quality = json(value)["airQualityIndex"].as_f64().expect("a number");
+                match road.as_str() {
+                    "arterial" | "street" => town.push(quality),
+                    _ => country.push(quality),
+                }
+            }
+            _ => {}
+        });
+        (mean(&town), mean(&country))
+    };
+    let (rush, night) = (mean_quality(8), mean_quality(3));
+    eprintln!("town and country: rush hour {rush:.0?}, night {night:.0?}");
+    assert!(rush.0 > 1.3 * night.0 && rush.0 > 1.3 * rush.1, "{rush:?} {night:?}");
+}

@@ -228,3 +228,30 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incidents_slow_the_road_while_they_last() {
+        let (seed, world) = (Key::new(7), Arc::new(World::new()));
+        let conditions = Arc::new(Conditions::new(seed, &world));
+        let mut view = View::new(Arc::clone(&world), Arc::clone(&conditions));
+        let incidents = conditions.incidents(&world, 20_458);
+        assert!(incidents.len() > 100);
+        let mut freed = 0;
+        for incident in &incidents {
+            let mut traffic = |segment, time_us| view.found(segment, incident.point, time_us).traffic;
+            let behind = world.upstream(incident.segment);
+            let during = traffic(incident.segment, incident.reported_us);
+            assert!(during <= 0.45, "{}: {during}", incident.id);
+            if let Some(behind) = behind {
+                assert!(traffic(behind, incident.reported_us) < 0.7, "{}", incident.id);
+            }
+            freed += usize::from(traffic(incident.segment, incident.resolved_us) > during + 0.1);
+        }
+        // Now and then another one is near.
+        assert!(freed * 20 > incidents.len() * 19, "{freed} of {}", incidents.len());
+    }
+}
