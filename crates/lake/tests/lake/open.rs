@@ -194,6 +194,44 @@ async fn a_writer_with_another_declaration_stops_those_before_it() {
     land(&again, 0, Span::new(9, 12)).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declaration_is_adopted_behind_a_checkpoint_too() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let lake = lake_on(store.clone(), 1);
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    for batch in 0..100 {
+        land(&table, 0, Span::new(batch, batch + 1)).await.unwrap();
+    }
+    checkpointed(store.as_ref()).await;
+    let metadata = async || {
+        let table = open_delta(&lake, "vehicle_data").await;
+        serde_json::to_value(table.snapshot().unwrap().metadata()).unwrap()
+    };
+    let before = metadata().await;
+    let mut stream = vehicle_data();
+    gain(&mut stream, "altitude", true);
+    let gained = lake_on(store.clone(), 2).table(&stream, "ingest").await.unwrap();
+    assert_eq!((gained.version(), gained.recorded(&partition(0))), (101, Some(100)));
+    let after = metadata().await;
+    for kept in ["id", "name", "description", "createdTime", "partitionColumns", "format"] {
+        assert_eq!(before[kept], after[kept], "{kept}");
+    }
+    assert_eq!(after["configuration"]["delta.checkpointInterval"], "100");
+    assert_eq!(columns(&lake).await.last().unwrap(), "altitude");
+    assert!(land(&table, 0, Span::new(100, 101)).await.is_err());
+}
+
+async fn checkpointed(store: &dyn ObjectStore) {
+    let last = Path::from("city/lake/data/vehicle_data/_delta_log/_last_checkpoint");
+    for _ in 0..500 {
+        if store.head(&last).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no checkpoint");
+}
+
 /// Somebody else's commit, put beside ours.
 async fn put(store: &dyn ObjectStore, version: i64, actions: &str) {
     let path = Path::from(format!("city/lake/data/vehicle_data/_delta_log/{version:020}.json"));
@@ -294,13 +332,8 @@ async fn a_writer_that_slept_through_a_clean_up_finds_the_end_of_the_log() {
     for batch in 0..101 {
         land(&table, 0, Span::new(batch, batch + 1)).await.unwrap();
     }
+    checkpointed(store.as_ref()).await;
     let log = Path::from("city/lake/data/vehicle_data/_delta_log");
-    for _ in 0..500 {
-        if store.head(&log.clone().join("_last_checkpoint")).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
     for version in 0..100 {
         store
             .delete(&log.clone().join(format!("{version:020}.json")))
