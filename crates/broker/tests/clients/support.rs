@@ -132,9 +132,14 @@ impl RealKafka {
         jars()?;
         let dir = TempDir::new().unwrap();
         let port = two_free_ports();
+        // A machine that is busy with tests must not look like a broker that is gone. (One that is killed could not come
+        // back for as long.)
+        let properties = dir.path().join("more.properties");
+        std::fs::write(&properties, "broker.session.timeout.ms=120000\n").unwrap();
         let mut child = Command::new(real_kafka_script())
             .arg(dir.path())
             .arg(port.to_string())
+            .arg(properties)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
