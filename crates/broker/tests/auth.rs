@@ -269,6 +269,8 @@ fn kcat_over_tls() {
     // librdkafka before 2.6.1 repeats its nonce in SCRAM, which Kafka 4 refuses and so do we: PLAIN it is.
     let kcat = |password: &str| {
         let mut command = Command::new("kcat");
+        // Cargo's is the path to our own librdkafka, which kcat would take for its own.
+        command.env_remove("LD_LIBRARY_PATH");
         command.args(["-b", &running.bootstrap(), "-X", "security.protocol=SASL_SSL"]);
         for setting in [
             format!("ssl.ca.location={}", files.text("ca.pem")),

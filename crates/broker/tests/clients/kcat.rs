@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 /// Runs kcat with these arguments and input; what it printed.
 fn kcat(bootstrap: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new("kcat")
+        // Cargo's is the path to our own librdkafka, which kcat would take for its own.
+        .env_remove("LD_LIBRARY_PATH")
         .args(["-b", bootstrap])
         .args(arguments)
         .stdin(Stdio::piped())
