@@ -81,9 +81,14 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
     let (stop_vehicles, stop_ingest) = (stop.child_token(), CancellationToken::new());
     let mut config_up = config.clone();
     config_up.ingest.latency = config.up.latency;
+    // A static member (KIP-345): a killed one's successor takes its place at once, instead of when its session has ended.
+    let mut member = kafka.clone();
+    member
+        .properties
+        .insert("group.instance.id".to_owned(), "up".to_owned());
     let ingest = run_ingest(
         &config_up,
-        &kafka,
+        &member,
         streams,
         Arc::clone(&progress),
         Until::Stopped,
