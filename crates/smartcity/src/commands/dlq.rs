@@ -30,7 +30,7 @@ pub(crate) fn list(config: &Config, list: &DlqList) -> Result<()> {
         "select topic, stage, error_class, field, count(*) as letters, min(ingested_at) as first_seen, \
          max(ingested_at) as last_seen from ({}) group by topic, stage, error_class, field \
          order by letters desc, topic, stage, error_class, field",
-        letters("*", list.r#where.as_deref())
+        letters(list.r#where.as_deref())
     );
     block_on(async {
         let Some(result) = query(config, &sql).await? else {
@@ -46,12 +46,12 @@ pub(crate) fn show(config: &Config, show: &DlqShow) -> Result<()> {
     let filter = show.r#where.as_deref();
     block_on(async {
         if show.json {
-            let Some(result) = query(config, &format!("{} {order}", letters("*", filter))).await? else {
+            let Some(result) = query(config, &format!("{} {order}", letters(filter))).await? else {
                 return none(true);
             };
             return print(result, true).await;
         }
-        let sql = format!("select {LETTER_COLUMNS} from ({}) {order}", letters("*", filter));
+        let sql = format!("select {LETTER_COLUMNS} from ({}) {order}", letters(filter));
         let Some(mut found) = query(config, &sql).await? else {
             return none(false);
         };
@@ -69,7 +69,7 @@ pub(crate) fn replay(config: &Config, replay: &DlqReplay) -> Result<()> {
     let streams = declarations::load(config, &[])?;
     let sql = format!(
         r#"select {LETTER_COLUMNS} from ({}) order by topic, "partition", "offset""#,
-        letters("*", replay.r#where.as_deref())
+        letters(replay.r#where.as_deref())
     );
     block_on(async {
         let mut run = Run {
@@ -210,11 +210,8 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn letters(columns: &str, filter: Option<&str>) -> String {
-    match filter {
-        Some(filter) => format!("select {columns} from dead_letters where ({filter})"),
-        None => format!("select {columns} from dead_letters"),
-    }
+fn letters(filter: Option<&str>) -> String {
+    format!("select * from dead_letters where ({})", filter.unwrap_or("true"))
 }
 
 /// `None` when the lake has no dead letters yet.
