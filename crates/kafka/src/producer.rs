@@ -66,7 +66,8 @@ impl Producer {
                 ("compression.type", "lz4"),
                 // A report for each record costs as much as sending it; that all are there shows in what is in flight.
                 ("delivery.report.only.error", "true"),
-                ("queue.buffering.max.kbytes", "65536"),
+                // What waits fits the cache, and still fills a link of 100 ms at full speed.
+                ("queue.buffering.max.kbytes", "8192"),
                 ("queue.buffering.max.messages", "1000000"),
                 // As Java's: a record's partition follows from its key by murmur2, so that all producers agree.
                 ("partitioner", "murmur2_random"),
