@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bench::vehicle_message;
-use kafka::{KafkaConfig, Producer, create_topics};
+use kafka::{KafkaConfig, Message, Producer, create_topics};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = args().skip(1).collect();
@@ -22,7 +22,12 @@ fn main() -> Result<()> {
     let producer = Producer::open(&config, Duration::from_millis(50))?;
     for number in 0..records.parse().context("RECORDS")? {
         // Keys spread the records over the partitions.
-        producer.send(topic, &u64::to_be_bytes(number), Some(&vehicle_message(number)))?;
+        let message = Message {
+            key: Some(&u64::to_be_bytes(number)),
+            value: Some(&vehicle_message(number)),
+            headers: &[],
+        };
+        producer.send(topic, message)?;
     }
     let delivery = producer.flush(Duration::from_secs(300))?;
     println!("{}", delivery.delivered);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bench::VEHICLE_DATA;
-use ingest::{FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
+use ingest::{ErrorsTolerance, FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
 use kafka::{KafkaConfig, KafkaSource, Subscription};
 use lake::{Lake, Names};
 use model::{Streams, SystemClock};
@@ -31,6 +31,8 @@ async fn main() -> Result<()> {
         workers: 1,
         starting_offsets: StartingOffsets::Earliest,
         fail_on_data_loss: true,
+        errors_tolerance: ErrorsTolerance::All,
+        dlq_topic: None,
         until: Until::CaughtUp,
     };
     ingest::run(

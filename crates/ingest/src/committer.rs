@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::IngestError;
 use crate::batch::{Batch, BatchFigures, Spans};
+use crate::dlq_topic::DlqTopic;
 use crate::handoff::{Commit, Control, LetterOffsets};
 use crate::progress::{BatchReport, Progress};
 
@@ -23,6 +24,7 @@ pub(crate) struct Committer {
     pub(crate) table: Table,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) letter_offsets: LetterOffsets,
+    pub(crate) dlq_topic: Option<Arc<DlqTopic>>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) control: Sender<Control>,
     pub(crate) pause: Pause,
@@ -138,6 +140,7 @@ impl Committer {
         let batch = Joined::new(batches);
         let staged = self.upload(batch.files).await?;
         let uploaded = started.elapsed();
+        self.copy_letters(&batch.letters).await?;
         // Letters first: docs/design/ingest.md says why.
         match self.commit_letters(batch.epoch, &batch.letters, &batch.spans).await? {
             Landed::Yes => {}
@@ -176,9 +179,25 @@ impl Committer {
     pub(crate) async fn upload(&self, files: Vec<EncodedFiles>) -> Result<Vec<StagedFiles>, IngestError> {
         let mut staged = Vec::with_capacity(files.len());
         for encoded in files {
-            staged.push(self.retry("upload", || self.table.upload(encoded.clone())).await?);
+            let upload = || async {
+                let uploaded = self.table.upload(encoded.clone()).await;
+                uploaded.map_err(|error| self.lake_error(error))
+            };
+            staged.push(self.retry("upload", upload).await?);
         }
         Ok(staged)
+    }
+
+    /// To the dead-letter topic, before the table has them: from then on they are not read again.
+    async fn copy_letters(&self, letters: &[DeadLetter]) -> Result<(), IngestError> {
+        match &self.dlq_topic {
+            Some(topic) if !letters.is_empty() => {
+                // A call into librdkafka waits in a thread.
+                let send = || async { Ok(tokio::task::block_in_place(|| topic.send(letters))?) };
+                self.retry("dead-letter topic", send).await
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn commit_letters(
@@ -206,7 +225,10 @@ impl Committer {
         let Some(expected) = known else {
             return Ok(Landed::Stale);
         };
-        let commit = || self.dead_letters.commit(letters, &with_letters, &expected);
+        let commit = || async {
+            let committed = self.dead_letters.commit(letters, &with_letters, &expected).await;
+            committed.map_err(|error| self.lake_error(error))
+        };
         match self.retry("dead letters", commit).await? {
             CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } => {
                 let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -232,7 +254,10 @@ impl Committer {
         spans: &[(TopicPartition, Span)],
         records: u64,
     ) -> Result<CommitOutcome, IngestError> {
-        let commit = || self.table.commit_counted(staged.to_vec(), spans, Some(records));
+        let commit = || async {
+            let committed = self.table.commit_counted(staged.to_vec(), spans, Some(records)).await;
+            committed.map_err(|error| self.lake_error(error))
+        };
         let outcome = self.retry("commit", commit).await?;
         if let CommitOutcome::Fenced {
             topic_partition,
@@ -255,23 +280,24 @@ impl Committer {
     /// reader stops reading, and nothing is lost.
     async fn retry<T, F>(&self, what: &'static str, mut attempt: impl FnMut() -> F) -> Result<T, IngestError>
     where
-        F: Future<Output = Result<T, LakeError>>,
+        F: Future<Output = Result<T, IngestError>>,
     {
         let mut pause = Duration::from_millis(100);
         loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
                 Err(error) if error.is_retryable() => {
-                    warn!(table = %self.name, %error, what, "the lake does not answer; trying again");
-                    counter!("smartcity_ingest_lake_retries_total", "stream" => Arc::clone(&self.name)).increment(1);
+                    warn!(table = %self.name, %error, what, "no answer; trying again");
+                    counter!("smartcity_ingest_retries_total", "stream" => Arc::clone(&self.name), "what" => what)
+                        .increment(1);
                     tokio::select! {
                         biased;
-                        () = self.abort.cancelled() => return Err(self.lake_error(error)),
+                        () = self.abort.cancelled() => return Err(error),
                         () = self.pause.wait(pause) => {}
                     }
                     pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
-                Err(error) => return Err(self.lake_error(error)),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -1,6 +1,10 @@
 //! How a job reads, batches and ends.
 
+use std::sync::Arc;
+
 use crate::batch::FlushPolicy;
+use crate::dlq_topic::DlqTopic;
+use crate::tolerance::ErrorsTolerance;
 
 /// Everything about a job but what it lands, from where and to where.
 #[derive(Debug, Clone)]
@@ -14,6 +18,10 @@ pub struct JobConfig {
     /// Whether to stop when records are gone from Kafka before they have landed. Otherwise they are recorded in the `gaps`
     /// table, and reading goes on behind them.
     pub fail_on_data_loss: bool,
+    /// How much of a stream may be broken before it is stopped.
+    pub errors_tolerance: ErrorsTolerance,
+    /// Where dead letters go as well.
+    pub dlq_topic: Option<Arc<DlqTopic>>,
     pub until: Until,
 }
 

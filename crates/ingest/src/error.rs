@@ -5,6 +5,8 @@ use lake::LakeError;
 use model::TopicPartition;
 use thiserror::Error;
 
+use crate::tolerance::Excess;
+
 #[derive(Debug, Error)]
 pub enum IngestError {
     #[error(transparent)]
@@ -29,6 +31,11 @@ pub enum IngestError {
         topic_partition: TopicPartition,
         offset: i64,
     },
+    /// More of a stream is broken than is tolerated. Nothing of it is lost: the next run reads on from what has landed.
+    #[error(
+        "stream {stream} was stopped: {excess} (ingest.errors_tolerance); it goes on where it was at the next start"
+    )]
+    TooManyErrors { stream: String, excess: Excess },
     /// A thread of ours ended without a word; a mistake in this program.
     #[error("{0} ended unexpectedly")]
     Lost(&'static str),

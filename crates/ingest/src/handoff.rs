@@ -8,6 +8,7 @@ use model::{Chunk, TopicPartition};
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
+use crate::tolerance::Excess;
 
 /// What the reader hands a worker.
 pub(crate) enum Work {
@@ -44,4 +45,6 @@ pub(crate) struct LetterOffset {
 pub(crate) enum Control {
     /// Drop what this stream has in flight and read again from what its table records, as this epoch or a later one.
     Rewind { stream: usize, epoch: u64 },
+    /// Read no more of this stream: too much of it is broken.
+    Stop { stream: usize, excess: Excess },
 }

@@ -19,7 +19,8 @@ use crate::config::JobConfig;
 use crate::handoff::LetterOffsets;
 use crate::progress::Progress;
 use crate::reader::{Reader, ReaderStream};
-use crate::worker::{Worker, WorkerError};
+use crate::tolerance::Breaker;
+use crate::worker::{Lane, StreamWorker, Worker, WorkerError};
 
 /// Chunks that may wait for one worker; with the chunk's own limit this bounds memory.
 const WORK_QUEUE_CHUNKS: usize = 2;
@@ -69,6 +70,7 @@ pub async fn run(
             table: table.clone(),
             dead_letters: dead_letters.clone(),
             letter_offsets: Arc::clone(&letter_offsets),
+            dlq_topic: config.dlq_topic.clone(),
             progress: Arc::clone(&progress),
             control: control_sender.clone(),
             pause: lake.pause().clone(),
@@ -82,15 +84,25 @@ pub async fn run(
             table,
             commits,
             epoch: 0,
+            stopped: None,
         });
     }
 
+    let breakers: Vec<_> = (0..reader_streams.len())
+        .map(|_| Arc::new(Breaker::new(config.errors_tolerance)))
+        .collect();
     let (mut workers, mut threads) = (Vec::new(), Vec::new());
     for number in 0..config.workers.max(1) {
         let (sender, work) = sync_channel(WORK_QUEUE_CHUNKS);
-        let ends = streams.iter().zip(&reader_streams);
+        let lanes = streams.iter().zip(&reader_streams).zip(&breakers);
+        let lanes = lanes.map(|((stream, state), breaker)| Lane {
+            worker: StreamWorker::new(stream, state.table.clone()),
+            commits: state.commits.clone(),
+            breaker: Arc::clone(breaker),
+        });
         let worker = Worker::new(
-            ends.map(|(stream, state)| (stream.clone(), state.table.clone(), state.commits.clone())),
+            lanes.collect(),
+            control_sender.clone(),
             config.flush,
             Arc::clone(&clock),
         );

@@ -8,6 +8,7 @@ mod batch;
 mod committer;
 mod config;
 pub mod decode;
+mod dlq_topic;
 mod error;
 mod handoff;
 mod job;
@@ -16,11 +17,14 @@ mod reader;
 pub mod replay;
 #[cfg(test)]
 mod simulation;
+mod tolerance;
 pub mod verify;
 mod worker;
 
 pub use batch::FlushPolicy;
 pub use config::{JobConfig, StartingOffsets, Until};
+pub use dlq_topic::DlqTopic;
 pub use error::IngestError;
 pub use job::run;
 pub use progress::{Progress, StreamProgress, Totals};
+pub use tolerance::{ErrorsTolerance, Excess};

@@ -10,6 +10,7 @@ use model::{Clock, Span, Streams, TopicPartition, event_time};
 use serde::Serialize;
 
 use crate::batch::BatchFigures;
+use crate::tolerance::Excess;
 
 /// Shared by the stages, which report, and by whoever shows it.
 pub struct Progress {
@@ -28,6 +29,7 @@ struct StreamState {
     partitions: BTreeMap<i32, (i64, Option<i64>)>,
     last_batch_ended: Instant,
     last: Option<LastBatch>,
+    stopped: Option<Excess>,
 }
 
 struct LastBatch {
@@ -73,6 +75,7 @@ impl Progress {
                 partitions: BTreeMap::new(),
                 last_batch_ended: Instant::now(),
                 last: None,
+                stopped: None,
             })
         });
         Self {
@@ -81,6 +84,15 @@ impl Progress {
             clock,
             streams: streams.collect(),
         }
+    }
+
+    /// The streams that were stopped, and why.
+    pub fn stopped_streams(&self) -> Vec<(String, Excess)> {
+        let stopped = self.streams.iter().filter_map(|stream| {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            Some((stream.name.clone(), stream.stopped?))
+        });
+        stopped.collect()
     }
 
     /// Name and totals of each stream.
@@ -112,6 +124,13 @@ impl Progress {
         let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
         state.partitions.remove(&partition);
         state.update_lag();
+    }
+
+    /// Nothing of this stream is read any more: too much of it is broken.
+    pub(crate) fn stopped(&self, stream: usize, excess: Excess) {
+        let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
+        gauge!("smartcity_ingest_stopped", "stream" => state.name.clone()).set(1);
+        state.stopped = Some(excess);
     }
 
     pub(crate) fn high_watermark(&self, stream: usize, partition: i32, high: i64) {
@@ -224,6 +243,7 @@ impl Progress {
                 rows: state.totals.rows,
                 dead_letters: state.totals.dead_letters,
                 lag: state.totals.lag,
+                stopped: state.stopped.map(|excess| excess.to_string()),
             },
         }
     }
@@ -303,6 +323,8 @@ pub struct TotalsProgress {
     pub rows: u64,
     pub dead_letters: u64,
     pub lag: Option<u64>,
+    /// Why the stream was stopped; `None` while it is not.
+    pub stopped: Option<String>,
 }
 
 /// `2026-01-01T00:00:00.000Z`, as Spark writes timestamps.

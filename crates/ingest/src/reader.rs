@@ -13,13 +13,14 @@ use model::{Chunk, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::IngestError;
 use crate::assignment::{self, Start};
 use crate::config::{StartingOffsets, Until};
 use crate::handoff::{Commit, Control, LetterOffset, LetterOffsets, Work};
 use crate::progress::Progress;
+use crate::tolerance::Excess;
 
 /// How long one poll may wait for records.
 const POLL: Duration = Duration::from_millis(50);
@@ -54,6 +55,8 @@ pub(crate) struct ReaderStream {
     pub(crate) table: Table,
     pub(crate) commits: mpsc::Sender<Commit>,
     pub(crate) epoch: u64,
+    /// Why nothing of it is read any more.
+    pub(crate) stopped: Option<Excess>,
 }
 
 /// What the reader knows of a partition that is its own.
@@ -106,11 +109,20 @@ impl Reader {
                     }
                 }
             }
-            while let Ok(Control::Rewind { stream, epoch }) = self.control.try_recv() {
-                // What fenced may be of an epoch that is over already.
-                if epoch > self.streams[stream].epoch {
-                    self.rewind(stream, epoch, &mut partitions, &mut waiting)?;
+            while let Ok(control) = self.control.try_recv() {
+                match control {
+                    // What fenced may be of an epoch that is over already.
+                    Control::Rewind { stream, epoch } if epoch > self.streams[stream].epoch => {
+                        self.rewind(stream, epoch, &mut partitions, &mut waiting)?;
+                    }
+                    Control::Rewind { .. } => {}
+                    Control::Stop { stream, excess } => {
+                        self.stop_stream(stream, excess, &mut partitions, &mut waiting)?;
+                    }
                 }
+            }
+            if self.streams.iter().all(|stream| stream.stopped.is_some()) {
+                break;
             }
             self.dispatch(&mut waiting, &mut partitions);
             if told.elapsed() >= Duration::from_millis(500) {
@@ -132,7 +144,38 @@ impl Reader {
         // The last batches land before the group is left, so that a successor finds nothing to read again.
         self.drain();
         self.report_positions(&mut partitions);
-        Ok(())
+        let stopped = self.streams.into_iter().find_map(|state| {
+            let excess = state.stopped?;
+            Some(IngestError::TooManyErrors {
+                stream: state.name,
+                excess,
+            })
+        });
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// Reads no more of a stream; the others go on.
+    fn stop_stream(
+        &mut self,
+        stream: usize,
+        excess: Excess,
+        partitions: &mut HashMap<TopicPartition, Partition>,
+        waiting: &mut VecDeque<Chunk>,
+    ) -> Result<(), IngestError> {
+        let state = &mut self.streams[stream];
+        // Each worker may say so.
+        if state.stopped.is_some() {
+            return Ok(());
+        }
+        state.stopped = Some(excess);
+        error!(stream = %state.name, "stopped: {excess}; the next run reads on from what has landed");
+        self.progress.stopped(stream, excess);
+        waiting.retain(|chunk| *chunk.topic_partition().topic != *state.topic);
+        let own: Vec<_> = partitions
+            .extract_if(|_, partition| partition.stream == stream)
+            .map(|(topic_partition, _)| topic_partition)
+            .collect();
+        Ok(self.source.pause(&own)?)
     }
 
     /// Sends chunks on, in order, until one meets a full queue.
@@ -197,12 +240,19 @@ impl Reader {
         partitions: &mut HashMap<TopicPartition, Partition>,
     ) -> Result<(), IngestError> {
         let mut positions = Vec::with_capacity(assigned.len());
+        let mut paused = Vec::new();
         for (stream, state) in self.streams.iter().enumerate() {
             let own: Vec<_> = assigned
                 .iter()
                 .filter(|partition| *partition.topic == *state.topic)
                 .collect();
             if own.is_empty() {
+                continue;
+            }
+            if state.stopped.is_some() {
+                // The group wants its answer all the same.
+                positions.extend(own.iter().map(|partition| ((*partition).clone(), 0)));
+                paused.extend(own.into_iter().cloned());
                 continue;
             }
             let lake_error = |source: LakeError| IngestError::Lake {
@@ -260,7 +310,8 @@ impl Reader {
                 );
             }
         }
-        Ok(self.source.assign(&positions)?)
+        self.source.assign(&positions)?;
+        Ok(self.source.pause(&paused)?)
     }
 
     fn revoke(

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray};
@@ -13,16 +13,25 @@ use model::{Chunk, Clock, DeadLetter, Stream};
 use tokio::sync::mpsc;
 
 use crate::batch::{Batch, BatchFigures, FlushPolicy, Spans};
-use crate::decode::Decoder;
-use crate::handoff::{Commit, Work};
+use crate::decode::{DecodeCounts, Decoder};
+use crate::handoff::{Commit, Control, Work};
+use crate::tolerance::Breaker;
 
 /// Rows that are decoded before they are encoded: few enough to be still in the cache.
 const ROWS_PER_WRITE: usize = 16_384;
 
 pub(crate) struct Worker {
-    streams: Vec<(StreamWorker, mpsc::Sender<Commit>)>,
+    lanes: Vec<Lane>,
+    control: Sender<Control>,
     policy: FlushPolicy,
     clock: Arc<dyn Clock>,
+}
+
+/// One stream with its way out.
+pub(crate) struct Lane {
+    pub(crate) worker: StreamWorker,
+    pub(crate) commits: mpsc::Sender<Commit>,
+    pub(crate) breaker: Arc<Breaker>,
 }
 
 /// One stream's open batch and what fills it.
@@ -58,15 +67,13 @@ pub(crate) enum WorkerError {
 }
 
 impl Worker {
-    pub(crate) fn new(
-        streams: impl Iterator<Item = (Stream, Table, mpsc::Sender<Commit>)>,
-        policy: FlushPolicy,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let streams = streams
-            .map(|(stream, table, commits)| (StreamWorker::new(&stream, table), commits))
-            .collect();
-        Self { streams, policy, clock }
+    pub(crate) fn new(lanes: Vec<Lane>, control: Sender<Control>, policy: FlushPolicy, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            lanes,
+            control,
+            policy,
+            clock,
+        }
     }
 
     /// Works until the reader hangs up, then closes what is open.
@@ -79,9 +86,7 @@ impl Worker {
                     chunk,
                     already_dead,
                 }) => {
-                    self.streams[stream]
-                        .0
-                        .take(epoch, &chunk, &already_dead, self.clock.now_us())?;
+                    self.take(stream, epoch, &chunk, &already_dead)?;
                 }
                 Ok(Work::Flush(done)) => {
                     self.flush(|_| true)?;
@@ -100,18 +105,39 @@ impl Worker {
         }
     }
 
+    fn take(
+        &mut self,
+        stream: usize,
+        epoch: u64,
+        chunk: &Chunk,
+        already_dead: &BTreeSet<i64>,
+    ) -> Result<(), WorkerError> {
+        let Lane { worker, breaker, .. } = &mut self.lanes[stream];
+        // What is left of a stream that was stopped is read again by the next run.
+        if breaker.is_open() {
+            return Ok(());
+        }
+        let counts = worker.take(epoch, chunk, already_dead, self.clock.now_us())?;
+        if let Err(excess) = breaker.count(chunk.len() as u64, counts.letters as u64) {
+            worker.discard();
+            // Without a reader the job has ended.
+            self.control.send(Control::Stop { stream, excess }).ok();
+        }
+        Ok(())
+    }
+
     fn next_deadline(&self) -> Duration {
-        let open = self.streams.iter().filter_map(|(stream, _)| stream.open.as_ref());
+        let open = self.lanes.iter().filter_map(|lane| lane.worker.open.as_ref());
         let left = open.map(|open| self.policy.age_max(open.is_first).saturating_sub(open.since.elapsed()));
         left.min().unwrap_or(self.policy.age_max)
     }
 
     fn flush(&mut self, is_due: impl Fn(&Open) -> bool) -> Result<(), WorkerError> {
-        for (stream, commits) in &mut self.streams {
-            if stream.open.as_ref().is_some_and(&is_due)
-                && let Some(batch) = stream.close()?
+        for lane in &mut self.lanes {
+            if lane.worker.open.as_ref().is_some_and(&is_due)
+                && let Some(batch) = lane.worker.close()?
             {
-                commits
+                lane.commits
                     .blocking_send(Commit::Batch(batch))
                     .map_err(|_| WorkerError::CommitterGone)?;
             }
@@ -132,18 +158,18 @@ impl StreamWorker {
         }
     }
 
-    /// Decodes a chunk into the open batch; its span must follow what the batch holds of the partition.
+    /// Decodes a chunk into the open batch; its span must follow what the batch holds of the partition. What became of
+    /// the records.
     pub(crate) fn take(
         &mut self,
         epoch: u64,
         chunk: &Chunk,
         already_dead: &BTreeSet<i64>,
         now_us: i64,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<DecodeCounts, WorkerError> {
         if self.open.as_ref().is_some_and(|open| open.epoch != epoch) {
             // The stream was rewound: what is open will be read again.
-            self.open = None;
-            self.decoder.take();
+            self.discard();
         }
         let table = &self.table;
         let open = self
@@ -176,7 +202,13 @@ impl StreamWorker {
         if self.decoder.rows() >= ROWS_PER_WRITE {
             self.write()?;
         }
-        Ok(())
+        Ok(counts)
+    }
+
+    /// Drops the open batch: its records will be read again.
+    fn discard(&mut self) {
+        self.open = None;
+        self.decoder.take();
     }
 
     /// Encodes the rows decoded so far.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest::{FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
+use ingest::{ErrorsTolerance, FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
 use kafka::{Event, KafkaError, PartitionOffsets, Source};
 use lake::{Lake, Names};
 use model::{ChunkBuilder, ManualClock, Streams, TopicPartition};
@@ -32,7 +32,7 @@ const RECORDS: i64 = 2_000;
 /// Every so many records one is broken.
 const BROKEN: i64 = 50;
 
-/// Three partitions of as many records, handed out in chunks of changing size.
+/// Three partitions of as many records for each topic, handed out in chunks of changing size.
 struct MemoryLog {
     positions: BTreeMap<TopicPartition, i64>,
     events: VecDeque<Event>,
@@ -44,9 +44,16 @@ struct MemoryLog {
 
 impl MemoryLog {
     fn new(seed: u64) -> Self {
-        let partitions = (0..PARTITIONS)
-            .map(|partition| TopicPartition::new("readings", partition))
-            .collect();
+        Self::of(&["readings"], seed)
+    }
+
+    fn of(topics: &[&str], seed: u64) -> Self {
+        let partitions_of = |topic: &&str| {
+            (0..PARTITIONS)
+                .map(|partition| TopicPartition::new(*topic, partition))
+                .collect::<Vec<_>>()
+        };
+        let partitions = topics.iter().flat_map(partitions_of).collect();
         Self {
             positions: BTreeMap::new(),
             events: [Event::Assigned(partitions)].into(),
@@ -65,9 +72,10 @@ impl MemoryLog {
     }
 }
 
-fn message(offset: i64) -> Vec<u8> {
+/// Only `readings` has broken records.
+fn message(topic: &str, offset: i64) -> Vec<u8> {
     match offset % BROKEN {
-        7 => format!(r#"{{"id":{offset},"at":"#).into_bytes(),
+        7 if topic == "readings" => format!(r#"{{"id":{offset},"at":"#).into_bytes(),
         _ => format!(r#"{{"id":{offset},"at":"2026-01-0{}T00:00:00Z"}}"#, 1 + offset % 2).into_bytes(),
     }
 }
@@ -80,7 +88,8 @@ impl Source for MemoryLog {
             let to = self.high.min(from + self.chance(200) as i64);
             if from < to {
                 let mut chunk = ChunkBuilder::new(partition.clone(), from);
-                (from..to).for_each(|offset| chunk.push(offset, offset, None, Some(&message(offset)), []));
+                (from..to)
+                    .for_each(|offset| chunk.push(offset, offset, None, Some(&message(&partition.topic, offset)), []));
                 events.push(Event::Chunk(chunk.finish(to)));
                 self.positions.insert(partition, to);
             }
@@ -91,6 +100,10 @@ impl Source for MemoryLog {
     fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
         self.positions.extend(positions.iter().cloned());
         Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.unassign(partitions)
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -113,34 +126,38 @@ impl Source for MemoryLog {
 }
 
 async fn run(lake: &Path, log: MemoryLog, names: u64, batch_records_max: u64) -> Result<u64, ingest::IngestError> {
-    run_with(lake, log, names, batch_records_max, true).await
+    let settings = |config: &mut JobConfig| config.flush.records_max = batch_records_max;
+    run_with(lake, log, names, settings).await
 }
 
 async fn run_with(
     lake: &Path,
     log: MemoryLog,
     names: u64,
-    batch_records_max: u64,
-    fail_on_data_loss: bool,
+    settings: impl FnOnce(&mut JobConfig),
 ) -> Result<u64, ingest::IngestError> {
-    let streams = Streams::parse([("readings.toml", STREAM)]).unwrap();
+    let others = STREAM.replace("readings", "others");
+    let streams = Streams::parse([("others.toml", &*others), ("readings.toml", STREAM)]).unwrap();
+    // A run without a topic has a stream at rest.
     let clock = Arc::new(ManualClock::new(0));
     let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(names))
         .await
         .unwrap();
     let progress = Arc::new(Progress::new("test", "run", &streams, clock.clone()));
-    let config = JobConfig {
+    let mut config = JobConfig {
         application: "test".to_owned(),
         flush: FlushPolicy {
-            records_max: batch_records_max,
             age_max: Duration::from_millis(20),
             ..FlushPolicy::default()
         },
         workers: 2,
         starting_offsets: StartingOffsets::Earliest,
-        fail_on_data_loss,
+        fail_on_data_loss: true,
+        errors_tolerance: ErrorsTolerance::All,
+        dlq_topic: None,
         until: Until::CaughtUp,
     };
+    settings(&mut config);
     let source = Box::new(log);
     ingest::run(
         &streams,
@@ -152,7 +169,7 @@ async fn run_with(
         CancellationToken::new(),
     )
     .await?;
-    Ok(progress.totals()[0].1.records)
+    Ok(progress.totals().iter().map(|(_, totals)| totals.records).sum())
 }
 
 /// How often each offset of each partition stands in a table's live files.
@@ -274,12 +291,13 @@ async fn offsets_that_kafka_dropped_are_gaps_where_that_is_allowed() {
         high,
         ..MemoryLog::new(1)
     };
+    let may_lose = |config: &mut JobConfig| config.fail_on_data_loss = false;
     run(dir.path(), log(0, 1_000), 1, 500).await.unwrap();
-    let landed = run_with(dir.path(), log(1_200, RECORDS), 2, 500, false).await.unwrap();
+    let landed = run_with(dir.path(), log(1_200, RECORDS), 2, may_lose).await.unwrap();
     assert_eq!(landed, 3 * 800);
     // Another writer, and then retention again, find nothing more to record.
     for low in [1_200, RECORDS] {
-        assert_eq!(run_with(dir.path(), log(low, RECORDS), 3, 500, false).await.unwrap(), 0);
+        assert_eq!(run_with(dir.path(), log(low, RECORDS), 3, may_lose).await.unwrap(), 0);
     }
     let gaps = offsets(&dir.path().join("data/gaps"), "partition", "from_offset");
     let expected: HashMap<_, _> = (0..PARTITIONS).map(|partition| ((partition, 1_000), 1)).collect();
@@ -289,4 +307,44 @@ async fn offsets_that_kafka_dropped_are_gaps_where_that_is_allowed() {
     let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
     assert!(rows.keys().all(|(_, offset)| !(1_000..1_200).contains(offset)));
     verify_finds_nothing(dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_mostly_broken_stops_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |seed| MemoryLog::of(&["others", "readings"], seed);
+    for (seed, tolerance, what) in [
+        (1, ErrorsTolerance::NONE, "more than 0 % of 1"),
+        (
+            2,
+            ErrorsTolerance::Share {
+                percent: 1.5,
+                window: 1_000,
+            },
+            "16 of the last",
+        ),
+    ] {
+        let settings = |config: &mut JobConfig| config.errors_tolerance = tolerance;
+        let error = run_with(dir.path(), log(seed), seed, settings)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("stream readings was stopped: ") && error.contains(what),
+            "{error}"
+        );
+        let others = offsets(&dir.path().join("data/others"), "_partition", "_offset");
+        assert_eq!(others.len() as i64, i64::from(PARTITIONS) * RECORDS);
+        let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+        assert!((rows.len() as i64) < i64::from(PARTITIONS) * RECORDS, "{}", rows.len());
+    }
+    // What is tolerated lands, and so does everything once nothing is refused.
+    let settings = |config: &mut JobConfig| {
+        config.errors_tolerance = ErrorsTolerance::Share {
+            percent: 50.0,
+            window: 1_000,
+        }
+    };
+    run_with(dir.path(), log(3), 3, settings).await.unwrap();
+    everything_landed_once(dir.path());
 }

@@ -84,6 +84,10 @@ impl Source for MemoryLog {
         Ok(())
     }
 
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.unassign(partitions)
+    }
+
     fn unassign(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
         self.position = RECORDS;
         Ok(())

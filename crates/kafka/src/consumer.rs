@@ -238,6 +238,14 @@ impl KafkaSource {
     }
 }
 
+fn without_offsets(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::Relaxed);
@@ -266,16 +274,22 @@ impl Source for KafkaSource {
         for (partition, _) in positions {
             self.queue.forward(&self.consumer, partition)?;
         }
-        let list = self.list(positions)?;
+        self.positions.extend(positions.iter().cloned());
         let done = if self.in_group {
-            self.consumer.incremental_assign(&list)
+            self.consumer.incremental_assign(&self.list(positions)?)
         } else {
-            self.consumer.assign(&list)
+            // Without a group what is assigned replaces what was: the others go on from where they are.
+            let all: Vec<_> = self.positions.clone().into_iter().collect();
+            self.consumer.assign(&self.list(&all)?)
         };
         done.map_err(|error| self.error(&error))?;
-        self.positions.extend(positions.iter().cloned());
         info!(partitions = positions.len(), "assigned");
         Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let paused = self.consumer.pause(&without_offsets(partitions));
+        paused.map_err(|error| self.error(&error))
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -283,14 +297,8 @@ impl Source for KafkaSource {
             self.positions.remove(partition);
         }
         if self.in_group {
-            let list = self.list(
-                &partitions
-                    .iter()
-                    .map(|partition| (partition.clone(), 0))
-                    .collect::<Vec<_>>(),
-            )?;
             self.consumer
-                .incremental_unassign(&list)
+                .incremental_unassign(&without_offsets(partitions))
                 .map_err(|error| self.error(&error))?;
         }
         info!(partitions = partitions.len(), "unassigned");

@@ -18,6 +18,9 @@ pub enum KafkaError {
     /// A record was not accepted by the cluster; nothing after it was sent.
     #[error("{topic}: a record was not delivered: {reason}")]
     NotDelivered { topic: String, reason: String },
+    /// This record is longer than the client may send (`message.max.bytes`).
+    #[error("{topic}: a record is longer than `message.max.bytes`")]
+    TooLarge { topic: String },
     /// Stop: going on would not help.
     #[error("kafka: {0}")]
     Fatal(String),

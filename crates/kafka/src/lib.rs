@@ -14,6 +14,6 @@ mod topics;
 pub use config::KafkaConfig;
 pub use consumer::{KafkaSource, Subscription};
 pub use error::{KafkaError, is_secret};
-pub use producer::{Delivery, Producer};
+pub use producer::{Delivery, Message, Producer};
 pub use source::{Event, PartitionOffsets, Source};
 pub use topics::{create_topics, partition_counts, tail};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tracing::debug;
 
@@ -17,6 +17,15 @@ pub struct Producer {
     producer: ThreadedProducer<Context>,
     counts: Arc<Counts>,
     bootstrap_servers: String,
+}
+
+/// A record to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    pub key: Option<&'a [u8]>,
+    /// `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
 /// How many records were handed to librdkafka and how many the cluster has acknowledged.
@@ -31,7 +40,12 @@ struct Counts {
     sent: AtomicU64,
     has_failed: AtomicBool,
     /// The first record that was not taken.
-    failure: Mutex<Option<(String, String)>>,
+    failure: Mutex<Option<Failure>>,
+}
+
+struct Failure {
+    topic: String,
+    error: Native,
 }
 
 struct Context(Arc<Counts>);
@@ -48,7 +62,10 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
             let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert_with(|| (message.topic().to_owned(), error.to_string()));
+            failure.get_or_insert_with(|| Failure {
+                topic: message.topic().to_owned(),
+                error: error.clone(),
+            });
             self.0.has_failed.store(true, Ordering::Release);
         }
     }
@@ -87,14 +104,23 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Hands one record to librdkafka, waiting while its queue is full. A record without a value is a tombstone.
+    /// Hands one record to librdkafka, waiting while its queue is full.
     ///
     /// # Errors
-    /// [`KafkaError::NotDelivered`] as soon as any earlier record is known to have failed.
-    pub fn send(&self, topic: &str, key: &[u8], value: Option<&[u8]>) -> Result<(), KafkaError> {
+    /// [`KafkaError::TooLarge`] for this one; [`KafkaError::NotDelivered`] or [`KafkaError::Unreachable`] as soon as any
+    /// earlier record is known to have failed.
+    pub fn send(&self, topic: &str, message: Message<'_>) -> Result<(), KafkaError> {
         self.check()?;
-        let mut record = BaseRecord::to(topic).key(key);
-        record.payload = value;
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic);
+        record.key = message.key;
+        record.payload = message.value;
+        if !message.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            let all = message.headers.iter().fold(headers, |headers, (key, value)| {
+                headers.insert(Header { key, value: *value })
+            });
+            record.headers = Some(all);
+        }
         loop {
             match self.producer.send(record) {
                 Ok(()) => {
@@ -105,6 +131,11 @@ impl Producer {
                     record = returned;
                     self.producer.poll(Duration::from_millis(10));
                     self.check()?;
+                }
+                Err((Native::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                    return Err(KafkaError::TooLarge {
+                        topic: topic.to_owned(),
+                    });
                 }
                 Err((error, _)) => {
                     return Err(KafkaError::NotDelivered {
@@ -157,9 +188,15 @@ impl Producer {
         let failure = self.counts.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*failure {
             None => Ok(()),
-            Some((topic, reason)) => Err(KafkaError::NotDelivered {
+            Some(Failure { error, .. }) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) => {
+                Err(KafkaError::Unreachable {
+                    bootstrap_servers: self.bootstrap_servers.clone(),
+                    reason: error.to_string(),
+                })
+            }
+            Some(Failure { topic, error }) => Err(KafkaError::NotDelivered {
                 topic: topic.clone(),
-                reason: reason.clone(),
+                reason: error.to_string(),
             }),
         }
     }

@@ -37,6 +37,9 @@ pub trait Source: Send {
     /// Starts or moves partitions: each is read from the given offset on.
     fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError>;
 
+    /// Reads no more of these partitions. They stay ours until they are let go.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
+
     /// Lets partitions go.
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
 

@@ -163,6 +163,9 @@ pub(crate) struct Ingest {
     /// Whether to stop when records are gone from Kafka before they have landed, instead of recording them in `gaps`
     #[arg(long, value_name = "BOOL")]
     fail_on_data_loss: Option<bool>,
+    /// How much of a stream may be broken before it is stopped: all, none, or a share such as 5%
+    #[arg(long, value_name = "SHARE")]
+    errors_tolerance: Option<String>,
     /// Threads that decode and encode; 0 means one per core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -463,6 +466,7 @@ impl Ingest {
             "ingest.application" = self.application,
             "ingest.starting_offsets" = self.starting_offsets,
             "ingest.fail_on_data_loss" = self.fail_on_data_loss,
+            "ingest.errors_tolerance" = self.errors_tolerance,
             "ingest.workers" = self.workers,
             "streams.dir" = display(&self.streams),
             "ingest.http_listen" = self.http_listen,

@@ -70,6 +70,11 @@ pub(crate) struct Ingest {
     pub(crate) application: String,
     pub(crate) starting_offsets: StartingOffsets,
     pub(crate) fail_on_data_loss: bool,
+    #[serde(deserialize_with = "parsed")]
+    pub(crate) errors_tolerance: ErrorsTolerance,
+    pub(crate) errors_window: u64,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) dlq_topic: Option<String>,
     #[serde(deserialize_with = "duration")]
     pub(crate) latency: Duration,
     pub(crate) batch_records_max: u64,
@@ -85,6 +90,32 @@ pub(crate) struct Ingest {
 pub(crate) enum StartingOffsets {
     Earliest,
     Latest,
+}
+
+/// How much of a stream may be broken, in Kafka Connect's words or as a share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum ErrorsTolerance {
+    All,
+    None,
+    Percent(f64),
+}
+
+impl FromStr for ErrorsTolerance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text
+            .strip_suffix('%')
+            .and_then(|share| share.trim().parse::<f64>().ok());
+        match (text, percent) {
+            ("all", _) => Ok(Self::All),
+            ("none", _) => Ok(Self::None),
+            (_, Some(percent)) if (0.0..=100.0).contains(&percent) => Ok(Self::Percent(percent)),
+            (text, _) => Err(format!(
+                "`{text}` is no tolerance; write all, none or a share such as 5%"
+            )),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

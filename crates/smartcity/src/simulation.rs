@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use kafka::Producer;
+use kafka::{Message, Producer};
 use model::{Clock as _, Streams, SystemClock, event_time};
 use sim::classic::Classic;
 use sim::fleet::{Faults, Fleet, Incident, Settings};
@@ -269,7 +269,12 @@ pub(crate) trait Sink {
 
 impl Sink for &Producer {
     fn take(&mut self, topic: &str, record: &Record<'_>) -> Result<bool> {
-        self.send(topic, record.key, record.value)?;
+        let message = Message {
+            key: Some(record.key),
+            value: record.value,
+            headers: &[],
+        };
+        self.send(topic, message)?;
         Ok(true)
     }
 }

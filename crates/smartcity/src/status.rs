@@ -34,6 +34,14 @@ impl StatusSource for JobStatus {
     }
 
     fn health(&self) -> Health {
+        let stopped = self.progress.stopped_streams();
+        if !stopped.is_empty() {
+            let reasons: Vec<_> = stopped
+                .iter()
+                .map(|(name, excess)| format!("{name} was stopped: {excess}"))
+                .collect();
+            return Health::Unwell(reasons.join("; "));
+        }
         let totals = self.progress.totals();
         let lag: Option<u64> = totals.iter().map(|(_, totals)| totals.lag).sum();
         Health::Well(json!({ "uptime_seconds": self.started.elapsed().as_secs(), "lag_records": lag }))

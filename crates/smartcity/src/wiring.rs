@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use ingest::{FlushPolicy, JobConfig, Progress, Until};
+use ingest::{DlqTopic, FlushPolicy, JobConfig, Progress, Until};
 use kafka::{KafkaConfig, KafkaSource, Subscription};
 use lake::{Lake, Names};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, StartingOffsets};
+use crate::config::{Config, ErrorsTolerance, StartingOffsets};
 
 /// Runs a command on an async runtime; sockets and timers need no more than two threads.
 pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
@@ -134,10 +134,10 @@ pub(crate) async fn run_ingest(
             group_id: config.kafka.group_id.clone(),
         },
     };
-    let (kafka, queued_bytes_max) = (kafka.clone(), config.ingest.queued_bytes_max);
+    let (for_source, queued_bytes_max) = (kafka.clone(), config.ingest.queued_bytes_max);
     let source = tokio::task::spawn_blocking(move || {
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        KafkaSource::open(&kafka, &topics, subscription, queued_bytes_max)
+        KafkaSource::open(&for_source, &topics, subscription, queued_bytes_max)
     })
     .await
     .context("the Kafka client did not start")??;
@@ -158,6 +158,18 @@ pub(crate) async fn run_ingest(
             StartingOffsets::Latest => ingest::StartingOffsets::Latest,
         },
         fail_on_data_loss: config.ingest.fail_on_data_loss,
+        errors_tolerance: match config.ingest.errors_tolerance {
+            ErrorsTolerance::All => ingest::ErrorsTolerance::All,
+            ErrorsTolerance::None => ingest::ErrorsTolerance::NONE,
+            ErrorsTolerance::Percent(percent) => ingest::ErrorsTolerance::Share {
+                percent,
+                window: config.ingest.errors_window.max(1),
+            },
+        },
+        dlq_topic: config.ingest.dlq_topic.as_deref().map(|topic| {
+            let dlq_topic = DlqTopic::new(kafka.clone(), topic, &config.ingest.application);
+            Arc::new(dlq_topic)
+        }),
         until,
     };
     ingest::run(

@@ -12,6 +12,7 @@ use serde_json::Value;
 use support::{Process, free_port, python, real_kafka, run, smartcity};
 
 const MESSAGES_PER_TOPIC: usize = 6_000;
+const DLQ_TOPIC: &str = "city.dead_letters";
 const TABLES: [&str; 5] = [
     "vehicle_data",
     "gps_data",
@@ -39,7 +40,7 @@ fn fate(kind: &str, topic: &str) -> (&'static str, BTreeSet<&'static str>) {
 
 fn land(bootstrap_servers: &str, lake: &Path) -> Value {
     let mut ingest = smartcity();
-    ingest.args([
+    ingest.env("SMARTCITY_INGEST_DLQ_TOPIC", DLQ_TOPIC).args([
         "ingest",
         "--until-caught-up",
         "--json",
@@ -113,12 +114,38 @@ fn check(bootstrap_servers: &str, dir: &Path) {
         }
     }
     assert_eq!(letters.len(), bad);
+    the_topic_has_them_too(bootstrap_servers, &letters);
     assert_eq!(bad, TABLES.len() * MESSAGES_PER_TOPIC / 100);
     assert!(support::foreign_readers_agree(
         &lake,
         &["vehicle_data", "weather_data", "gps_data", "dead_letters"]
     ));
     replay(&lake, dir, &letters);
+}
+
+/// Nothing was tried twice here, so each letter is in the topic once.
+fn the_topic_has_them_too(bootstrap_servers: &str, letters: &BTreeMap<(String, i64, i64), &Value>) {
+    let printed = run(python("dlq_topic.py").unwrap().args([bootstrap_servers, DLQ_TOPIC]));
+    let mut places = BTreeSet::new();
+    for line in printed.lines() {
+        let copy: Value = serde_json::from_str(line).unwrap();
+        let header = |name: &str| copy["headers"][format!("__connect.errors.{name}")].as_str().unwrap();
+        let number = |name: &str| header(name).parse::<i64>().unwrap();
+        let place = (header("topic").to_owned(), number("partition"), number("offset"));
+        let letter = letters[&place];
+        assert_eq!(
+            (&copy["key"], &copy["headers"]["trace"]),
+            (&letter["key"], &Value::from("\u{0}\u{1}"))
+        );
+        assert_eq!(header("exception.class.name"), letter["error_class"]);
+        assert_eq!(header("exception.message"), letter["error"]);
+        // The longest is too long for a client's default.
+        if copy["headers"].get("smartcity.value").is_none() {
+            assert_eq!(copy["value"], letter["value"], "{place:?}");
+        }
+        assert!(places.insert(place), "{line}");
+    }
+    assert_eq!(places.len(), letters.len());
 }
 
 /// A declaration that allows latitude 91: these letters become rows, once, though two replays run at the same time.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kafka::{Event, KafkaConfig, KafkaError, KafkaSource, PartitionOffsets, Producer, Source, Subscription};
+use kafka::{Event, KafkaConfig, KafkaError, KafkaSource, Message, PartitionOffsets, Producer, Source, Subscription};
 use model::{Chunk, TopicPartition};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -46,15 +46,19 @@ fn key(number: usize) -> String {
 
 /// Every tenth is a tombstone.
 fn value(number: usize) -> Option<String> {
-    (number % 10 != 0).then(|| format!("record {number}"))
+    (!number.is_multiple_of(10)).then(|| format!("record {number}"))
 }
 
 fn send(config: &KafkaConfig, topic: &str) {
     let producer = Producer::open(config, Duration::from_millis(5)).unwrap();
     for number in 0..RECORDS {
-        let value = value(number);
-        let value = value.as_ref().map(String::as_bytes);
-        producer.send(topic, key(number).as_bytes(), value).unwrap();
+        let (key, value, header) = (key(number), value(number), number.to_be_bytes());
+        let message = Message {
+            key: Some(key.as_bytes()),
+            value: value.as_ref().map(String::as_bytes),
+            headers: &[("number", Some(&header))],
+        };
+        producer.send(topic, message).unwrap();
     }
     let delivery = producer.flush(PATIENCE).unwrap();
     assert_eq!((delivery.sent, delivery.delivered), (RECORDS as u64, RECORDS as u64));
@@ -73,10 +77,7 @@ fn open(config: &KafkaConfig, topic: &str) -> (KafkaSource, Vec<TopicPartition>)
 fn read(source: &mut KafkaSource, from: &[(TopicPartition, i64)]) -> Vec<Chunk> {
     let mut left: BTreeMap<TopicPartition, (i64, i64)> = BTreeMap::new();
     for (partition, position) in from {
-        left.insert(
-            partition.clone(),
-            (*position, source.offsets(partition).unwrap().high),
-        );
+        left.insert(partition.clone(), (*position, source.offsets(partition).unwrap().high));
     }
     source.assign(from).unwrap();
     let end = Instant::now() + PATIENCE;
@@ -203,7 +204,11 @@ fn shares_partitions(bootstrap: &str, topic: &str) {
 /// Waits until each member holds so many partitions, all of them once.
 fn settle(members: &mut [Member], topic: &str, counts: &[usize]) {
     let end = Instant::now() + PATIENCE;
-    while !members.iter().map(|member| member.held.len()).eq(counts.iter().copied()) {
+    while !members
+        .iter()
+        .map(|member| member.held.len())
+        .eq(counts.iter().copied())
+    {
         let held: Vec<_> = members.iter().map(|member| &member.held).collect();
         assert!(Instant::now() < end, "{held:?} instead of {counts:?}");
         members.iter_mut().for_each(Member::poll);
@@ -223,7 +228,12 @@ fn skips_what_was_aborted(bootstrap: &str, topic: &str) {
         .create()
         .unwrap();
     producer.init_transactions(PATIENCE).unwrap();
-    for (value, commit) in [("first", true), ("aborted", false), ("second", true), ("aborted", false)] {
+    for (value, commit) in [
+        ("first", true),
+        ("aborted", false),
+        ("second", true),
+        ("aborted", false),
+    ] {
         producer.begin_transaction().unwrap();
         for _ in 0..5 {
             producer.send(BaseRecord::to(topic).key("key").payload(value)).unwrap();

@@ -70,6 +70,7 @@ impl Process {
             table: table.clone(),
             dead_letters: dead_letters.clone(),
             letter_offsets: Arc::clone(&letter_offsets),
+            dlq_topic: None,
             progress: Arc::new(Progress::new(
                 APPLICATION,
                 "run",
