@@ -1,6 +1,6 @@
 //! [`Source`] on librdkafka.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub struct KafkaSource {
     request_timeout: Duration,
     in_group: bool,
     positions: HashMap<TopicPartition, i64>,
+    /// Assigned, and nothing has come of them since.
+    unsettled: HashSet<TopicPartition>,
     /// Topic handles of librdkafka and what they stand for.
     topics: HashMap<usize, Arc<str>>,
     events: VecDeque<Event>,
@@ -90,6 +92,7 @@ impl KafkaSource {
             request_timeout: config.request_timeout,
             in_group: matches!(subscription, Subscription::Group { .. }),
             positions: HashMap::new(),
+            unsettled: HashSet::new(),
             topics: HashMap::new(),
             events: VecDeque::new(),
             last_warning: None,
@@ -169,6 +172,7 @@ impl KafkaSource {
                     .entry(message.topic_handle())
                     .or_insert_with(|| message.topic().into());
                 let topic_partition = TopicPartition::new(Arc::clone(topic), message.partition());
+                self.unsettled.remove(&topic_partition);
                 // A partition that was let go meanwhile; its next owner reads this again.
                 let Some(position) = self.positions.get(&topic_partition) else {
                     continue;
@@ -264,6 +268,9 @@ impl Source for KafkaSource {
         } else {
             Duration::ZERO
         })?;
+        for partition in &self.unsettled {
+            self.queue.forward(&self.consumer, partition)?;
+        }
         if records && self.events.is_empty() && !self.positions.is_empty() {
             self.poll_records(timeout)?;
         }
@@ -271,18 +278,19 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+        let held = positions.iter().map(|(partition, _)| partition);
+        let held: Vec<_> = held.filter(|held| self.positions.contains_key(held)).cloned().collect();
+        if !held.is_empty() {
+            self.unassign(&held)?;
+        }
         for (partition, _) in positions {
             self.queue.forward(&self.consumer, partition)?;
         }
+        let assigned = self.consumer.incremental_assign(&self.list(positions)?);
+        assigned.map_err(|error| self.error(&error))?;
         self.positions.extend(positions.iter().cloned());
-        let done = if self.in_group {
-            self.consumer.incremental_assign(&self.list(positions)?)
-        } else {
-            // Without a group what is assigned replaces what was: the others go on from where they are.
-            let all: Vec<_> = self.positions.clone().into_iter().collect();
-            self.consumer.assign(&self.list(&all)?)
-        };
-        done.map_err(|error| self.error(&error))?;
+        self.unsettled
+            .extend(positions.iter().map(|(partition, _)| partition.clone()));
         info!(partitions = positions.len(), "assigned");
         Ok(())
     }
@@ -295,12 +303,10 @@ impl Source for KafkaSource {
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         for partition in partitions {
             self.positions.remove(partition);
+            self.unsettled.remove(partition);
         }
-        if self.in_group {
-            self.consumer
-                .incremental_unassign(&without_offsets(partitions))
-                .map_err(|error| self.error(&error))?;
-        }
+        let unassigned = self.consumer.incremental_unassign(&without_offsets(partitions));
+        unassigned.map_err(|error| self.error(&error))?;
         info!(partitions = partitions.len(), "unassigned");
         Ok(())
     }
