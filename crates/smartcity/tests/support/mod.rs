@@ -235,6 +235,11 @@ pub fn free_port() -> u16 {
 
 /// A real Apache Kafka; its address.
 pub fn real_kafka(dir: &Path) -> Option<(Process, String)> {
+    real_kafka_with(dir, "")
+}
+
+/// The same with more properties of the broker.
+pub fn real_kafka_with(dir: &Path, properties: &str) -> Option<(Process, String)> {
     let has = |program: &str, flag: &str| {
         Command::new(program)
             .arg(flag)
@@ -249,10 +254,13 @@ pub fn real_kafka(dir: &Path) -> Option<(Process, String)> {
     }
     // Two neighbouring ports; the second is the controller's.
     let port = free_port().min(65_000);
+    let file = dir.with_extension("properties");
+    std::fs::write(&file, properties).unwrap();
     let mut kafka = Process::start(
         Command::new(root().join("tests/kafka/real-kafka"))
             .arg(dir)
-            .arg(port.to_string()),
+            .arg(port.to_string())
+            .arg(file),
     );
     kafka.wait_for("ready", Duration::from_secs(180));
     Some((kafka, format!("127.0.0.1:{port}")))
