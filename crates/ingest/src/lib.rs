@@ -4,11 +4,13 @@
 //! Knows nothing of object stores and SQL: it hands encoded rows and their offsets to `lake`.
 
 mod assignment;
+pub mod backfill;
 mod batch;
 mod committer;
 mod config;
 pub mod decode;
 mod dlq_topic;
+pub mod drift;
 mod error;
 mod handoff;
 mod job;

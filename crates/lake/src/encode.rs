@@ -42,6 +42,11 @@ struct Partition {
 }
 
 impl FileFormat {
+    /// What a batch must look like.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     pub(crate) fn new(
         table: &str,
         schema: SchemaRef,

@@ -169,7 +169,8 @@ impl LakeError {
         }
     }
 
-    pub(crate) fn unusable(table: &str, why: impl Into<String>) -> Self {
+    /// What is there cannot be worked with; `why` goes on after the table's name.
+    pub fn unusable(table: &str, why: impl Into<String>) -> Self {
         LakeError::Unusable {
             table: table.to_owned(),
             why: why.into(),

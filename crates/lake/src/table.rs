@@ -21,8 +21,9 @@ pub(crate) const REPLAY: &str = "REPLAY";
 /// One writer's handle on a stream's table. Cheap to clone; the commits of clones wait for each other.
 #[derive(Clone)]
 pub struct Table {
-    log: Arc<Log>,
-    format: Arc<FileFormat>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) format: Arc<FileFormat>,
+    pub(crate) event_time: Arc<str>,
 }
 
 impl Table {
@@ -42,6 +43,7 @@ impl Table {
         Ok(Self {
             log: Arc::new(log),
             format: Arc::new(format),
+            event_time: stream.event_time.as_str().into(),
         })
     }
 
@@ -164,7 +166,7 @@ impl Table {
 
     /// A batch is known by its first file, whose name is unique, so that trying it again is the same commit. Without
     /// files there is nothing that could be doubled.
-    fn commit_id(&self, files: &[StagedFiles]) -> String {
+    pub(crate) fn commit_id(&self, files: &[StagedFiles]) -> String {
         let first = files.iter().find_map(StagedFiles::first_path);
         first.map_or_else(|| self.log.names.next().to_string(), str::to_owned)
     }

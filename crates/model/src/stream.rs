@@ -88,6 +88,34 @@ impl Stream {
         &self.plan
     }
 
+    /// The same fields, all of which may be null, and an event time of its own at the top-level key `event_time_key`: a
+    /// stream that reads out of `_extra` what went there before it was declared.
+    ///
+    /// # Errors
+    /// That key is a place of one of the fields.
+    pub fn with_nullable_fields(&self, event_time_key: &str) -> Result<Stream, String> {
+        let mut fields = self.fields.clone();
+        fields.iter_mut().for_each(|field| field.nullable = true);
+        fields.push(Field {
+            name: event_time_key.to_owned(),
+            from: vec![Path::parse(event_time_key)?],
+            ..self.fields[self.event_time_index()].clone()
+        });
+        let mut plan = PathNode::root();
+        for (index, field) in fields.iter().enumerate() {
+            for (rank, path) in field.from.iter().enumerate() {
+                plan.insert(path, index, rank)?;
+            }
+        }
+        Ok(Stream {
+            key: event_time_key.to_owned(),
+            event_time: event_time_key.to_owned(),
+            fields,
+            plan,
+            ..self.clone()
+        })
+    }
+
     /// Position of a field by name.
     pub fn field_index(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name)

@@ -29,6 +29,8 @@ enum Command {
     Ingest(Ingest),
     /// Ask the lake a question in SQL
     Query(Query),
+    /// Tell what the lake holds of each stream, its dead letters, and the fields that no one declared
+    Status(Status),
     /// Look after the lake's tables
     Lake {
         #[command(subcommand)]
@@ -195,10 +197,25 @@ pub(crate) struct Query {
     pub(crate) as_of: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum LakeCommand {
     /// Prove that the tables hold each record once, as it was committed; exit code 3 when they do not
     Verify(Verify),
+    /// Move values that came before their field was declared from `_extra` into its column
+    Backfill(Backfill),
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +266,28 @@ pub(crate) struct DlqReplay {
     #[arg(long, value_name = "SQL")]
     pub(crate) r#where: Option<String>,
     /// Tell what would become of them and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Folder of stream declarations instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
+    /// Owner of the offsets in the tables
+    #[arg(long)]
+    application: Option<String>,
+    /// Print the counts as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backfill {
+    /// What holds the tables: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "PATH")]
+    lake: Option<String>,
+    /// Only these streams
+    #[arg(long, value_name = "STREAM", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Tell what would be moved and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Folder of stream declarations instead of the built-in ones
@@ -384,9 +423,11 @@ impl Cli {
             Command::Simulate(simulate) => commands::simulate::run(&load(&simulate.flags())?, &simulate),
             Command::Ingest(ingest) => commands::ingest::run(&load(&ingest.flags())?, &ingest),
             Command::Query(query) => commands::query::run(&load(&lake_flag(&query.lake))?, &query),
-            Command::Lake {
-                command: LakeCommand::Verify(verify),
-            } => commands::lake::verify(&load(&verify.flags())?, &verify),
+            Command::Lake { command } => match command {
+                LakeCommand::Verify(verify) => commands::lake::verify(&load(&verify.flags())?, &verify),
+                LakeCommand::Backfill(backfill) => commands::backfill::run(&load(&backfill.flags())?, &backfill),
+            },
+            Command::Status(status) => commands::status::run(&load(&status.flags())?, &status),
             Command::Dlq { command } => match command {
                 DlqCommand::List(list) => commands::dlq::list(&load(&lake_flag(&list.lake))?, &list),
                 DlqCommand::Show(show) => commands::dlq::show(&load(&lake_flag(&show.lake))?, &show),
@@ -479,6 +520,25 @@ fn lake_flag(lake: &Option<String>) -> Flags {
 }
 
 impl DlqReplay {
+    fn flags(&self) -> Flags {
+        flags! {
+            "lake.path" = self.lake,
+            "streams.dir" = display(&self.streams),
+            "ingest.application" = self.application,
+        }
+    }
+}
+
+impl Status {
+    fn flags(&self) -> Flags {
+        flags! {
+            "lake.path" = self.lake,
+            "streams.dir" = display(&self.streams),
+        }
+    }
+}
+
+impl Backfill {
     fn flags(&self) -> Flags {
         flags! {
             "lake.path" = self.lake,

@@ -52,6 +52,18 @@ impl StatusSource for JobStatus {
     }
 }
 
+/// A bar on a terminal's stderr; nothing elsewhere.
+pub(crate) fn bar(template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// One line on stderr, redrawn each second; nothing when stderr is no terminal.
 pub(crate) struct StatusLine {
     bar: ProgressBar,

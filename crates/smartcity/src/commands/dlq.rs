@@ -2,12 +2,12 @@
 
 mod show;
 
-use std::io::{self, BufWriter, IsTerminal as _};
+use std::io::{self, BufWriter};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use ingest::replay::{self, LETTER_COLUMNS, Letter, Replay, Replayed};
 use lake::{Lake, Names};
 use model::{Clock as _, Streams, SystemClock};
@@ -18,6 +18,7 @@ use crate::cli::{DlqList, DlqReplay, DlqShow};
 use crate::config::Config;
 use crate::declarations;
 use crate::exit::usage;
+use crate::status::bar;
 use crate::wiring::{block_on, init_logging};
 
 /// Letters that are replayed in one pass, and their bytes: what is held in memory.
@@ -76,7 +77,7 @@ pub(crate) fn replay(config: &Config, replay: &DlqReplay) -> Result<()> {
             streams: &streams,
             lake: None,
             application: &config.ingest.application,
-            bar: bar(),
+            bar: bar("{msg} {human_pos} letters {elapsed}"),
             open: None,
             by_stream: streams
                 .iter()
@@ -196,18 +197,6 @@ impl Run<'_> {
             println!("no dead letters");
         }
     }
-}
-
-/// On a terminal's stderr; nothing elsewhere.
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{msg} {human_pos} letters {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn letters(filter: Option<&str>) -> String {

@@ -1,9 +1,6 @@
 //! `smartcity lake`
 
-use std::io::{self, IsTerminal as _};
-
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use kafka::{KafkaSource, Subscription};
 use lake::Root;
 use lake::verify::{Severity, TableReport, Verifier, VerifyOptions};
@@ -12,6 +9,7 @@ use crate::cli::Verify;
 use crate::config::Config;
 use crate::declarations;
 use crate::exit::{damaged, usage};
+use crate::status::bar;
 use crate::wiring::{block_on, init_logging, kafka_config};
 
 pub(crate) fn verify(config: &Config, verify: &Verify) -> Result<()> {
@@ -30,7 +28,7 @@ pub(crate) fn verify(config: &Config, verify: &Verify) -> Result<()> {
                 names.join(", ")
             )));
         }
-        let bar = bar();
+        let bar = bar("{msg} {wide_bar} {percent}% {eta}");
         let progress = |table: &str, done: u64, of: u64| {
             bar.set_length(of);
             bar.set_position(done);
@@ -94,18 +92,6 @@ async fn open_source(config: &Config, mut topics: Vec<String>) -> Result<KafkaSo
         KafkaSource::open(&kafka, &topics, Subscription::All, queued_bytes_max)
     });
     Ok(opened.await.context("the Kafka client did not start")??)
-}
-
-/// On a terminal's stderr; nothing elsewhere.
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn print(report: &TableReport) {
