@@ -13,6 +13,9 @@ pub struct FlushPolicy {
     pub records_max: u64,
     /// Bytes held: encoded rows and raw dead letters.
     pub bytes_max: usize,
+    /// Bytes held by all open batches of a job together; what is beyond closes the largest. Memory must not grow with the
+    /// number of streams.
+    pub open_bytes_max: usize,
     /// Time since the batch's first chunk: what a reader of the table waits at most, besides the commit.
     pub age_max: Duration,
     /// The same for a stream's first batch: rows, and mistakes in the set-up, show soon after the start.
@@ -24,6 +27,7 @@ impl Default for FlushPolicy {
         Self {
             records_max: 1_000_000,
             bytes_max: 32 << 20,
+            open_bytes_max: 128 << 20,
             age_max: Duration::from_secs(10),
             first_age_max: Duration::from_millis(200),
         }

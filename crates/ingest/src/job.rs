@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::IngestError;
+use crate::batch::FlushPolicy;
 use crate::committer::Committer;
 use crate::config::JobConfig;
 use crate::handoff::LetterOffsets;
@@ -103,7 +104,10 @@ pub async fn run(
         let worker = Worker::new(
             lanes.collect(),
             control_sender.clone(),
-            config.flush,
+            FlushPolicy {
+                open_bytes_max: config.flush.open_bytes_max / config.workers.max(1),
+                ..config.flush
+            },
             Arc::clone(&clock),
         );
         let worker_failure = failure.clone();

@@ -102,6 +102,20 @@ impl Worker {
                     || open.bytes() >= policy.bytes_max
                     || open.since.elapsed() >= policy.age_max(open.is_first)
             })?;
+            self.flush_beyond(policy.open_bytes_max)?;
+        }
+    }
+
+    /// Closes the largest batches until all that are open hold no more than this.
+    fn flush_beyond(&mut self, bytes_max: usize) -> Result<(), WorkerError> {
+        loop {
+            let open = self.lanes.iter().filter_map(|lane| lane.worker.open.as_ref());
+            let sizes: Vec<_> = open.map(Open::bytes).collect();
+            if sizes.iter().sum::<usize>() <= bytes_max {
+                return Ok(());
+            }
+            let largest = sizes.into_iter().max().unwrap_or_default();
+            self.flush(|open| open.bytes() >= largest)?;
         }
     }
 

@@ -356,3 +356,23 @@ async fn a_stream_that_is_mostly_broken_stops_and_the_others_go_on() {
     run_with(dir.path(), log(3), 3, settings).await.unwrap();
     everything_landed_once(dir.path());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_hold_no_more_than_one() {
+    let commits_with = |open_bytes_max| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = |config: &mut JobConfig| {
+            config.flush.age_max = Duration::from_secs(60);
+            config.flush.first_age_max = Duration::from_secs(60);
+            config.flush.open_bytes_max = open_bytes_max;
+        };
+        let log = MemoryLog::of(&["others", "readings"], 1);
+        run_with(dir.path(), log, 1, settings).await.unwrap();
+        everything_landed_once(dir.path());
+        std::fs::read_dir(dir.path().join("data/others/_delta_log"))
+            .unwrap()
+            .count()
+    };
+    let (bounded, unbounded) = (commits_with(20_000).await, commits_with(usize::MAX).await);
+    assert!(bounded > 2 * unbounded, "{bounded} commits and {unbounded}");
+}

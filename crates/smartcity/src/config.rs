@@ -79,6 +79,7 @@ pub(crate) struct Ingest {
     pub(crate) latency: Duration,
     pub(crate) batch_records_max: u64,
     pub(crate) batch_bytes_max: usize,
+    pub(crate) open_bytes_max: usize,
     pub(crate) workers: usize,
     pub(crate) queued_bytes_max: usize,
     #[serde(deserialize_with = "optional")]

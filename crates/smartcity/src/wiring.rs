@@ -146,6 +146,7 @@ pub(crate) async fn run_ingest(
         flush: FlushPolicy {
             records_max: config.ingest.batch_records_max,
             bytes_max: config.ingest.batch_bytes_max,
+            open_bytes_max: config.ingest.open_bytes_max,
             age_max: config.ingest.latency,
             ..FlushPolicy::default()
         },

@@ -292,37 +292,45 @@ async fn a_bucket_that_is_not_there_is_told_so() {
     assert!(!error.is_retryable());
 }
 
-/// Temporary credentials, as a container's role hands them out, expire; fixed ones that have expired stop us.
+/// Temporary credentials, as the roles of containers and instances hand them out, expire.
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_are_refreshed_or_told_to_have_expired() {
+async fn credentials_are_refreshed_when_they_expire() {
     let Some(server) = S3Server::start(&[]) else { return };
-    let asked = Arc::new(Mutex::new(0));
-    let roles = credentials_server(Arc::clone(&asked)).await;
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "token").unwrap();
-    let more = [
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", roles.as_str()),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.path().to_str().unwrap()),
+    let asked = Arc::new(Mutex::new(0));
+    let roles = credentials_server(Arc::clone(&asked)).await;
+    let (keys, token) = (format!("{roles}/keys"), token.path().to_str().unwrap());
+    let ways: [&[(&str, &str)]; 2] = [
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &keys),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token),
+        ],
+        &[("AWS_METADATA_ENDPOINT", &roles)],
     ];
-    let variables: Vec<_> = variables(&server.endpoint(), &more)
-        .into_iter()
-        .filter(|(name, _)| !name.contains("ACCESS_KEY"))
-        .collect();
-    let clock = Arc::new(ManualClock::new(NOON_US));
-    let lake = Lake::open_with("s3://city/lake", variables, clock, Names::seeded(1))
-        .await
-        .unwrap();
-    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
-    land_all(&table, 0, 12, 4).await;
-    let count = *asked.lock();
-    assert!(
-        count > 3,
-        "credentials that had expired were used again: asked {count} times"
-    );
-    assert_whole(&server.open(2).await, &[(0, 12)]).await;
+    for (number, more) in ways.into_iter().enumerate() {
+        let variables: Vec<_> = variables(&server.endpoint(), more)
+            .into_iter()
+            .filter(|(name, _)| !name.contains("ACCESS_KEY"))
+            .collect();
+        let clock = Arc::new(ManualClock::new(NOON_US));
+        let lake = Lake::open_with("s3://city/lake", variables, clock, Names::seeded(number as u64))
+            .await
+            .unwrap();
+        let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+        *asked.lock() = 0;
+        land_all(&table, number as i32, 12, 4).await;
+        let count = *asked.lock();
+        assert!(
+            count > 3,
+            "{more:?}: credentials that had expired were used again: asked {count} times"
+        );
+    }
+    assert_whole(&server.open(9).await, &[(0, 12), (1, 12)]).await;
 }
 
-/// Hands out keys that have expired already, so that each request needs new ones.
+/// Hands out keys that have expired already, so that each request needs new ones: to a container, or by instance metadata
+/// (IMDSv2).
 async fn credentials_server(asked: Arc<Mutex<u32>>) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -331,9 +339,16 @@ async fn credentials_server(asked: Arc<Mutex<u32>>) -> String {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut request = Vec::new();
             client.read_buf(&mut request).await.unwrap();
-            *asked.lock() += 1;
-            let body =
-                r#"{"AccessKeyId":"test","SecretAccessKey":"testtest","Token":"","Expiration":"2020-01-01T00:00:00Z"}"#;
+            let request = String::from_utf8(request).unwrap();
+            let body = match request.split(' ').nth(1).unwrap_or_default() {
+                "/latest/api/token" => "session",
+                "/latest/meta-data/iam/security-credentials/" => "role",
+                "/keys" | "/latest/meta-data/iam/security-credentials/role" => {
+                    *asked.lock() += 1;
+                    r#"{"AccessKeyId":"test","SecretAccessKey":"testtest","Token":"","Expiration":"2020-01-01T00:00:00Z"}"#
+                }
+                other => panic!("{other}"),
+            };
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
@@ -341,5 +356,5 @@ async fn credentials_server(asked: Arc<Mutex<u32>>) -> String {
             client.write_all(answer.as_bytes()).await.ok();
         }
     });
-    format!("http://{address}/keys")
+    format!("http://{address}")
 }
