@@ -89,17 +89,17 @@ impl Worker {
                     self.take(stream, epoch, &chunk, &already_dead)?;
                 }
                 Ok(Work::Flush(done)) => {
-                    self.flush(|_| true)?;
+                    self.flush(|_, _| true)?;
                     // Whoever asked may have given up waiting.
                     done.send(()).ok();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.flush(|_| true),
+                Err(RecvTimeoutError::Disconnected) => return self.flush(|_, _| true),
             }
             let policy = self.policy;
-            self.flush(|open| {
+            self.flush(|worker, open| {
                 open.figures.records >= policy.records_max
-                    || open.bytes() >= policy.bytes_max
+                    || worker.bytes() >= policy.bytes_max
                     || open.since.elapsed() >= policy.age_max(open.is_first)
             })?;
             self.flush_beyond(policy.open_bytes_max)?;
@@ -109,13 +109,12 @@ impl Worker {
     /// Closes the largest batches until all that are open hold no more than this.
     fn flush_beyond(&mut self, bytes_max: usize) -> Result<(), WorkerError> {
         loop {
-            let open = self.lanes.iter().filter_map(|lane| lane.worker.open.as_ref());
-            let sizes: Vec<_> = open.map(Open::bytes).collect();
-            if sizes.iter().sum::<usize>() <= bytes_max {
+            let sizes = self.lanes.iter().map(|lane| lane.worker.bytes());
+            if sizes.clone().sum::<usize>() <= bytes_max {
                 return Ok(());
             }
-            let largest = sizes.into_iter().max().unwrap_or_default();
-            self.flush(|open| open.bytes() >= largest)?;
+            let largest = sizes.max().unwrap_or_default();
+            self.flush(|worker, _| worker.bytes() >= largest)?;
         }
     }
 
@@ -146,9 +145,10 @@ impl Worker {
         left.min().unwrap_or(self.policy.age_max)
     }
 
-    fn flush(&mut self, is_due: impl Fn(&Open) -> bool) -> Result<(), WorkerError> {
+    fn flush(&mut self, is_due: impl Fn(&StreamWorker, &Open) -> bool) -> Result<(), WorkerError> {
         for lane in &mut self.lanes {
-            if lane.worker.open.as_ref().is_some_and(&is_due)
+            let worker = &lane.worker;
+            if worker.open.as_ref().is_some_and(|open| is_due(worker, open))
                 && let Some(batch) = lane.worker.close()?
             {
                 lane.commits
@@ -219,6 +219,12 @@ impl StreamWorker {
         Ok(counts)
     }
 
+    /// Bytes that the open batch holds.
+    fn bytes(&self) -> usize {
+        let encoded = |open: &Open| open.writer.bytes() + open.letter_bytes;
+        self.open.as_ref().map_or(0, encoded) + self.decoder.bytes()
+    }
+
     /// Drops the open batch: its records will be read again.
     fn discard(&mut self) {
         self.open = None;
@@ -276,10 +282,6 @@ impl Open {
             spans: Spans::default(),
             figures: BatchFigures::default(),
         }
-    }
-
-    fn bytes(&self) -> usize {
-        self.writer.bytes() + self.letter_bytes
     }
 }
 
