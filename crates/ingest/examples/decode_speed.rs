@@ -32,13 +32,6 @@ fn main() {
     let two = |n: usize| vehicle(n, "", n.is_multiple_of(2));
     let accents = |n: usize| plain(n).replace("Hybrid", "Hybridé");
     let escapes = |n: usize| plain(n).replace("Hybrid", "Hybrid\\u00e9");
-    let broken = |n: usize| {
-        if n.is_multiple_of(100) {
-            plain(n)[..200].to_owned()
-        } else {
-            plain(n)
-        }
-    };
     let all_broken = |n: usize| plain(n)[..200].to_owned();
     measure("general", &stream, general, &plain);
     measure("planned", &stream, planned, &plain);
@@ -48,49 +41,135 @@ fn main() {
     measure("general, two undeclared fields", &stream, general, &extra);
     measure("planned, text beyond ASCII", &stream, planned, &accents);
     measure("planned, an escape", &stream, planned, &escapes);
-    measure("planned, 1 in 100 cut off", &stream, planned, &broken);
     measure("planned, all cut off", &stream, planned, &all_broken);
+    println!("1 record in 100 broken, rows and letters beside the clean run's, measured by turns:");
+    for (name, broken) in BROKEN {
+        compare(name, &stream, &|n| broken(&plain(n)));
+    }
+    compare("each kind by turns", &stream, &|n| {
+        BROKEN[n / 100 % BROKEN.len()].1(&plain(n))
+    });
+    let junk: Vec<u8> = (0..1_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let megabytes: Vec<Chunk> = (0..20).map(|n| chunk(n, 1, &|_| Some(junk.clone()))).collect();
+    let mut run = Run::new(&stream, planned, megabytes);
+    for _ in 0..ROUNDS {
+        run.round();
+    }
+    println!("{:32} {:6.1} us each", "1 MB of junk", run.best / 20.0 * 1e6);
+}
+
+/// A bad record made of a good one; `None` is a null value.
+type Break = fn(&str) -> Option<Vec<u8>>;
+
+const BROKEN: [(&str, Break); 10] = [
+    ("not JSON", |_| Some(b"not json".to_vec())),
+    ("cut off", |good| Some(good[..200].into())),
+    ("a wrong type", |good| Some(good.replace("2024", "\"2024\"").into())),
+    ("no id", |good| Some(good.replacen("\"id\"", "\"di\"", 1).into())),
+    ("latitude 91", |good| Some(good.replacen("[5", "[9", 1).into())),
+    ("empty", |_| Some(Vec::new())),
+    ("null value", |_| None),
+    ("invalid UTF-8", |good| {
+        Some([good[..150].as_bytes(), b"\xff", good[150..].as_bytes()].concat())
+    }),
+    ("nested 200 deep", |good| nested(good, 200)),
+    ("nested 10,000 deep", |good| nested(good, 10_000)),
+];
+
+fn nested(good: &str, levels: usize) -> Option<Vec<u8>> {
+    let deep = format!("{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    Some(format!("{}, \"x\": {deep}", good.trim_end_matches('}')).into())
 }
 
 fn measure(name: &str, stream: &Stream, limits: DecodeLimits, record: &dyn Fn(usize) -> String) {
-    let chunks: Vec<Chunk> = (0..RECORDS).step_by(CHUNK).map(|first| chunk(first, record)).collect();
-    let none = BTreeSet::new();
-    let mut decoder = Decoder::with_limits(stream, limits);
-    let mut best = f64::INFINITY;
-    let (mut rows, mut by_shape) = (0, 0);
+    let mut run = Run::new(stream, limits, chunks(&|n| Some(record(n).into_bytes())));
     for _ in 0..ROUNDS {
-        (rows, by_shape) = (0, 0);
-        let clock = CpuClock::start();
-        for chunk in &chunks {
-            let mut letters = Vec::new();
-            let counts = decoder.decode(chunk, &none, 0, &mut letters);
-            rows += counts.rows;
-            by_shape += counts.by_shape;
-            if decoder.rows() >= BATCH {
-                black_box(decoder.take());
-            }
-            black_box(letters);
-        }
-        black_box(decoder.take());
-        best = best.min(clock.seconds());
+        run.round();
     }
-    let per_second = RECORDS as f64 / best / 1e6;
+    let (per_second, rows, by_shape) = (RECORDS as f64 / run.best / 1e6, run.rows, run.by_shape);
     println!("{name:32} {per_second:6.2} M records/s   rows {rows}, by shape {by_shape}");
 }
 
-fn chunk(first: usize, record: &dyn Fn(usize) -> String) -> Chunk {
+/// Measures by turns, so that whatever else the machine does slows both down alike.
+fn compare(name: &str, stream: &Stream, broken: &dyn Fn(usize) -> Option<Vec<u8>>) {
+    let clean = chunks(&|n| Some(vehicle(n, "", false).into_bytes()));
+    let mixed = chunks(&|n| match n % 100 {
+        50 => broken(n),
+        _ => Some(vehicle(n, "", false).into_bytes()),
+    });
+    let mut clean = Run::new(stream, DecodeLimits::default(), clean);
+    let mut mixed = Run::new(stream, DecodeLimits::default(), mixed);
+    for _ in 0..ROUNDS {
+        clean.round();
+        mixed.round();
+    }
+    assert_eq!((clean.rows, mixed.rows), (RECORDS, RECORDS / 100 * 99));
+    let per_second = RECORDS as f64 / mixed.best / 1e6;
+    let ratio = clean.best / mixed.best;
+    let each_us = (mixed.best - clean.best * 0.99) / (RECORDS / 100) as f64 * 1e6;
+    println!("{name:32} {per_second:6.2} M records/s   {ratio:4.2} of the clean speed, {each_us:5.1} us each");
+}
+
+/// The same chunks decoded again and again.
+struct Run {
+    chunks: Vec<Chunk>,
+    decoder: Decoder,
+    /// Seconds of the fastest round.
+    best: f64,
+    rows: usize,
+    by_shape: usize,
+}
+
+impl Run {
+    fn new(stream: &Stream, limits: DecodeLimits, chunks: Vec<Chunk>) -> Self {
+        Self {
+            chunks,
+            decoder: Decoder::with_limits(stream, limits),
+            best: f64::INFINITY,
+            rows: 0,
+            by_shape: 0,
+        }
+    }
+
+    fn round(&mut self) {
+        let none = BTreeSet::new();
+        (self.rows, self.by_shape) = (0, 0);
+        let clock = CpuClock::start();
+        for chunk in &self.chunks {
+            let mut letters = Vec::new();
+            let counts = self.decoder.decode(chunk, &none, 0, &mut letters);
+            self.rows += counts.rows;
+            self.by_shape += counts.by_shape;
+            if self.decoder.rows() >= BATCH {
+                black_box(self.decoder.take());
+            }
+            black_box(letters);
+        }
+        black_box(self.decoder.take());
+        self.best = self.best.min(clock.seconds());
+    }
+}
+
+fn chunks(record: &dyn Fn(usize) -> Option<Vec<u8>>) -> Vec<Chunk> {
+    let firsts = (0..RECORDS).step_by(CHUNK);
+    firsts.map(|first| chunk(first, CHUNK, record)).collect()
+}
+
+fn chunk(first: usize, records: usize, record: &dyn Fn(usize) -> Option<Vec<u8>>) -> Chunk {
     let mut builder = ChunkBuilder::new(TopicPartition::new("vehicle_data", 0), first as i64);
-    for n in first..first + CHUNK {
+    for n in first..first + records {
         let value = record(n);
         builder.push(
             n as i64,
             1_767_225_600_000,
             Some(b"Vehicle-Adam0731"),
-            Some(value.as_bytes()),
+            value.as_deref(),
             [],
         );
     }
-    builder.finish((first + CHUNK) as i64)
+    builder.finish((first + records) as i64)
 }
 
 /// A message as Python's json module writes it.

@@ -629,3 +629,43 @@ fn batches_follow_one_another() {
     }
     assert_eq!(letters.len(), 3);
 }
+
+#[test]
+fn a_batch_in_use_is_left_alone_by_those_after_it() {
+    let mut decoder = Decoder::new(&stream());
+    let mut letters = Vec::new();
+    let (mut held, mut copies) = (Vec::new(), Vec::new());
+    for round in 0..12_i64 {
+        // Smaller and larger ones by turns, so that memory is used again, outgrown and given up.
+        let members = (0..[40, 50, 60, 300, 5, 41][round as usize % 6]).map(|n| {
+            let count = round * 1000 + n;
+            with(&format!(
+                r#","count":{count},"status":"Active","x":"{count}","open":{}"#,
+                n % 2 == 0
+            ))
+        });
+        let records: Vec<String> = members.collect();
+        decoder.decode(&chunk(&records), &BTreeSet::new(), round, &mut letters);
+        let batch = decoder.take().unwrap();
+        assert_eq!(batch.num_rows(), records.len());
+        let (fresh, none) = decode(&records);
+        assert_eq!(none, []);
+        let columns = |batch: &RecordBatch| batch.project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]).unwrap();
+        assert_eq!(columns(&batch), columns(&fresh.unwrap()));
+        assert!(
+            batch["_ingested_at"]
+                .as_primitive::<TimestampMicrosecondType>()
+                .values()
+                .iter()
+                .all(|us| *us == round)
+        );
+        if round % 3 == 0 {
+            copies.push(format!("{batch:?}"));
+            held.push(batch);
+        }
+    }
+    assert_eq!(letters, []);
+    for (batch, copy) in held.iter().zip(copies) {
+        assert_eq!(format!("{batch:?}"), copy);
+    }
+}

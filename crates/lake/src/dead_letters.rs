@@ -23,7 +23,7 @@ use crate::schema::{Declaration, TableSpec};
 use crate::table::{REPLAY, check_spans};
 use crate::{CommitOutcome, FileWriter, LakeError, StagedFiles, decide_letters};
 
-const NAME: &str = "dead_letters";
+const NAME: &str = model::DEAD_LETTERS;
 
 /// Raw bytes per record batch: an Arrow binary column ends at 2 GiB, and what is built is held twice for a moment.
 const BATCH_BYTES_MAX: usize = 64 << 20;

@@ -16,7 +16,7 @@ use crate::properties::letter_properties;
 use crate::schema::TableSpec;
 use crate::{CommitOutcome, FileWriter, LakeError, decide_letters};
 
-const NAME: &str = "gaps";
+const NAME: &str = model::GAPS;
 
 /// Other writers may record a gap of the same partition at the same time; one of each pair is faster.
 const TRIES_MAX: u32 = 20;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::schema::is_reserved;
+use crate::schema::{is_reserved, is_reserved_table};
 use crate::{Field, FieldType, Path, PathNode, Stream, Streams};
 
 /// A mistake in a declaration file; fix the file.
@@ -18,8 +18,12 @@ pub struct DeclarationError {
     pub message: String,
 }
 
-/// The fields a stream may declare; far above any real stream, far below what would hurt.
+/// What a stream may declare: fields, places of all of them, and array elements up to those places. Far above any real
+/// stream, far below what would hurt: a decoder numbers the places and what leads to them with 16 bits, and a JSON Schema
+/// names every element of an array.
 const FIELDS_MAX: usize = 1000;
+const PLACES_MAX: usize = 4000;
+const ELEMENTS_MAX: usize = 1 << 19;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +102,13 @@ impl Reader<'_> {
         let raw: RawStream = toml::from_str(self.text)
             .map_err(|error| self.error(error.span().map_or(0, |span| span.start), None, error.message()))?;
         self.check_name(&raw.name, None, "stream name")?;
+        if is_reserved_table(raw.name.get_ref()) {
+            let message = format!(
+                "stream name `{}` belongs to a table that every lake has",
+                raw.name.get_ref()
+            );
+            return Err(self.error(raw.name.span().start, None, message));
+        }
         self.check_filled(&raw.description, None, "description")?;
         if raw.fields.len() > FIELDS_MAX {
             return Err(self.error(0, None, format!("{} fields, at most {FIELDS_MAX}", raw.fields.len())));
@@ -105,6 +116,7 @@ impl Reader<'_> {
 
         let mut fields: Vec<Field> = Vec::with_capacity(raw.fields.len());
         let mut plan = PathNode::root();
+        let (mut places, mut elements) = (0, 0);
         for raw in &raw.fields {
             let field = self.field(raw)?;
             if fields.iter().any(|known| known.name == field.name) {
@@ -116,6 +128,15 @@ impl Reader<'_> {
                     .from
                     .get(rank)
                     .map_or(raw.span().start, |from| from.span().start);
+                places += 1;
+                elements += path.elements();
+                if places > PLACES_MAX || elements > ELEMENTS_MAX {
+                    let message = format!(
+                        "with it the stream has {places} places and {elements} array elements up to them, at most \
+                         {PLACES_MAX} and {ELEMENTS_MAX}"
+                    );
+                    return Err(self.error(at, Some(&field.name), message));
+                }
                 plan.insert(path, fields.len(), rank)
                     .map_err(|message| self.error(at, Some(&field.name), message))?;
             }
@@ -192,6 +213,11 @@ impl Reader<'_> {
                 min.span().start,
                 format!("min {} is above max {}", min.get_ref(), max.get_ref()),
             );
+        }
+        let (min, max) = (raw.min.as_ref(), raw.max.as_ref());
+        if !field_type.has_value_in(min.map(|min| *min.get_ref()), max.map(|max| *max.get_ref())) {
+            let at = min.or(max).map_or(raw.name.span().start, |bound| bound.span().start);
+            return fail(at, format!("no {type_name} is within these bounds"));
         }
         if !raw.one_of.is_empty() && field_type != FieldType::String {
             return fail(
@@ -361,12 +387,75 @@ doc = "Free places."
                 "p.toml:22: field `free`: doc is empty",
             ),
             ("max = 5000", "max = ", "p.toml:20: "),
+            (
+                "min = 0\nmax = 5000",
+                "min = 0.2\nmax = 0.8",
+                "p.toml:19: field `free`: no integer is within these bounds",
+            ),
+            (
+                "max = 5000",
+                "max = -2147483649\n",
+                "p.toml:19: field `free`: min 0 is above max",
+            ),
+            (
+                "min = 0\nmax = 5000",
+                "min = 2147483648",
+                "p.toml:19: field `free`: no integer is within these bounds",
+            ),
+            (
+                r#"name = "parking_data""#,
+                r#"name = "dead_letters""#,
+                "p.toml:1: stream name `dead_letters` belongs to a table that every lake has",
+            ),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "{from} is not there");
             let error = Stream::parse("p.toml", &text).unwrap_err().to_string();
             assert!(error.starts_with(says), "wanted {says}\n   got {error}");
         }
+    }
+
+    #[test]
+    fn bounds_of_a_long_beyond_its_type() {
+        let long = GOOD.replacen(r#"type = "integer""#, r#"type = "long""#, 1);
+        let bounded = |bounds: &str| Stream::parse("p.toml", &long.replacen("min = 0\nmax = 5000", bounds, 1));
+        for bounds in ["min = 1e300", "max = -1e300", "min = 9223372036854775808.0"] {
+            let error = bounded(bounds).unwrap_err();
+            assert_eq!(error.message, "no long is within these bounds", "{bounds}");
+        }
+        for bounds in [
+            "max = 1e300",
+            "min = -1e300",
+            "min = -9223372036854775808",
+            "min = 9223372036854774784",
+        ] {
+            assert!(bounded(bounds).is_ok(), "{bounds}");
+        }
+    }
+
+    #[test]
+    fn places_have_a_limit() {
+        let with = |places: Vec<String>| {
+            let places = format!("from = [{}]", places.join(", "));
+            Stream::parse(
+                "p.toml",
+                &GOOD.replacen(r#"from = ["free", "places.free"]"#, &places, 1),
+            )
+        };
+        let keys = |count: usize| (0..count).map(|number| format!("\"k{number}\"")).collect::<Vec<_>>();
+        // The other two fields have one each.
+        assert!(with(keys(PLACES_MAX - 2)).is_ok());
+        let error = with(keys(PLACES_MAX - 1)).unwrap_err();
+        assert_eq!((error.line, error.field.as_deref()), (21, Some("free")));
+        assert!(error.message.contains("4001 places"), "{error}");
+        let far = |count: usize| {
+            (0..count)
+                .map(|number| format!("\"k[1023][{number}]\""))
+                .collect::<Vec<_>>()
+        };
+        assert!(with(far(400)).is_ok());
+        let error = with(far(500)).unwrap_err();
+        assert!(error.message.contains("array elements"), "{error}");
     }
 
     #[test]

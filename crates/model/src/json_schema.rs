@@ -68,24 +68,38 @@ fn field_schema(field: &Field) -> Value {
         None => field.doc.clone(),
     };
     schema.insert("description".to_owned(), json!(description));
-    let mut bounds = (field.min, field.max);
-    match field.field_type {
-        FieldType::Integer => bounds = (bounds.0.or(Some(i32::MIN.into())), bounds.1.or(Some(i32::MAX.into()))),
-        FieldType::Timestamp => drop(schema.insert("format".to_owned(), json!("date-time"))),
-        _ => {}
+    if field.field_type == FieldType::Timestamp {
+        schema.insert("format".to_owned(), json!("date-time"));
     }
-    if let Some(min) = bounds.0 {
-        schema.insert("minimum".to_owned(), json!(min));
-    }
-    if let Some(max) = bounds.1 {
-        schema.insert("maximum".to_owned(), json!(max));
-    }
+    let (min, max) = bounds(field);
+    let bounds = [("minimum", min), ("maximum", max)];
+    schema.extend(
+        bounds
+            .into_iter()
+            .filter_map(|(keyword, bound)| Some((keyword.to_owned(), bound?))),
+    );
     if !field.one_of.is_empty() {
         let null = field.nullable.then_some(Value::Null);
         let values: Vec<_> = field.one_of.iter().map(|value| json!(value)).chain(null).collect();
         schema.insert("enum".to_owned(), Value::Array(values));
     }
     Value::Object(schema)
+}
+
+/// The declared bounds, or the type's own where those are narrower.
+fn bounds(field: &Field) -> (Option<Value>, Option<Value>) {
+    let (type_min, type_max) = match field.field_type {
+        FieldType::Integer => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        FieldType::Long => (i64::MIN, i64::MAX),
+        _ => return (field.min.map(Value::from), field.max.map(Value::from)),
+    };
+    // The type's bounds as doubles are powers of two, or round up to one that the type does not hold.
+    let min = field.min.filter(|min| *min > type_min as f64);
+    let max = field.max.filter(|max| *max < type_max as f64);
+    (
+        Some(min.map_or(json!(type_min), Value::from)),
+        Some(max.map_or(json!(type_max), Value::from)),
+    )
 }
 
 /// A required field is there when one of its places is.
@@ -99,7 +113,12 @@ fn place(steps: &[Step]) -> Value {
         None => json!(true),
         Some((Step::Key(key), [])) => json!({ "required": [key] }),
         Some((Step::Key(key), rest)) => json!({ "required": [key], "properties": { key: place(rest) } }),
-        Some((Step::Index(index), _)) => json!({ "minItems": index + 1 }),
+        Some((Step::Index(index), [])) => json!({ "minItems": index + 1 }),
+        Some((Step::Index(index), rest)) => {
+            let mut items = vec![json!(true); *index];
+            items.push(place(rest));
+            json!({ "minItems": index + 1, "prefixItems": items })
+        }
     }
 }
 
@@ -142,5 +161,35 @@ mod tests {
             json!([{ "required": ["latitude"] },
                    { "required": ["location"], "properties": { "location": { "minItems": 1 } } }])
         );
+    }
+
+    #[test]
+    fn bounds_are_the_narrower_of_the_declared_and_the_types() {
+        for (field, minimum, maximum) in [
+            ("integer", json!(i32::MIN), json!(i32::MAX)),
+            ("integer\"\nmin = -5\nmax = 1e10 #", json!(-5.0), json!(i32::MAX)),
+            ("long", json!(i64::MIN), json!(i64::MAX)),
+            (
+                "long\"\nmin = 7\nmax = 9223372036854775807 #",
+                json!(7.0),
+                json!(i64::MAX),
+            ),
+            ("double", Value::Null, Value::Null),
+        ] {
+            let text = format!(
+                "name = \"s\"\ndescription = \"d\"\nkey = \"t\"\nevent_time = \"t\"\n\
+                 [[field]]\nname = \"t\"\ntype = \"timestamp\"\ndoc = \"t\"\n\
+                 [[field]]\nname = \"n\"\ndoc = \"n\"\nfrom = [\"a[2].n\"]\ntype = \"{field}\"\n"
+            );
+            let schema = Stream::parse("s.toml", &text).unwrap().json_schema();
+            let n = &schema["properties"]["a"]["prefixItems"][2]["properties"]["n"];
+            assert_eq!((&n["minimum"], &n["maximum"]), (&minimum, &maximum), "{field}");
+            // The element is there, and in it the key.
+            assert_eq!(
+                schema["allOf"][1]["anyOf"],
+                json!([{ "required": ["a"], "properties": { "a": {
+                    "minItems": 3, "prefixItems": [true, true, { "required": ["n"] }] } } }])
+            );
+        }
     }
 }

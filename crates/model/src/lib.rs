@@ -20,6 +20,6 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letter::{DeadLetter, Stage};
 pub use declaration::DeclarationError;
 pub use path::{Path, PathNode, Step};
-pub use schema::{EVENT_DATE, EXTRA, INGESTED_AT, KAFKA_TIMESTAMP, OFFSET, PARTITION};
+pub use schema::{DEAD_LETTERS, EVENT_DATE, EXTRA, GAPS, INGESTED_AT, KAFKA_TIMESTAMP, OFFSET, PARTITION};
 pub use span::{Span, TopicPartition};
 pub use stream::{Field, FieldType, Stream, Streams};

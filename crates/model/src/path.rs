@@ -31,6 +31,8 @@ impl Path {
             let mut rest = indices;
             while !rest.is_empty() {
                 let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+                // `parse` alone would take a sign.
+                let index = index.filter(|(index, _)| index.bytes().all(|byte| byte.is_ascii_digit()));
                 let Some((Ok(index), after)) = index.map(|(index, after)| (index.parse(), after)) else {
                     return Err(format!("path `{text}`: write an array index as `[0]`"));
                 };
@@ -49,6 +51,15 @@ impl Path {
 
     pub fn steps(&self) -> &[Step] {
         &self.0
+    }
+
+    /// The array elements up to those on the way.
+    pub(crate) fn elements(&self) -> usize {
+        let of_step = |step: &Step| match step {
+            Step::Key(_) => 0,
+            Step::Index(index) => index + 1,
+        };
+        self.0.iter().map(of_step).sum()
     }
 }
 
@@ -143,6 +154,7 @@ mod tests {
             ("a[x]", "write an array index as `[0]`"),
             ("a[1", "write an array index as `[0]`"),
             ("a[1]b", "write an array index as `[0]`"),
+            ("a[+1]", "write an array index as `[0]`"),
             ("a[5000]", "an index may be at most 1023"),
         ] {
             let error = Path::parse(text).unwrap_err();

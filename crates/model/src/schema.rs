@@ -60,6 +60,15 @@ enum FieldTypeOrDate {
     Date,
 }
 
+/// The table of the records that became no rows, in every lake.
+pub const DEAD_LETTERS: &str = "dead_letters";
+/// The table of the offsets that were lost before they were read, in every lake.
+pub const GAPS: &str = "gaps";
+
+pub(crate) fn is_reserved_table(name: &str) -> bool {
+    [DEAD_LETTERS, GAPS].contains(&name)
+}
+
 pub(crate) fn is_reserved(name: &str) -> bool {
     EVERY_TABLE.iter().any(|(reserved, ..)| *reserved == name)
 }

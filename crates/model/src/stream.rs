@@ -77,6 +77,18 @@ impl FieldType {
         }
     }
 
+    /// Whether any value of this type is within the bounds. The casts saturate, so `i128` holds every bound that matters.
+    pub(crate) fn has_value_in(self, min: Option<f64>, max: Option<f64>) -> bool {
+        let of_type = match self {
+            FieldType::Integer => (i128::from(i32::MIN), i128::from(i32::MAX)),
+            FieldType::Long => (i128::from(i64::MIN), i128::from(i64::MAX)),
+            _ => return true,
+        };
+        let min = min.map_or(of_type.0, |min| of_type.0.max(min.ceil() as i128));
+        let max = max.map_or(of_type.1, |max| of_type.1.min(max.floor() as i128));
+        min <= max
+    }
+
     pub(crate) fn is_number(self) -> bool {
         matches!(self, FieldType::Integer | FieldType::Long | FieldType::Double)
     }

@@ -1,11 +1,13 @@
 //! Good rows on their way to a record batch: one growing buffer per column, handed to Arrow without a copy.
 
+use std::iter::repeat_with;
 use std::mem::{replace, take};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
-use arrow_buffer::{BooleanBufferBuilder, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::SchemaRef;
 use model::{FieldType, Stream, event_time};
 
@@ -23,6 +25,9 @@ pub(super) struct Columns {
     kafka_timestamp: Primitives<i64>,
     ingested_at: Vec<i64>,
     extra: Texts,
+    /// The last batch. Its buffers are the batch's after next, if nobody reads them any more by then: to give memory back
+    /// to the system with each batch, and to have it cleared again, takes longer than many a broken record.
+    handed_out: Vec<ArrayRef>,
 }
 
 /// Where a row comes from.
@@ -67,6 +72,9 @@ struct Booleans {
 #[derive(Debug)]
 struct Nulls(Option<NullBufferBuilder>);
 
+/// The largest batch whose memory is kept for another.
+const KEPT_BYTES_MAX: usize = 32 << 20;
+
 /// Texts up to these lengths are copied as if they had them: a word or two, a UUID.
 const SHORT: usize = 16;
 const MEDIUM: usize = 48;
@@ -98,6 +106,7 @@ impl Columns {
             kafka_timestamp: Primitives::new(true),
             ingested_at: Vec::new(),
             extra: Texts::new(true),
+            handed_out: Vec::new(),
         }
     }
 
@@ -160,16 +169,24 @@ impl Columns {
         if self.rows() == 0 {
             return None;
         }
-        let mut arrays: Vec<ArrayRef> = self.declared.iter_mut().map(Column::take).collect();
-        arrays.push(take_values::<Date32Type>(&mut self.event_date));
-        arrays.push(take_values::<Int32Type>(&mut self.partition));
-        arrays.push(take_values::<Int64Type>(&mut self.offset));
-        arrays.push(utc(self.kafka_timestamp.take::<TimestampMicrosecondType>()));
+        let keep = self.bytes() <= KEPT_BYTES_MAX;
+        let spares = take(&mut self.handed_out).into_iter();
+        let mut spares = spares.map(Some).chain(repeat_with(|| None));
+        let mut spare = || spares.next().flatten();
+        let mut arrays: Vec<ArrayRef> = self.declared.iter_mut().map(|column| column.take(spare())).collect();
+        arrays.push(take_values::<Date32Type>(&mut self.event_date, spare()));
+        arrays.push(take_values::<Int32Type>(&mut self.partition, spare()));
+        arrays.push(take_values::<Int64Type>(&mut self.offset, spare()));
+        arrays.push(utc(self.kafka_timestamp.take::<TimestampMicrosecondType>(spare())));
         arrays.push(utc(take_primitive::<TimestampMicrosecondType>(
             &mut self.ingested_at,
             None,
+            spare(),
         )));
-        arrays.push(self.extra.take());
+        arrays.push(self.extra.take(spare()));
+        if keep {
+            self.handed_out.clone_from(&arrays);
+        }
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
         Some(batch.expect("columns and schema come from one declaration"))
     }
@@ -199,18 +216,18 @@ impl Column {
         }
     }
 
-    fn take(&mut self) -> ArrayRef {
+    fn take(&mut self, spare: Option<ArrayRef>) -> ArrayRef {
         match self {
-            Column::Text(texts) => texts.take(),
-            Column::Integer(integers) => Arc::new(integers.take::<Int32Type>()),
-            Column::Long(longs) => Arc::new(longs.take::<Int64Type>()),
-            Column::Double(doubles) => Arc::new(doubles.take::<Float64Type>()),
+            Column::Text(texts) => texts.take(spare),
+            Column::Integer(integers) => Arc::new(integers.take::<Int32Type>(spare)),
+            Column::Long(longs) => Arc::new(longs.take::<Int64Type>(spare)),
+            Column::Double(doubles) => Arc::new(doubles.take::<Float64Type>(spare)),
             Column::Boolean(booleans) => {
                 let rows = booleans.values.len();
                 let values = replace(&mut booleans.values, BooleanBufferBuilder::new(rows)).build();
                 Arc::new(BooleanArray::new(values, booleans.nulls.take()))
             }
-            Column::Timestamp(instants) => utc(instants.take::<TimestampMicrosecondType>()),
+            Column::Timestamp(instants) => utc(instants.take::<TimestampMicrosecondType>(spare)),
         }
     }
 }
@@ -234,8 +251,8 @@ impl<T: Default> Primitives<T> {
         self.nulls.append(false);
     }
 
-    fn take<A: ArrowPrimitiveType<Native = T>>(&mut self) -> PrimitiveArray<A> {
-        take_primitive(&mut self.values, self.nulls.take())
+    fn take<A: ArrowPrimitiveType<Native = T>>(&mut self, spare: Option<ArrayRef>) -> PrimitiveArray<A> {
+        take_primitive(&mut self.values, self.nulls.take(), spare)
     }
 }
 
@@ -290,11 +307,20 @@ impl Texts {
         self.bytes.len() + size_of_val(&self.offsets[1..])
     }
 
-    fn take(&mut self) -> ArrayRef {
-        let mut offsets = Vec::with_capacity(self.offsets.len());
+    fn take(&mut self, spare: Option<ArrayRef>) -> ArrayRef {
+        let spare = spare.map(|array| {
+            let texts = array.as_string::<i32>().clone();
+            drop(array);
+            let (offsets, bytes, _) = texts.into_parts();
+            (offsets.into_inner().into_inner(), bytes)
+        });
+        let (offsets, bytes) = spare.unzip();
+        let mut offsets = room_for(self.offsets.len(), offsets);
         offsets.push(0);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(replace(&mut self.offsets, offsets)));
-        let array = StringArray::try_new(offsets, take_sized(&mut self.bytes).into(), self.nulls.take());
+        let bytes = room_for(self.bytes.len(), bytes);
+        let bytes = replace(&mut self.bytes, bytes);
+        let array = StringArray::try_new(offsets, bytes.into(), self.nulls.take());
         Arc::new(array.expect("records are checked to be UTF-8"))
     }
 }
@@ -323,23 +349,36 @@ fn take_nulls(nulls: &mut NullBufferBuilder) -> Option<arrow_buffer::NullBuffer>
     replace(nulls, NullBufferBuilder::new(capacity)).build()
 }
 
-/// Takes a buffer and leaves an empty one with room for as much: the next batch is most likely as large.
-fn take_sized<T>(values: &mut Vec<T>) -> Vec<T> {
-    let len = values.len();
-    let taken = take(values);
-    values.reserve_exact(len);
-    taken
+/// An empty buffer for as much as the last batch had, and a little more: to outgrow it by a few rows would copy all of
+/// them. It is the spare one, unless someone still reads that, or it is too small, or far too large.
+fn room_for<T: ArrowNativeType>(len: usize, spare: Option<Buffer>) -> Vec<T> {
+    let spare = spare.and_then(|buffer| buffer.into_vec().ok());
+    let fits = |spare: &Vec<T>| (len..=len * 4).contains(&spare.capacity());
+    match spare.filter(fits) {
+        Some(mut spare) => {
+            spare.clear();
+            spare
+        }
+        None => Vec::with_capacity(len + len / 8),
+    }
 }
 
 fn take_primitive<A: ArrowPrimitiveType>(
     values: &mut Vec<A::Native>,
     nulls: Option<arrow_buffer::NullBuffer>,
+    spare: Option<ArrayRef>,
 ) -> PrimitiveArray<A> {
-    PrimitiveArray::new(ScalarBuffer::from(take_sized(values)), nulls)
+    let spare = spare.map(|array| {
+        let values = array.as_primitive::<A>().clone();
+        drop(array);
+        values.into_parts().1.into_inner()
+    });
+    let next = room_for(values.len(), spare);
+    PrimitiveArray::new(ScalarBuffer::from(replace(values, next)), nulls)
 }
 
-fn take_values<A: ArrowPrimitiveType>(values: &mut Vec<A::Native>) -> ArrayRef {
-    Arc::new(take_primitive::<A>(values, None))
+fn take_values<A: ArrowPrimitiveType>(values: &mut Vec<A::Native>, spare: Option<ArrayRef>) -> ArrayRef {
+    Arc::new(take_primitive::<A>(values, None, spare))
 }
 
 fn utc(instants: PrimitiveArray<TimestampMicrosecondType>) -> ArrayRef {

@@ -7,6 +7,9 @@ use model::{FieldType, PathNode, Stream};
 
 use super::error::ErrorClass;
 
+/// Values of a set that an error names.
+const SHOWN_OF_SET_MAX: usize = 20;
+
 /// What the decoder knows of a stream.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -133,7 +136,7 @@ impl Numbering<'_> {
 
     fn next_slot(&mut self) -> u16 {
         self.slots += 1;
-        // At most 1000 fields with a few places each: far below 65,536.
+        // At most 4000 places of 16 steps each, by the rules for declarations: below 65,536.
         (self.slots - 1) as u16
     }
 }
@@ -196,7 +199,14 @@ impl FieldRule {
                 (f64::NEG_INFINITY, max) => write!(text, " {max} or less"),
                 (min, max) => write!(text, " {min} to {max}"),
             },
-            ErrorClass::NotInSet => write!(text, " {}", self.one_of.join(", ")),
+            ErrorClass::NotInSet => {
+                let shown = &self.one_of[..self.one_of.len().min(SHOWN_OF_SET_MAX)];
+                let more = match self.one_of.len() - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                write!(text, " {}{more}", shown.join(", "))
+            }
             _ => Ok(()),
         };
     }

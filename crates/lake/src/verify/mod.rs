@@ -22,7 +22,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use metrics::counter;
-use model::{OFFSET, PARTITION, Span, TopicPartition};
+use model::{DEAD_LETTERS, GAPS, OFFSET, PARTITION, Span, TopicPartition};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt};
 #[allow(deprecated, reason = "its successor is to write the same by hand")]
@@ -39,8 +39,6 @@ use self::places::{Summary, each_letter, each_place, each_topic_place};
 use self::state::{LiveFile, TableState};
 use crate::{LakeError, Root};
 
-const LETTERS: &str = "dead_letters";
-const GAPS: &str = "gaps";
 /// Files that lie in memory at the same time.
 const FILES_AT_ONCE: usize = 2;
 
@@ -106,7 +104,7 @@ impl<'a> Verifier<'a> {
         let names = root.table_names().await?;
         let mut logs = BTreeMap::new();
         for name in names.iter().filter(|name| tables.is_empty() || tables.contains(name)) {
-            if *name != LETTERS {
+            if *name != DEAD_LETTERS {
                 logs.insert(name.clone(), read_log(root, name).await?);
             }
         }
@@ -118,8 +116,8 @@ impl<'a> Verifier<'a> {
             letters: None,
             gaps: Vec::new(),
         };
-        if names.iter().any(|name| name == LETTERS) {
-            verifier.letters = Some(verifier.check(LETTERS).await?);
+        if names.iter().any(|name| name == DEAD_LETTERS) {
+            verifier.letters = Some(verifier.check(DEAD_LETTERS).await?);
         }
         if names.iter().any(|name| name == GAPS) {
             verifier.gaps = verifier.read_gaps().await?;
@@ -130,7 +128,7 @@ impl<'a> Verifier<'a> {
     /// Checks one table.
     pub async fn table(&self, name: &str) -> Result<VerifiedTable, LakeError> {
         let checked = match (&self.letters, name) {
-            (Some(letters), LETTERS) => letters.clone(),
+            (Some(letters), DEAD_LETTERS) => letters.clone(),
             _ => self.check(name).await?,
         };
         let Checked {
@@ -143,7 +141,7 @@ impl<'a> Verifier<'a> {
         self.orphans(name, &state, &mut findings).await?;
         let mut partitions = Vec::new();
         let mut by_place = BTreeMap::new();
-        if name != LETTERS && name != GAPS {
+        if name != DEAD_LETTERS && name != GAPS {
             partitions = self.offsets(name, &state, &summaries, &mut findings).await?;
             for place in &partitions {
                 let mut digest = digests.remove(&(String::new(), place.partition)).unwrap_or_default();
@@ -347,7 +345,7 @@ impl<'a> Verifier<'a> {
                 .await?;
             }
             for path in of_letters {
-                self.read_places(LETTERS, path, ["topic", "partition", "offset"], |batch| {
+                self.read_places(DEAD_LETTERS, path, ["topic", "partition", "offset"], |batch| {
                     each_topic_place(batch, "partition", "offset", |of_topic, partition, offset| {
                         if of_topic != topic {
                             return;
@@ -468,7 +466,7 @@ impl Verifier<'_> {
                 continue;
             }
             let columns = ["topic", "partition", "offset", "key", "value"];
-            self.read_places(LETTERS, path, columns, |batch| {
+            self.read_places(DEAD_LETTERS, path, columns, |batch| {
                 each_letter(batch, |topic, partition, offset, hash| {
                     if topic == &*place.topic && partition == place.partition && (span.from..span.to).contains(&offset)
                     {

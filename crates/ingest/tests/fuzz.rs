@@ -1,0 +1,35 @@
+//! The seeds of the fuzz targets (`fuzz/`) and what they have found, against the decoder as it is built for use.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
+#[path = "../fuzz/src/targets/mod.rs"]
+mod targets;
+
+use std::fs;
+use std::path::Path;
+
+use ingest::decode;
+
+fn each_input(target: &str, run: fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut inputs = 0;
+    for kind in ["seeds", "regressions"] {
+        for entry in fs::read_dir(fuzz.join(kind).join(target)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            run(&fs::read(path).unwrap());
+            inputs += 1;
+        }
+    }
+    assert!(inputs > 0, "no seeds for {target}");
+}
+
+#[test]
+fn seeds_and_finds_of_the_decode_target() {
+    each_input("decode", targets::decode);
+}
+
+#[test]
+fn seeds_and_finds_of_the_declaration_target() {
+    each_input("declaration", targets::declaration);
+}
