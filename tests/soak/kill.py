@@ -11,9 +11,16 @@ from producer import Feed, create_topics
 from proxy import FaultProxy
 
 LAKE = f"s3://{BUCKET}/lake"
-# The S3 client's patience, and what each ingest is given; a killed member that is not static is gone after its session.
+# The S3 client's time-out; stalls last longer.
 PATIENCE_S = 2
+# A killed member that is not static is gone after its session.
 SESSION_TIMEOUT_MS = 6000
+# What a group allows between two polls; the dynamic member's is short, so that it is expelled in a long outage of the store.
+POLL_INTERVAL_MS = 10_000
+# How long a killed process stays away. One outage of the store in ten is a long one.
+DOWN_S = (0, 1.5)
+OUTAGE_S = (12, 20)
+OUTAGES = 0.1
 LATENCY = "500ms"
 RECORDS_PER_SECOND = 400
 # With `both`: the share of rounds with a real Kafka, whose restart takes ten seconds and more.
@@ -70,7 +77,10 @@ class Stage:
         create_topics(self.bootstrap)
         self.proxy = FaultProxy(self.s3.port, self.seed, PATIENCE_S, work / "proxy.log")
         self.feed = Feed(self.bootstrap, self.seed, RECORDS_PER_SECOND)
-        self.ingests = [self.ingest("ingest-static", {"group.instance.id": "one"}), self.ingest("ingest-dynamic", {})]
+        self.ingests = [
+            self.ingest("ingest-static", {"group.instance.id": "one"}),
+            self.ingest("ingest-dynamic", {"max.poll.interval.ms": str(POLL_INTERVAL_MS)}),
+        ]
         for ingest in self.ingests:
             ingest.start()
         try:
@@ -97,7 +107,8 @@ class Stage:
         """Kills one at a drawn moment and starts it again after a drawn while."""
         self.wait(self.rng.uniform(0.5, 4))
         process = self.rng.choice(self.ingests) if target == "ingest" else {"broker": self.broker, "s3": self.s3}[target]
-        down = self.rng.uniform(0, 1.5)
+        is_outage = target == "s3" and self.rng.random() < OUTAGES
+        down = self.rng.uniform(*(OUTAGE_S if is_outage else DOWN_S))
         process.kill()
         self.kills[process.name] += 1
         killed_at, acknowledged = time.monotonic(), self.feed.acknowledged
