@@ -109,6 +109,8 @@ class Stage:
         process = self.rng.choice(self.ingests) if target == "ingest" else {"broker": self.broker, "s3": self.s3}[target]
         is_outage = target == "s3" and self.rng.random() < OUTAGES
         down = self.rng.uniform(*(OUTAGE_S if is_outage else DOWN_S))
+        if target == "ingest":
+            process.supervise()
         process.kill()
         self.kills[process.name] += 1
         killed_at, acknowledged = time.monotonic(), self.feed.acknowledged

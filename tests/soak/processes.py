@@ -1,7 +1,9 @@
 """The processes of a soak: each is started, killed and paused by its own pid, and writes to a file of its own."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "city"
+# How long a supervisor waits before it starts a process again that has ended.
+RESTART_PAUSE_S = 0.5
 S3_KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "testtest",
@@ -20,23 +24,18 @@ S3_KEYS = {
 
 
 def free_ports(count=1):
-    """The first of so many neighbouring ports that nobody listens on."""
+    """The first of so many neighbouring ports that nobody listens on. Below those that the system gives to connections:
+    a process that is started again must find its own still free."""
     while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            if port + count > 65_535:
-                continue
-            rest = [socket.socket() for _ in range(count - 1)]
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with contextlib.ExitStack() as held:
             try:
-                for number, other in enumerate(rest, 1):
-                    other.bind(("127.0.0.1", port + number))
+                for number in range(count):
+                    listener = held.enter_context(socket.socket())
+                    listener.bind(("127.0.0.1", port + number))
                 return port
             except OSError:
                 continue
-            finally:
-                for other in rest:
-                    other.close()
 
 
 def s3_environment(port):
@@ -139,11 +138,17 @@ class Ingest(Process):
         ]
         super().__init__(name, command, work / f"{name}.log", variables)
         self.ends = []
+        self.start_again_at = None
 
     def supervise(self):
-        """Starts it again when it has ended by itself, and keeps why."""
+        """Keeps why it has ended by itself, and starts it again a little later."""
         if self.is_running():
             return
+        if self.start_again_at is not None:
+            if time.monotonic() >= self.start_again_at:
+                self.start()
+            return
+        self.start_again_at = time.monotonic() + RESTART_PAUSE_S
         told = self.told()
         errors = [line for line in told.splitlines() if line.lstrip().startswith(("error:", "caused by:"))]
         self.ends.append({
@@ -153,7 +158,10 @@ class Ingest(Process):
             "panicked": "panicked at" in told,
             "error": " ".join(line.strip() for line in errors) or told[-500:],
         })
-        self.start()
+
+    def start(self):
+        self.start_again_at = None
+        super().start()
 
     def progress(self, timeout_s=0.5):
         """What `/api/progress` tells; `None` while it does not answer."""
