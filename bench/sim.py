@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from processes import CORES, TARGET, cpu_seconds, start_kafka, stop
@@ -47,13 +47,27 @@ class Ends:
     def __init__(self, address, prefix):
         self.topics = [f"{prefix}.{stream}" for stream in STREAMS]
         new = [NewTopic(topic, PARTITIONS, 1) for topic in self.topics]
-        for created in AdminClient({"bootstrap.servers": address}).create_topics(new).values():
+        admin = AdminClient({"bootstrap.servers": address})
+        for created in admin.create_topics(new).values():
             created.result()
         self.consumer = Consumer({"bootstrap.servers": address, "group.id": "ends"})
 
     def count(self):
         places = [TopicPartition(topic, partition) for topic in self.topics for partition in range(PARTITIONS)]
-        return sum(self.consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        return sum(self.end(place) for place in places)
+
+    def end(self, place):
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.consumer.get_watermark_offsets(place, timeout=10)[1]
+            except KafkaException as error:
+                # A topic that has just been made has no leader yet.
+                if not error.args[0].retriable() and error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                    raise
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
 
 def simulate(address, prefix, *arguments):
@@ -127,7 +141,7 @@ def held_rate(address, prefix, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vehicles", type=int, default=100_000)
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--records", type=int, default=6_000_000)

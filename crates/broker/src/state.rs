@@ -68,7 +68,7 @@ pub(crate) struct State {
     _lock: File,
 }
 
-/// Whether records can be written. A full disk is told once, not at each of a client's many tries.
+/// Whether records can be written. A full disk is told once, not at each of a client's many tries; all are counted.
 #[derive(Debug, Default)]
 pub(crate) struct Storage {
     failing: AtomicBool,
@@ -77,6 +77,7 @@ pub(crate) struct Storage {
 
 impl Storage {
     pub(crate) fn failed(&self, topic: &str, partition: i32, error: &LogError) {
+        metrics::counter!("smartcity_broker_storage_errors").increment(1);
         if !self.failing.swap(true, Ordering::Relaxed) {
             let error = error_chain(error);
             tracing::error!(

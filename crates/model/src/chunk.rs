@@ -63,6 +63,7 @@ impl Chunk {
         self.bytes.capacity() + self.records.capacity() * size_of::<Entry>()
     }
 
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         self.records.iter().map(|entry| {
             let (value, at) = self.part(entry.start, entry.value_len);
@@ -78,6 +79,7 @@ impl Chunk {
         })
     }
 
+    #[inline]
     fn part(&self, start: usize, len: u32) -> (Option<&[u8]>, usize) {
         match len {
             NULL => (None, start),

@@ -8,6 +8,7 @@ pub const DAY_US: i64 = 86_400_000_000;
 /// `T` may be `t` or one space; the zone is `Z`, `±HH`, `±HHMM` or `±HH:MM` (up to 18 hours), and none means UTC. A
 /// fraction has 1 to 9 digits and is cut to microseconds. Years 0001 to 9999. `None` for anything else, leap seconds
 /// included.
+#[inline]
 pub fn parse(text: &[u8]) -> Option<i64> {
     let (date, rest) = text.split_first_chunk::<10>()?;
     let year = digits(&date[0..4])?;
@@ -45,6 +46,7 @@ pub fn parse(text: &[u8]) -> Option<i64> {
 }
 
 /// Days since the epoch of the day that holds this instant: the value of `event_date`.
+#[inline]
 pub fn days(event_time_us: i64) -> i32 {
     event_time_us.div_euclid(DAY_US) as i32
 }

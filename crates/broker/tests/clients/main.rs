@@ -1,6 +1,6 @@
 //! One suite of real clients for any broker: librdkafka (current, through confluent-kafka; 2.0.2, through Debian's kcat),
-//! kafka-python, the Java client by way of Kafka's own tools, franz-go. Each test runs one of them against a broker of
-//! ours, and one test runs all of them against a real Apache Kafka with the same assertions.
+//! kafka-python, the Java client by way of Kafka's own tools, franz-go, and our own `kafka` crate. Each test runs one of
+//! them against a broker of ours, and one test runs all of them against a real Apache Kafka with the same assertions.
 //! `SMARTCITY_TEST_BOOTSTRAP=host:port cargo test -p broker --test clients` takes that broker instead of ours.
 //!
 //! Where a client is not on the machine its test says SKIPPED and passes, but fails where `CI` is set.
@@ -9,6 +9,7 @@
 
 mod kcat;
 mod killed;
+mod ours;
 mod support;
 
 use std::process::Command;
@@ -106,6 +107,11 @@ fn franz_go_is_answered_as_kafka_answers() {
 }
 
 #[test]
+fn our_crate_reads_and_writes() {
+    against_ours(ours::run);
+}
+
+#[test]
 fn a_real_kafka_passes_the_same_suite() {
     // Whoever names a broker means that one alone.
     if std::env::var_os("SMARTCITY_TEST_BOOTSTRAP").is_some() {
@@ -114,7 +120,7 @@ fn a_real_kafka_passes_the_same_suite() {
     let Some(kafka) = RealKafka::start() else { return };
     let lanes: [&[fn(&str)]; 3] = [
         &[java_tools],
-        &[librdkafka, librdkafka_transactions],
+        &[librdkafka, librdkafka_transactions, ours::run],
         &[franz_go, librdkafka_admin, kafka_python, old_librdkafka],
     ];
     // A lane's panic comes out of the scope once all have ended.
