@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from feed import TOPICS, broken, message  # noqa: E402
 
 PARTITIONS = 4
-BROKEN_EVERY = 100
-UNDECLARED_EVERY = 50
+BROKEN = 0.01
+UNDECLARED = 0.02
 # Of the largest of the broken ones, which feed.py makes to test the limits; here many are wanted.
 BROKEN_BYTES_MAX = 20_000
 
@@ -59,9 +59,19 @@ class Feed:
             "log_level": 0,
         })
         self._ending = threading.Event()
+        self._paused = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self.error = None
         self._thread.start()
+
+    def pause(self, paused):
+        """Sends nothing until told to go on; what was sent is acknowledged first."""
+        if paused:
+            self._paused.set()
+            time.sleep(2 * len(TOPICS) / self.per_second)
+            self._producer.flush(60)
+        else:
+            self._paused.clear()
 
     def stop(self, timeout_s=120):
         """Waits until everything is acknowledged; how many are not."""
@@ -78,19 +88,20 @@ class Feed:
     def _send(self):
         number, due = 0, time.monotonic()
         while not self._ending.is_set():
-            for topic in TOPICS:
-                self._send_one(topic, number)
+            if not self._paused.is_set():
+                for topic in TOPICS:
+                    self._send_one(topic, number)
+                number += 1
             self._producer.poll(0)
-            number += 1
             due = max(due + len(TOPICS) / self.per_second, time.monotonic() - 1)
             self._ending.wait(max(0, due - time.monotonic()))
 
     def _send_one(self, topic, number):
         good = message(topic, self._rng, number)
-        if number % UNDECLARED_EVERY == 7:
+        if self._rng.random() < UNDECLARED:
             good |= {"firmware": {"version": number, "name": "Ünterwegs \"7\""}}
         headers, value = None, json.dumps(good).encode()
-        if number % BROKEN_EVERY == 37:
+        if self._rng.random() < BROKEN:
             kinds = broken(good, self._rng)
             kind, value = kinds[self._kinds[topic] % len(kinds)]
             self._kinds[topic] += 1

@@ -53,7 +53,8 @@ def read_topic(bootstrap, topic):
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         records, missing = {}, sum(ends.values())
         while missing > 0:
-            batch = consumer.consume(10_000, timeout=30)
+            # It waits for as many as are asked for.
+            batch = consumer.consume(min(missing, 10_000), timeout=30)
             if not batch:
                 raise RuntimeError(f"{topic}: {missing} records do not come")
             for record in batch:

@@ -2,6 +2,7 @@
 
     soak.py kill [--rounds 200] [--seed N] [--kafka embedded|real|both]
     soak.py share [--minutes 5] [--seed N] [--membership static|dynamic]
+    soak.py join [--seed N]
 
 Needs tests/python/requirements.txt, Go for the S3 server (`kill`) and Java with Maven for a real Kafka. Everything
 listens on free ports of the loopback. The seed fixes what is drawn, not how the processes' steps fall together.
@@ -19,9 +20,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import join
 import kill
 import share
 from processes import ROOT, Process
+
+SCENARIOS = {"kill": kill, "share": share, "join": join}
 
 
 class Report:
@@ -51,7 +55,7 @@ def built_program():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     scenarios = parser.add_subparsers(dest="scenario", required=True)
-    for name, module in (("kill", kill), ("share", share)):
+    for name, module in SCENARIOS.items():
         scenario = scenarios.add_parser(name, description=module.__doc__)
         scenario.add_argument("--seed", type=int, default=1)
         scenario.add_argument("--program", type=Path, default=built_program(), help="the smartcity binary")
@@ -81,10 +85,9 @@ def main():
     program = shutil.copy2(options.program, work / "smartcity")
     report = Report(options.scenario, options.seed)
     report.line(f"{options.scenario}, seed {options.seed}, in {work}")
-    scenario = {"kill": kill, "share": share}[options.scenario]
     code = 1
     try:
-        scenario.run(options, work, program, report)
+        SCENARIOS[options.scenario].run(options, work, program, report)
         code = 1 if report.summary["findings"] else 0
     except KeyboardInterrupt:
         report.line("interrupted")

@@ -1,6 +1,6 @@
 //! [`Source`] on librdkafka.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ pub struct KafkaSource {
     /// Topic handles of librdkafka and what they stand for.
     topics: HashMap<usize, Arc<str>>,
     events: VecDeque<Event>,
+    /// Partitions that librdkafka has stopped reading; the caller has yet to hear of them.
+    out_of_range: BTreeSet<TopicPartition>,
     last_warning: Option<(RDKafkaErrorCode, Instant)>,
 }
 
@@ -92,6 +94,7 @@ impl KafkaSource {
             positions: HashMap::new(),
             topics: HashMap::new(),
             events: VecDeque::new(),
+            out_of_range: BTreeSet::new(),
             last_warning: None,
         };
         let counts = fetch_partition_counts(&source.consumer, topics, config)?;
@@ -200,9 +203,7 @@ impl KafkaSource {
                 // The end of the log: offsets up to here without a record were control records or aborted.
                 Some(RDKafkaErrorCode::PartitionEOF) => *position = (*position).max(message.offset()),
                 Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                    return Err(KafkaError::OffsetOutOfRange {
-                        topic_partition: topic_partition.clone(),
-                    });
+                    self.out_of_range.insert(topic_partition.clone());
                 }
                 Some(code) => warnings.push(code),
             }
@@ -224,6 +225,35 @@ impl KafkaSource {
         }
         for code in warnings {
             self.warn(code);
+        }
+        Ok(())
+    }
+
+    /// Tells librdkafka where we are in the partitions that stay.
+    ///
+    /// While the group moves partitions, librdkafka pauses all of them, and resumes where it believes the application to
+    /// be. That is an offset too far when the last it handed over by a batch was no record but the partition's end
+    /// (librdkafka #4844) or an error: the next record would never come.
+    fn seek_held(&self) -> Result<(), KafkaError> {
+        if !self.in_group || self.positions.is_empty() {
+            return Ok(());
+        }
+        let held: Vec<_> = self
+            .positions
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), *offset))
+            .collect();
+        let sought = self
+            .consumer
+            .seek_partitions(self.list(&held)?, self.request_timeout)
+            .map_err(|error| self.error(&error))?;
+        for partition in sought.elements() {
+            match partition.error() {
+                Ok(()) => {}
+                // Its reading has yet to begin, at the offset it was assigned with.
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {}
+                Err(error) => return Err(self.error(&error)),
+            }
         }
         Ok(())
     }
@@ -259,6 +289,10 @@ impl Source for KafkaSource {
         if records && self.events.is_empty() && !self.positions.is_empty() {
             self.poll_records(timeout)?;
         }
+        // One after the other; what the batch held of other partitions is handed over by the polls that follow.
+        if let Some(topic_partition) = self.out_of_range.pop_first() {
+            return Err(KafkaError::OffsetOutOfRange { topic_partition });
+        }
         Ok(self.events.drain(..).collect())
     }
 
@@ -267,12 +301,10 @@ impl Source for KafkaSource {
             self.queue.forward(&self.consumer, partition)?;
         }
         let list = self.list(positions)?;
-        let done = if self.in_group {
-            self.consumer.incremental_assign(&list)
-        } else {
-            self.consumer.assign(&list)
-        };
-        done.map_err(|error| self.error(&error))?;
+        self.consumer
+            .incremental_assign(&list)
+            .map_err(|error| self.error(&error))?;
+        self.seek_held()?;
         self.positions.extend(positions.iter().cloned());
         info!(partitions = positions.len(), "assigned");
         Ok(())
@@ -281,18 +313,20 @@ impl Source for KafkaSource {
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         for partition in partitions {
             self.positions.remove(partition);
+            self.out_of_range.remove(partition);
         }
-        if self.in_group {
-            let list = self.list(
-                &partitions
-                    .iter()
-                    .map(|partition| (partition.clone(), 0))
-                    .collect::<Vec<_>>(),
-            )?;
-            self.consumer
-                .incremental_unassign(&list)
-                .map_err(|error| self.error(&error))?;
-        }
+        // Records that were read and not handed over yet are void as well.
+        self.events
+            .retain(|event| !matches!(event, Event::Chunk(chunk) if partitions.contains(chunk.topic_partition())));
+        let let_go: Vec<_> = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
+        let list = self.list(&let_go)?;
+        self.consumer
+            .incremental_unassign(&list)
+            .map_err(|error| self.error(&error))?;
+        // A partition stops a little later, and then its queue is forwarded nowhere any more: were it assigned again
+        // before that, its records would come to no one. This request is answered after the stop, by the same thread.
+        self.consumer.assignment().map_err(|error| self.error(&error))?;
+        self.seek_held()?;
         info!(partitions = partitions.len(), "unassigned");
         Ok(())
     }
