@@ -21,8 +21,8 @@ POLL_INTERVAL_MS = 10_000
 DOWN_S = (0, 1.5)
 OUTAGE_S = (12, 20)
 OUTAGES = 0.1
-LATENCY = "500ms"
-RECORDS_PER_SECOND = 400
+LATENCY = "1s"
+RECORDS_PER_SECOND = 250
 # With `both`: the share of rounds with a real Kafka, whose restart takes ten seconds and more.
 REAL_SHARE = 0.1
 # How often each is killed, in shares of the rounds.
