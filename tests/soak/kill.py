@@ -113,7 +113,7 @@ class Stage:
             process.supervise()
         process.kill()
         self.kills[process.name] += 1
-        killed_at, acknowledged = time.monotonic(), self.feed.acknowledged
+        killed_at, acknowledged, versions = time.monotonic(), self.feed.acknowledged, self.versions()
         if target == "ingest":
             time.sleep(down)
         else:
@@ -122,8 +122,10 @@ class Stage:
         if target != "ingest":
             process.wait_until_ready(60)
         if process.name == "kafka":
-            # Until it takes records again there is nothing else to break.
-            while self.feed.acknowledged == acknowledged and time.monotonic() < killed_at + KAFKA_BACK_S:
+            # Until it takes records again, and they land, there is nothing else to break.
+            while time.monotonic() < killed_at + KAFKA_BACK_S:
+                if self.feed.acknowledged > acknowledged and self.versions() > versions:
+                    break
                 self.wait(0.1)
         took = time.monotonic() - killed_at
         self.report.line(
