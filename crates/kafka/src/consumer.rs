@@ -1,6 +1,6 @@
 //! [`Source`] on librdkafka.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,11 +40,11 @@ pub struct KafkaSource {
     request_timeout: Duration,
     in_group: bool,
     positions: HashMap<TopicPartition, i64>,
-    /// Assigned, and nothing has come of them since.
-    unsettled: HashSet<TopicPartition>,
     /// Topic handles of librdkafka and what they stand for.
     topics: HashMap<usize, Arc<str>>,
     events: VecDeque<Event>,
+    /// Partitions that librdkafka has stopped reading; the caller has yet to hear of them.
+    out_of_range: BTreeSet<TopicPartition>,
     last_warning: Option<(RDKafkaErrorCode, Instant)>,
 }
 
@@ -92,9 +92,9 @@ impl KafkaSource {
             request_timeout: config.request_timeout,
             in_group: matches!(subscription, Subscription::Group { .. }),
             positions: HashMap::new(),
-            unsettled: HashSet::new(),
             topics: HashMap::new(),
             events: VecDeque::new(),
+            out_of_range: BTreeSet::new(),
             last_warning: None,
         };
         let counts = fetch_partition_counts(&source.consumer, topics, config)?;
@@ -172,7 +172,6 @@ impl KafkaSource {
                     .entry(message.topic_handle())
                     .or_insert_with(|| message.topic().into());
                 let topic_partition = TopicPartition::new(Arc::clone(topic), message.partition());
-                self.unsettled.remove(&topic_partition);
                 // A partition that was let go meanwhile; its next owner reads this again.
                 let Some(position) = self.positions.get(&topic_partition) else {
                     continue;
@@ -204,9 +203,7 @@ impl KafkaSource {
                 // The end of the log: offsets up to here without a record were control records or aborted.
                 Some(RDKafkaErrorCode::PartitionEOF) => *position = (*position).max(message.offset()),
                 Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                    return Err(KafkaError::OffsetOutOfRange {
-                        topic_partition: topic_partition.clone(),
-                    });
+                    self.out_of_range.insert(topic_partition.clone());
                 }
                 Some(code) => warnings.push(code),
             }
@@ -228,6 +225,35 @@ impl KafkaSource {
         }
         for code in warnings {
             self.warn(code);
+        }
+        Ok(())
+    }
+
+    /// Tells librdkafka where we are in the partitions that stay.
+    ///
+    /// While the group moves partitions, librdkafka pauses all of them, and resumes where it believes the application to
+    /// be. That is an offset too far when the last it handed over by a batch was no record but the partition's end
+    /// (librdkafka #4844) or an error: the next record would never come.
+    fn seek_held(&self) -> Result<(), KafkaError> {
+        if !self.in_group || self.positions.is_empty() {
+            return Ok(());
+        }
+        let held: Vec<_> = self
+            .positions
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), *offset))
+            .collect();
+        let sought = self
+            .consumer
+            .seek_partitions(self.list(&held)?, self.request_timeout)
+            .map_err(|error| self.error(&error))?;
+        for partition in sought.elements() {
+            match partition.error() {
+                Ok(()) => {}
+                // Its reading has yet to begin, at the offset it was assigned with.
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {}
+                Err(error) => return Err(self.error(&error)),
+            }
         }
         Ok(())
     }
@@ -268,11 +294,12 @@ impl Source for KafkaSource {
         } else {
             Duration::ZERO
         })?;
-        for partition in &self.unsettled {
-            self.queue.forward(&self.consumer, partition)?;
-        }
         if records && self.events.is_empty() && !self.positions.is_empty() {
             self.poll_records(timeout)?;
+        }
+        // One after the other; what the batch held of other partitions is handed over by the polls that follow.
+        if let Some(topic_partition) = self.out_of_range.pop_first() {
+            return Err(KafkaError::OffsetOutOfRange { topic_partition });
         }
         Ok(self.events.drain(..).collect())
     }
@@ -288,9 +315,8 @@ impl Source for KafkaSource {
         }
         let assigned = self.consumer.incremental_assign(&self.list(positions)?);
         assigned.map_err(|error| self.error(&error))?;
+        self.seek_held()?;
         self.positions.extend(positions.iter().cloned());
-        self.unsettled
-            .extend(positions.iter().map(|(partition, _)| partition.clone()));
         info!(partitions = positions.len(), "assigned");
         Ok(())
     }
@@ -303,10 +329,17 @@ impl Source for KafkaSource {
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         for partition in partitions {
             self.positions.remove(partition);
-            self.unsettled.remove(partition);
+            self.out_of_range.remove(partition);
         }
+        // Records that were read and not handed over yet are void as well.
+        self.events
+            .retain(|event| !matches!(event, Event::Chunk(chunk) if partitions.contains(chunk.topic_partition())));
         let unassigned = self.consumer.incremental_unassign(&without_offsets(partitions));
         unassigned.map_err(|error| self.error(&error))?;
+        // A partition stops a little later, and then its queue is forwarded nowhere any more: were it assigned again
+        // before that, its records would come to no one. This request is answered after the stop, by the same thread.
+        self.consumer.assignment().map_err(|error| self.error(&error))?;
+        self.seek_held()?;
         info!(partitions = partitions.len(), "unassigned");
         Ok(())
     }

@@ -9,7 +9,8 @@ pub enum KafkaError {
     /// Fix the configuration.
     #[error("kafka configuration: {0}")]
     Config(String),
-    /// Nobody answered in time; the address is wrong or the broker is down. Try again later.
+    /// Nobody answered in time, or nobody who leads the partition yet; the address is wrong, or the broker is down or just
+    /// coming up. Try again later.
     #[error("no answer from kafka at {bootstrap_servers}: {reason}")]
     Unreachable { bootstrap_servers: String, reason: String },
     /// The offset to read from is not in the log (any more): records were lost to retention, or the topic was made anew.
@@ -37,6 +38,15 @@ impl KafkaError {
                     | RDKafkaErrorCode::AllBrokersDown
                     | RDKafkaErrorCode::OperationTimedOut
                     | RDKafkaErrorCode::Resolve
+                    // While a broker starts or leadership moves (Kafka's protocol guide calls them retriable).
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::ReplicaNotAvailable
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::NetworkException
+                    | RDKafkaErrorCode::FencedLeaderEpoch
+                    | RDKafkaErrorCode::UnknownLeaderEpoch
+                    | RDKafkaErrorCode::OffsetNotAvailable
             )
         );
         match (unreachable, error) {

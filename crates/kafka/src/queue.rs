@@ -52,8 +52,7 @@ impl RecordQueue {
 
     /// Sends a partition's records here from now on. Must come before the partition is assigned, so that none of its
     /// records takes the other way and overtakes: librdkafka sets no forward of its own where the application has set one.
-    /// It takes the application's away when it stops fetching, though, which it does some time after the partition was
-    /// unassigned: repeat it until something has come that was fetched after that. What has gathered meanwhile comes then.
+    /// It takes the application's away when it stops fetching, which it does some time after the partition was unassigned.
     pub(crate) fn forward(&self, consumer: &Consumer, partition: &TopicPartition) -> Result<(), KafkaError> {
         let topic =
             CString::new(&*partition.topic).map_err(|_| KafkaError::Config("NUL in a topic's name".to_owned()))?;

@@ -113,7 +113,12 @@ impl LakeError {
 
     /// What a person can do about a store that refuses, where it told enough.
     pub fn hint(&self) -> Option<&'static str> {
-        chain(self).find_map(|error| error.downcast_ref::<Answer>()?.hint())
+        match self {
+            LakeError::Denied { .. } | LakeError::Refused { .. } => {
+                chain(self).find_map(|error| error.downcast_ref::<Answer>()?.hint())
+            }
+            _ => None,
+        }
     }
 
     /// Sorts an object store's error, or one that was caused by it, by what the caller should do.

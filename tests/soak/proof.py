@@ -1,0 +1,68 @@
+"""What must hold at the end of every soak, whatever happened before."""
+
+import json
+import sys
+from pathlib import Path
+
+from processes import run
+
+# Kinds of findings of `lake verify` that are worth a line although they are no fault are kept in its report.
+CAUGHT_UP_S = 900
+
+
+def behind(ingests, feed):
+    """Partitions whose landed offset, as the processes tell, is below what was acknowledged; empty when all is landed."""
+    landed = {}
+    for ingest in ingests:
+        for stream in ingest.progress() or []:
+            for topic, offsets in stream["sources"][0]["endOffset"].items():
+                for partition, offset in offsets.items():
+                    at = (topic, int(partition))
+                    landed[at] = max(landed.get(at, 0), offset)
+    wanted = {at: max(offsets) + 1 for at, offsets in feed.ledger.items()}
+    return {f"{topic}[{partition}]": (landed.get((topic, partition)), end)
+            for (topic, partition), end in wanted.items() if landed.get((topic, partition), 0) < end}
+
+
+def ends(part, ingests, report):
+    """Ingest may refuse to start while Kafka or the store is away; once it reads, it must go on by itself."""
+    refused = {}
+    for ingest in ingests:
+        for end in ingest.ends:
+            text = f"{end['process']} ended by itself with {end['code']}: {end['error']}"
+            if end["was_reading"] or end["panicked"]:
+                report.finding(f"{part}: {text}")
+            else:
+                refused[text] = refused.get(text, 0) + 1
+    report.part(part, {"refused_to_start": refused, "starts": {ingest.name: ingest.starts for ingest in ingests}})
+
+
+def prove(part, program, work, bootstrap, lake, variables, feed, report):
+    """Lands the rest, then `lake verify` and the independent reader."""
+    where = ["--bootstrap-servers", bootstrap, "--lake", lake]
+    code, out, errors = run([program, "ingest", "--until-caught-up", "--json", *where], variables, CAUGHT_UP_S)
+    (work / "caught-up.log").write_text(out + errors)
+    if code != 0:
+        report.finding(f"{part}: `ingest --until-caught-up` ended with {code}: {errors[-500:]}")
+        return
+    code, out, errors = run([program, "lake", "verify", "--against-kafka", "--json", *where], variables)
+    (work / "verify.json").write_text(out)
+    verdict = json.loads(out) if out else {"faulty_tables": None, "doubtful_tables": None, "tables": []}
+    if code != 0 or verdict["faulty_tables"] != 0 or verdict["doubtful_tables"] != 0:
+        report.finding(f"{part}: `lake verify` ended with {code}: {errors[-500:]} See {work / 'verify.json'}")
+    compared = sum(place.get("compared") or 0 for table in verdict["tables"] for place in table["partitions"])
+    ledger = work / "ledger.json"
+    feed.write_ledger(ledger)
+    reader = [sys.executable, Path(__file__).with_name("reader.py"), bootstrap, lake, ledger]
+    code, out, errors = run(reader, variables)
+    (work / "reader.json").write_text(out + errors)
+    told = json.loads(out) if out else {}
+    if code != 0 or told.get("differences") != {}:
+        report.finding(f"{part}: the independent reader: {told.get('differences')} {errors[-500:]} "
+                       f"See {work / 'reader.json'}")
+    report.part(part, {"verify_compared": compared, "reader": {
+        "acknowledged": told.get("acknowledged"), "letters": told.get("letters"), "differences": told.get("differences"),
+        "records": sum(table["records"] for table in told.get("tables", {}).values()),
+        "rows": sum(table["rows"] for table in told.get("tables", {}).values()),
+    }})
+    report.line(f"{part}: verify compared {compared:,} records; the reader {out[:200]}")
