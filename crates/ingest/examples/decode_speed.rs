@@ -72,7 +72,7 @@ const BROKEN: [(&str, Break); 10] = [
     ("empty", |_| Some(Vec::new())),
     ("null value", |_| None),
     ("invalid UTF-8", |good| {
-        Some([good[..150].as_bytes(), b"\xff", good[150..].as_bytes()].concat())
+        Some([&good.as_bytes()[..150], b"\xff", &good.as_bytes()[150..]].concat())
     }),
     ("nested 200 deep", |good| nested(good, 200)),
     ("nested 10,000 deep", |good| nested(good, 10_000)),

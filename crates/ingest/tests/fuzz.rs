@@ -1,6 +1,7 @@
 //! The seeds of the fuzz targets (`fuzz/`) and what they have found, against the decoder as it is built for use.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+#![allow(unreachable_pub, reason = "the targets are a crate of their own for cargo fuzz")]
 
 #[path = "../fuzz/src/targets/mod.rs"]
 mod targets;
