@@ -3,15 +3,16 @@
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use kafka::Source;
-use lake::Lake;
+use lake::{Lake, LakeError};
 use model::{Clock, Streams};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::IngestError;
 use crate::batch::FlushPolicy;
@@ -27,6 +28,10 @@ use crate::worker::{Lane, StreamWorker, Worker, WorkerError};
 const WORK_QUEUE_CHUNKS: usize = 2;
 /// Batches that may wait for one committer.
 const COMMIT_QUEUE_BATCHES: usize = 1;
+
+/// Between two tries to open a table.
+const OPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
+const OPEN_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Lands `streams` from `source` in `lake` until done or `stop` is cancelled; then everything read has landed.
 ///
@@ -48,22 +53,18 @@ pub async fn run(
     };
     let letter_offsets = LetterOffsets::default();
     let (control_sender, control) = std::sync::mpsc::channel();
-    let lake_error = |stream: &str| {
-        let stream = stream.to_owned();
-        move |source| IngestError::Lake { stream, source }
+    let letters = || lake.dead_letters(streams, &config.application);
+    let Some(dead_letters) = open("dead_letters", lake, &stop, letters).await? else {
+        return Ok(());
     };
-    let dead_letters = lake
-        .dead_letters(streams, &config.application)
-        .await
-        .map_err(lake_error("dead_letters"))?;
 
     let mut committers = JoinSet::new();
     let mut reader_streams = Vec::new();
     for (index, stream) in streams.iter().enumerate() {
-        let table = lake
-            .table(stream, &config.application)
-            .await
-            .map_err(lake_error(&stream.name))?;
+        let table = || lake.table(stream, &config.application);
+        let Some(table) = open(&stream.name, lake, &stop, table).await? else {
+            return Ok(());
+        };
         let (commits, commits_receiver) = mpsc::channel(COMMIT_QUEUE_BATCHES);
         let committer = Committer {
             stream: index,
@@ -160,6 +161,35 @@ pub async fn run(
     }
     let first = failure.first.lock().unwrap_or_else(PoisonError::into_inner).take();
     first.map_or(Ok(()), Err)
+}
+
+/// Opens a table as soon as the lake answers; `None` when the job is stopped before.
+async fn open<T, F: Future<Output = Result<T, LakeError>>>(
+    stream: &str,
+    lake: &Lake,
+    stop: &CancellationToken,
+    attempt: impl Fn() -> F,
+) -> Result<Option<T>, IngestError> {
+    let mut pause = OPEN_PAUSE_MIN;
+    loop {
+        match attempt().await {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) if error.is_retryable() => {
+                warn!(stream, %error, "the lake does not answer; trying again");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(None),
+                    () = lake.pause().wait(pause) => {}
+                }
+                pause = (pause * 2).min(OPEN_PAUSE_MAX);
+            }
+            Err(source) => {
+                return Err(IngestError::Lake {
+                    stream: stream.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
 }
 
 /// The first error of any stage; it stops all the others.
