@@ -28,6 +28,8 @@ REAL_SHARE = 0.1
 # How often each is killed, in shares of the rounds.
 SHARES = {"embedded": {"ingest": 4, "broker": 3, "s3": 3}, "real": {"broker": 8, "ingest": 1, "s3": 1}}
 KAFKA_BACK_S = 90
+# The longest wait for something to land between two kills: without, every kill would only meet processes that start.
+PROGRESS_S = 15
 SETTLE_S = 120
 
 
@@ -64,6 +66,8 @@ class Stage:
         self.seed = f"{seed}/{kind}"
         self.deck = deck(kind, rounds, self.rng)
         self.kills = Counter()
+        self.landed = 0
+        self.idle_rounds = 0
 
     def run(self):
         work = self.work
@@ -104,7 +108,11 @@ class Stage:
             time.sleep(min(0.1, max(0, until - time.monotonic())))
 
     def round(self, number, target):
-        """Kills one at a drawn moment and starts it again after a drawn while."""
+        """Kills one at a drawn moment after something has landed, and starts it again after a drawn while."""
+        until = time.monotonic() + PROGRESS_S
+        while (versions := self.versions()) <= self.landed and time.monotonic() < until:
+            self.wait(0.2)
+        self.idle_rounds += versions <= self.landed
         self.wait(self.rng.uniform(0.5, 4))
         process = self.rng.choice(self.ingests) if target == "ingest" else {"broker": self.broker, "s3": self.s3}[target]
         is_outage = target == "s3" and self.rng.random() < OUTAGES
@@ -113,7 +121,7 @@ class Stage:
             process.supervise()
         process.kill()
         self.kills[process.name] += 1
-        killed_at, acknowledged, versions = time.monotonic(), self.feed.acknowledged, self.versions()
+        killed_at, acknowledged, self.landed = time.monotonic(), self.feed.acknowledged, self.versions()
         if target == "ingest":
             time.sleep(down)
         else:
@@ -122,10 +130,8 @@ class Stage:
         if target != "ingest":
             process.wait_until_ready(60)
         if process.name == "kafka":
-            # Until it takes records again, and they land, there is nothing else to break.
-            while time.monotonic() < killed_at + KAFKA_BACK_S:
-                if self.feed.acknowledged > acknowledged and self.versions() > versions:
-                    break
+            # Until it takes records again there is nothing else to break.
+            while self.feed.acknowledged == acknowledged and time.monotonic() < killed_at + KAFKA_BACK_S:
                 self.wait(0.1)
         took = time.monotonic() - killed_at
         self.report.line(
@@ -162,6 +168,7 @@ class Stage:
     def prove(self):
         self.report.part(self.kind, {
             "rounds": len(self.deck),
+            "rounds_without_progress": self.idle_rounds,
             "kills": dict(self.kills),
             "requests": dict(self.proxy.requests),
             "faults": {f"{kind} {fault}": count for (kind, fault), count in sorted(self.proxy.faults.items())},
