@@ -15,7 +15,7 @@ LAKE = f"s3://{BUCKET}/lake"
 PATIENCE_S = 2
 # A killed member that is not static is gone after its session.
 SESSION_TIMEOUT_MS = 6000
-# What a group allows between two polls; the dynamic member's is short, so that it is expelled in a long outage of the store.
+# Between two polls; the dynamic member's is short, so that it is expelled in a long outage of the store.
 POLL_INTERVAL_MS = 10_000
 # How long a killed process stays away. One outage of the store in ten is a long one.
 DOWN_S = (0, 1.5)

@@ -1,4 +1,4 @@
-"""A producer that never stops: messages of all five topics, one in a hundred broken, and a ledger of what was acknowledged."""
+"""A producer of all five topics that never stops, one message in a hundred broken, and a ledger of what was acknowledged."""
 
 import json
 import random

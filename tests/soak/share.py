@@ -147,7 +147,9 @@ class Share:
                 continue
             held = {
                 (topic, int(partition))
-                for stream in told for topic, offsets in stream["sources"][0]["endOffset"].items() for partition in offsets
+                for stream in told
+                for topic, offsets in stream["sources"][0]["endOffset"].items()
+                for partition in offsets
             }
             before = self.held.get(ingest.name, set())
             self.held[ingest.name] = held
