@@ -4,12 +4,14 @@
 //! A failed put proves nothing: it may have landed, or land later. It is safe to try the same version again because a
 //! version is only ever taken once, and the log then tells by the commit's id whose it was. Nothing is ever deleted here.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use metrics::{counter, histogram};
 use model::{Span, TopicPartition};
-use object_store::{Error as StoreError, ObjectStore, PutMode, PutOptions};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::{debug, info, warn};
@@ -25,6 +27,8 @@ const APPEND: &str = "STREAMING UPDATE";
 
 /// Puts that may fail for other reasons than a taken version, before the caller hears of it (about 3 s of back-off).
 const FAULTS_MAX: u32 = 8;
+/// After a checkpoint failed, versions until it is tried again.
+const CHECKPOINT_RETRY: i64 = 10;
 /// Versions that others may take before us.
 const CONFLICTS_MAX: u32 = 200;
 const BACK_OFF_FIRST_MS: u64 = 10;
@@ -272,9 +276,9 @@ impl Log {
     }
 
     /// Every so many versions the log is summed up, beside the commits and without holding them up. A failure costs the
-    /// next reader some time and nothing else.
+    /// next reader some time and nothing else; it is tried again some versions later.
     pub(crate) fn checkpoint_when_due(&self, version: i64) {
-        if version == 0 || version % CHECKPOINT_INTERVAL != 0 {
+        if version - self.checkpointed.load(Ordering::Relaxed) < CHECKPOINT_INTERVAL {
             return;
         }
         let Ok(running) = Arc::clone(&self.checkpoint).try_lock_owned() else {
@@ -282,13 +286,25 @@ impl Log {
         };
         let log_store = self.log_store();
         let table = self.spec.name.clone();
+        let checkpointed = Arc::clone(&self.checkpointed);
+        let (store, last) = (Arc::clone(&self.store), self.log_path().join("_last_checkpoint"));
         tokio::spawn(async move {
             let _running = running;
             let started = Instant::now();
+            // Another writer may have been faster.
+            let newest = last_checkpoint(&*store, &last).await.unwrap_or(0);
+            if version - newest < CHECKPOINT_INTERVAL {
+                checkpointed.store(newest, Ordering::Relaxed);
+                return;
+            }
             let outcome = match write_checkpoint(log_store, version).await {
-                Ok(()) => "written",
+                Ok(()) => {
+                    checkpointed.store(version, Ordering::Relaxed);
+                    "written"
+                }
                 Err(error) => {
-                    warn!(table, version, error, "no checkpoint written, the next one will do");
+                    warn!(table, version, error, "no checkpoint written; a later version will do");
+                    checkpointed.store(version - CHECKPOINT_INTERVAL + CHECKPOINT_RETRY, Ordering::Relaxed);
                     "failed"
                 }
             };
@@ -296,6 +312,12 @@ impl Log {
             histogram!("smartcity_lake_checkpoint_seconds").record(started.elapsed().as_secs_f64());
         });
     }
+}
+
+/// The version of the newest checkpoint, as the log's own pointer says (Delta protocol, "Last Checkpoint File").
+async fn last_checkpoint(store: &dyn ObjectStore, path: &Path) -> Option<i64> {
+    let bytes = store.get(path).await.ok()?.bytes().await.ok()?;
+    serde_json::from_slice::<Value>(&bytes).ok()?["version"].as_i64()
 }
 
 async fn write_checkpoint(log_store: deltalake_core::logstore::LogStoreRef, version: i64) -> Result<(), String> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use arrow_array::cast::AsArray;
@@ -51,7 +52,10 @@ pub(crate) struct Log {
     view: RwLock<View>,
     /// Held while the log is read forward or written: a process has one committer per table.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Held while one is written.
     pub(crate) checkpoint: Arc<tokio::sync::Mutex<()>>,
+    /// The version from which the distance to the next one counts.
+    pub(crate) checkpointed: Arc<AtomicI64>,
 }
 
 /// The log as far as it was read.
@@ -112,6 +116,7 @@ impl Log {
             view: RwLock::new(view),
             turn: tokio::sync::Mutex::new(()),
             checkpoint: Arc::default(),
+            checkpointed: Arc::default(),
         };
         log.load().await?;
         if log.version() < 0 {
@@ -120,6 +125,8 @@ impl Log {
         log.adopt().await?;
         let held = log.declared(&log.view());
         log.held = Some(held);
+        // Whoever should have written it may have died.
+        log.checkpoint_when_due(log.version());
         Ok(log)
     }
 
@@ -216,7 +223,7 @@ impl Log {
         log_store(&self.store, self.path.clone(), &self.url)
     }
 
-    fn log_path(&self) -> Path {
+    pub(crate) fn log_path(&self) -> Path {
         self.path.clone().join("_delta_log")
     }
 
@@ -250,6 +257,7 @@ impl Log {
                     if tries >= 3 || !error.is_retryable() {
                         return Err(error);
                     }
+                    self.pause.wait(self.back_off(tries, 0)).await;
                 }
             }
         }
@@ -338,6 +346,7 @@ impl Log {
             ));
         }
         let version = checkpoint.map_or(-1, |(version, _)| version);
+        self.checkpointed.store(version.max(0), Ordering::Relaxed);
         {
             let mut view = self.view.write();
             view.version = version;

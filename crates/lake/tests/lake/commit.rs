@@ -303,6 +303,54 @@ fn one_of(drawn: u64) -> Fault {
     }
 }
 
+/// As when the process that should have written it was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_was_missed_is_made_up_for() {
+    use futures::TryStreamExt as _;
+
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let table = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    for batch in 0..104 {
+        land(&table, 0, Span::new(batch, batch + 1)).await.unwrap();
+    }
+    let log = object_store::path::Path::from("city/lake/data/vehicle_data/_delta_log");
+    let checkpoint = async || {
+        for _ in 0..500 {
+            let names: Vec<_> = store
+                .list(Some(&log))
+                .map_ok(|object| object.location)
+                .try_collect()
+                .await
+                .unwrap();
+            let found = names
+                .into_iter()
+                .find(|name| name.as_ref().ends_with(".checkpoint.parquet"));
+            if let Some(found) = found
+                && store.head(&log.clone().join("_last_checkpoint")).await.is_ok()
+            {
+                return found;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("no checkpoint");
+    };
+    for gone in [checkpoint().await, log.clone().join("_last_checkpoint")] {
+        store.delete(&gone).await.unwrap();
+    }
+    lake_on(store.clone(), 2)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    let made_up = checkpoint().await;
+    assert!(
+        made_up.as_ref().ends_with(&format!("{:020}.checkpoint.parquet", 104)),
+        "{made_up}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checkpoints_carry_the_offsets() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
