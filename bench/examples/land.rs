@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
     let clock = Arc::new(SystemClock);
     let lake = Lake::open(location, clock.clone(), Names::random()).await?;
     let config = KafkaConfig::new(bootstrap_servers);
-    let source = KafkaSource::open(&config, &[topic], Subscription::All, 64 << 20)?;
+    let source = KafkaSource::open(&config, &[topic], Subscription::All, 16 << 20)?;
     let progress = Arc::new(Progress::new("bench", "bench", &streams, clock.clone()));
     let job = JobConfig {
         application: "bench".to_owned(),

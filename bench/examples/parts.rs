@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let mut kept: Vec<Chunk> = Vec::new();
     let before = cpu_seconds();
     let config = KafkaConfig::new(bootstrap_servers);
-    let mut source = KafkaSource::open(&config, &[topic], Subscription::All, 64 << 20)?;
+    let mut source = KafkaSource::open(&config, &[topic], Subscription::All, 16 << 20)?;
     let mut read = 0;
     while read < records {
         for event in source.poll(Duration::from_millis(50), true)? {

@@ -27,7 +27,7 @@ impl Default for FlushPolicy {
         Self {
             records_max: 1_000_000,
             bytes_max: 32 << 20,
-            open_bytes_max: 128 << 20,
+            open_bytes_max: 64 << 20,
             age_max: Duration::from_secs(10),
             first_age_max: Duration::from_millis(200),
         }
