@@ -258,8 +258,7 @@ fn simulate_and_land(bootstrap_servers: &str, dir: &Path) {
         lake.join("data/weather_data").exists() && TABLES.iter().all(|table| support::count(&lake, table) == 99)
     });
     ingest.stop();
-    run(python("classic_in_lake.py")
-        .unwrap()
-        .arg(&lake)
-        .args(["1", "2026-01-01T00:00:00"]));
+    if let Some(mut compare) = python("classic_in_lake.py") {
+        run(compare.arg(&lake).args(["1", "2026-01-01T00:00:00"]));
+    }
 }
