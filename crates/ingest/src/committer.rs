@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lake::{CommitOutcome, DeadLetters, EncodedFiles, LakeError, Pause, StagedFiles, Table};
 use metrics::{counter, histogram};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::IngestError;
+use crate::backoff::Backoff;
 use crate::batch::{Batch, BatchFigures, Spans};
 use crate::dlq_topic::DlqTopic;
 use crate::handoff::{Commit, Control, LetterOffsets};
@@ -34,8 +35,6 @@ pub(crate) struct Committer {
 
 /// The batches that share one commit, at most.
 const BATCHES_PER_COMMIT_MAX: usize = 8;
-/// The longest pause between tries while the lake is away.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landed {
@@ -282,7 +281,7 @@ impl Committer {
     where
         F: Future<Output = Result<T, IngestError>>,
     {
-        let mut pause = Duration::from_millis(100);
+        let mut backoff = Backoff::new();
         loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
@@ -293,9 +292,8 @@ impl Committer {
                     tokio::select! {
                         biased;
                         () = self.abort.cancelled() => return Err(error),
-                        () = self.pause.wait(pause) => {}
+                        () = self.pause.wait(backoff.pause()) => {}
                     }
-                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
                 Err(error) => return Err(error),
             }

@@ -3,10 +3,10 @@
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use kafka::Source;
 use lake::{Lake, LakeError};
+use metrics::counter;
 use model::{Clock, Streams};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::IngestError;
+use crate::backoff::Backoff;
 use crate::batch::FlushPolicy;
 use crate::committer::Committer;
 use crate::config::JobConfig;
@@ -28,10 +29,6 @@ use crate::worker::{Lane, StreamWorker, Worker, WorkerError};
 const WORK_QUEUE_CHUNKS: usize = 2;
 /// Batches that may wait for one committer.
 const COMMIT_QUEUE_BATCHES: usize = 1;
-
-/// Between two tries to open a table.
-const OPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
-const OPEN_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Lands `streams` from `source` in `lake` until done or `stop` is cancelled; then everything read has landed.
 ///
@@ -170,17 +167,18 @@ async fn open<T, F: Future<Output = Result<T, LakeError>>>(
     stop: &CancellationToken,
     attempt: impl Fn() -> F,
 ) -> Result<Option<T>, IngestError> {
-    let mut pause = OPEN_PAUSE_MIN;
+    let mut backoff = Backoff::new();
     loop {
         match attempt().await {
             Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.is_retryable() => {
                 warn!(stream, %error, "the lake does not answer; trying again");
+                counter!("smartcity_ingest_retries_total", "stream" => stream.to_owned(), "what" => "open")
+                    .increment(1);
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
-                    () = lake.pause().wait(pause) => {}
+                    () = lake.pause().wait(backoff.pause()) => {}
                 }
-                pause = (pause * 2).min(OPEN_PAUSE_MAX);
             }
             Err(source) => {
                 return Err(IngestError::Lake {

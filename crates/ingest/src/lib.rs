@@ -5,6 +5,7 @@
 
 mod assignment;
 pub mod backfill;
+mod backoff;
 mod batch;
 mod committer;
 mod config;

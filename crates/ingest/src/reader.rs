@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::IngestError;
 use crate::assignment::{self, Start};
+use crate::backoff::Backoff;
 use crate::config::{StartingOffsets, Until};
 use crate::handoff::{Commit, Control, LetterOffset, LetterOffsets, Work};
 use crate::progress::Progress;
@@ -27,9 +28,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long partitions that move to another process are held for their last batch to land; after that their new owner
 /// reads it again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two tries to learn where to read from.
-const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) struct Reader {
     pub(crate) source: Box<dyn Source>,
@@ -214,7 +212,7 @@ impl Reader {
         assigned: &[TopicPartition],
         partitions: &mut HashMap<TopicPartition, Partition>,
     ) -> Result<(), IngestError> {
-        let mut pause = RETRY_PAUSE_MIN;
+        let mut backoff = Backoff::new();
         loop {
             match self.try_assign(assigned, partitions) {
                 Err(error) if error.is_retryable() => {
@@ -223,8 +221,7 @@ impl Reader {
                 }
                 result => return result,
             }
-            let until = Instant::now() + pause;
-            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            let until = Instant::now() + backoff.pause();
             while Instant::now() < until {
                 if self.stop.is_cancelled() || self.abort.is_cancelled() {
                     return Ok(());

@@ -519,32 +519,30 @@ fn lake_flag(lake: &Option<String>) -> Flags {
     flags! { "lake.path" = lake }
 }
 
+/// Whose tables, and by which declarations.
+fn table_flags(lake: &Option<String>, streams: &Option<PathBuf>, application: &Option<String>) -> Flags {
+    flags! {
+        "lake.path" = lake,
+        "streams.dir" = display(streams),
+        "ingest.application" = application,
+    }
+}
+
 impl DlqReplay {
     fn flags(&self) -> Flags {
-        flags! {
-            "lake.path" = self.lake,
-            "streams.dir" = display(&self.streams),
-            "ingest.application" = self.application,
-        }
+        table_flags(&self.lake, &self.streams, &self.application)
     }
 }
 
 impl Status {
     fn flags(&self) -> Flags {
-        flags! {
-            "lake.path" = self.lake,
-            "streams.dir" = display(&self.streams),
-        }
+        table_flags(&self.lake, &self.streams, &None)
     }
 }
 
 impl Backfill {
     fn flags(&self) -> Flags {
-        flags! {
-            "lake.path" = self.lake,
-            "streams.dir" = display(&self.streams),
-            "ingest.application" = self.application,
-        }
+        table_flags(&self.lake, &self.streams, &self.application)
     }
 }
 

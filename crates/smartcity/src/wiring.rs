@@ -12,11 +12,13 @@ use lake::{Lake, Names};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use model::{Streams, SystemClock};
+use serve::sql::{Engine, EngineSettings, TimeTravel};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ErrorsTolerance, StartingOffsets};
+use crate::exit::usage;
 
 /// Runs a command on an async runtime; sockets and timers need no more than two threads.
 pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
@@ -104,6 +106,26 @@ pub(crate) fn kafka_config(config: &Config) -> KafkaConfig {
 
 pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
     Ok(Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?)
+}
+
+/// SQL over the lake as it is now.
+pub(crate) async fn open_engine(config: &Config, time_travel: TimeTravel) -> Result<Engine> {
+    let settings = EngineSettings {
+        time_travel,
+        memory_bytes: config.query.memory_bytes_max,
+        ..EngineSettings::default()
+    };
+    Ok(Engine::open_with(&config.lake.path, settings).await?)
+}
+
+/// The same for a command that needs tables; their names.
+pub(crate) async fn open_tables(config: &Config) -> Result<(Engine, Vec<String>)> {
+    let engine = open_engine(config, TimeTravel::default()).await?;
+    let names = engine.table_names().await?;
+    match names.is_empty() {
+        true => Err(usage(format!("there are no tables in {}", config.lake.path))),
+        false => Ok((engine, names)),
+    }
 }
 
 pub(crate) fn new_progress(config: &Config, streams: &Streams) -> Arc<Progress> {

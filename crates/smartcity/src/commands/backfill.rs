@@ -1,20 +1,18 @@
 //! `smartcity lake backfill`
 
-use std::sync::Arc;
-
 use anyhow::{Result, anyhow};
 use futures::TryStreamExt as _;
 use ingest::backfill::{self, Backfill, Backfilled};
-use lake::{Lake, Names, Root};
-use model::{EXTRA, Stream, SystemClock};
-use serve::sql::{Engine, EngineSettings};
+use lake::Root;
+use model::{EXTRA, Stream};
+use serve::sql::TimeTravel;
 
 use crate::cli;
 use crate::config::Config;
 use crate::declarations;
 use crate::exit::usage;
 use crate::status::bar;
-use crate::wiring::{block_on, init_logging};
+use crate::wiring::{block_on, init_logging, open_engine, open_lake};
 
 pub(crate) fn run(config: &Config, backfill: &cli::Backfill) -> Result<()> {
     init_logging("warn");
@@ -40,7 +38,7 @@ pub(crate) fn run(config: &Config, backfill: &cli::Backfill) -> Result<()> {
 }
 
 async fn fill(config: &Config, stream: &Stream) -> Result<Backfilled> {
-    let lake = Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?;
+    let lake = open_lake(config).await?;
     let table = lake.table(stream, &config.ingest.application).await?;
     let bar = bar("{msg} {wide_bar} {pos} of {len} files {eta}");
     bar.set_message(stream.name.clone());
@@ -55,11 +53,7 @@ async fn fill(config: &Config, stream: &Stream) -> Result<Backfilled> {
 }
 
 async fn judge(config: &Config, stream: &Stream) -> Result<Backfilled> {
-    let settings = EngineSettings {
-        memory_bytes: config.query.memory_bytes_max,
-        ..EngineSettings::default()
-    };
-    let engine = Engine::open_with(&config.lake.path, settings).await?;
+    let engine = open_engine(config, TimeTravel::default()).await?;
     let sql = format!(
         r#"select arrow_cast({EXTRA}, 'Utf8') from "{}" where {EXTRA} is not null"#,
         stream.name

@@ -3,23 +3,21 @@
 mod show;
 
 use std::io::{self, BufWriter};
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt;
 use indicatif::ProgressBar;
 use ingest::replay::{self, LETTER_COLUMNS, Letter, Replay, Replayed};
-use lake::{Lake, Names};
-use model::{Clock as _, Streams, SystemClock};
+use lake::Lake;
+use model::{Clock as _, DEAD_LETTERS, Streams, SystemClock};
 use serve::output::{Format, write_result};
-use serve::sql::{Engine, EngineSettings, QueryResult};
+use serve::sql::QueryResult;
 
 use crate::cli::{DlqList, DlqReplay, DlqShow};
 use crate::config::Config;
 use crate::declarations;
-use crate::exit::usage;
 use crate::status::bar;
-use crate::wiring::{block_on, init_logging};
+use crate::wiring::{block_on, init_logging, open_lake, open_tables};
 
 /// Letters that are replayed in one pass, and their bytes: what is held in memory.
 const PASS_LETTERS_MAX: usize = 20_000;
@@ -86,8 +84,7 @@ pub(crate) fn replay(config: &Config, replay: &DlqReplay) -> Result<()> {
             unknown: 0,
         };
         if !replay.dry_run {
-            let lake = Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?;
-            run.lake = Some(lake);
+            run.lake = Some(open_lake(config).await?);
         }
         if let Some(mut found) = query(config, &sql).await? {
             let (mut pass, mut bytes) = (Vec::new(), 0);
@@ -205,16 +202,8 @@ fn letters(filter: Option<&str>) -> String {
 
 /// `None` when the lake has no dead letters yet.
 async fn query(config: &Config, sql: &str) -> Result<Option<QueryResult>> {
-    let settings = EngineSettings {
-        memory_bytes: config.query.memory_bytes_max,
-        ..EngineSettings::default()
-    };
-    let engine = Engine::open_with(&config.lake.path, settings).await?;
-    let names = engine.table_names().await?;
-    if names.is_empty() {
-        return Err(usage(format!("there are no tables in {}", config.lake.path)));
-    }
-    if !names.iter().any(|name| name == "dead_letters") {
+    let (engine, names) = open_tables(config).await?;
+    if !names.iter().any(|name| name == DEAD_LETTERS) {
         return Ok(None);
     }
     Ok(Some(engine.query(sql).await?))

@@ -4,11 +4,11 @@ use std::io::{self, BufWriter};
 
 use anyhow::Result;
 use serve::output::{self, write_result};
-use serve::sql::{Engine, EngineSettings, TimeTravel};
+use serve::sql::TimeTravel;
 
 use crate::cli::{Format, Query};
 use crate::config::Config;
-use crate::wiring::{block_on, init_logging};
+use crate::wiring::{block_on, init_logging, open_engine};
 
 pub(crate) fn run(config: &Config, query: &Query) -> Result<()> {
     init_logging("error");
@@ -24,12 +24,7 @@ pub(crate) fn run(config: &Config, query: &Query) -> Result<()> {
         Format::Parquet => output::Format::Parquet,
     };
     block_on(async {
-        let settings = EngineSettings {
-            time_travel,
-            memory_bytes: config.query.memory_bytes_max,
-            ..EngineSettings::default()
-        };
-        let engine = Engine::open_with(&config.lake.path, settings).await?;
+        let engine = open_engine(config, time_travel).await?;
         let result = engine.query(&query.sql).await?;
         match write_result(result, format, BufWriter::new(io::stdout())).await {
             // `smartcity query ... | head` has seen enough.

@@ -3,16 +3,15 @@
 use anyhow::{Context as _, Result, anyhow};
 use futures::TryStreamExt as _;
 use ingest::drift::Drift;
-use model::{EXTRA, INGESTED_AT, Stream};
+use model::{DEAD_LETTERS, EXTRA, INGESTED_AT, Stream};
 use serde_json::{Value, json};
 use serve::output::{Format, write_result};
-use serve::sql::{Engine, EngineSettings};
+use serve::sql::Engine;
 
 use crate::cli;
 use crate::config::Config;
 use crate::declarations;
-use crate::exit::usage;
-use crate::wiring::{block_on, init_logging};
+use crate::wiring::{block_on, init_logging, open_tables};
 
 /// Undeclared fields that are shown of each stream, the most frequent first.
 const FIELDS_SHOWN: usize = 20;
@@ -21,16 +20,8 @@ pub(crate) fn run(config: &Config, status: &cli::Status) -> Result<()> {
     init_logging("error");
     let streams = declarations::load(config, &[])?;
     block_on(async {
-        let settings = EngineSettings {
-            memory_bytes: config.query.memory_bytes_max,
-            ..EngineSettings::default()
-        };
-        let engine = Engine::open_with(&config.lake.path, settings).await?;
-        let names = engine.table_names().await?;
-        if names.is_empty() {
-            return Err(usage(format!("there are no tables in {}", config.lake.path)));
-        }
-        let has_letters = names.iter().any(|name| name == "dead_letters");
+        let (engine, names) = open_tables(config).await?;
+        let has_letters = names.iter().any(|name| name == DEAD_LETTERS);
         let mut told = Vec::new();
         for stream in streams.iter().filter(|stream| names.contains(&stream.name)) {
             let landed = landed(&engine, stream).await?;
