@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use lake::{CommitOutcome, DeadLetters, EncodedFiles, LakeError, Pause, StagedFiles, Table};
+use lake::{CommitOutcome, DeadLetters, EncodedFiles, Lake, LakeError, StagedFiles, Table};
 use metrics::{counter, histogram};
 use model::{DeadLetter, Span, TopicPartition};
 use tokio::sync::mpsc;
@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::IngestError;
-use crate::backoff::Backoff;
 use crate::batch::{Batch, BatchFigures, Spans};
 use crate::dlq_topic::DlqTopic;
 use crate::handoff::{Commit, Control, LetterOffsets};
@@ -28,7 +27,7 @@ pub(crate) struct Committer {
     pub(crate) dlq_topic: Option<Arc<DlqTopic>>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) control: Sender<Control>,
-    pub(crate) pause: Pause,
+    pub(crate) lake: Lake,
     /// Set when the job must stop without landing what is left.
     pub(crate) abort: CancellationToken,
 }
@@ -281,7 +280,7 @@ impl Committer {
     where
         F: Future<Output = Result<T, IngestError>>,
     {
-        let mut backoff = Backoff::new();
+        let mut backoff = self.lake.backoff();
         loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
@@ -292,7 +291,7 @@ impl Committer {
                     tokio::select! {
                         biased;
                         () = self.abort.cancelled() => return Err(error),
-                        () = self.pause.wait(backoff.pause()) => {}
+                        () = backoff.wait() => {}
                     }
                 }
                 Err(error) => return Err(error),

@@ -25,6 +25,16 @@ pub enum IngestError {
         low: i64,
         high: i64,
     },
+    /// The topic was deleted, and another has its name. Its offsets say nothing about what has landed.
+    #[error(
+        "{topic} was made anew: the table's rows are of the topic with the id {bound}, and Kafka now has one with the id \
+         {found}. What the old one held beyond the recorded offsets is gone."
+    )]
+    TopicRecreated {
+        topic: String,
+        bound: String,
+        found: String,
+    },
     /// Kafka holds these records and does not hand them out.
     #[error("{topic_partition}: nothing came from offset {offset} on for a minute")]
     Silent {

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::IngestError;
-use crate::backoff::Backoff;
 use crate::batch::FlushPolicy;
 use crate::committer::Committer;
 use crate::config::JobConfig;
@@ -72,7 +71,7 @@ pub async fn run(
             dlq_topic: config.dlq_topic.clone(),
             progress: Arc::clone(&progress),
             control: control_sender.clone(),
-            pause: lake.pause().clone(),
+            lake: lake.clone(),
             abort: abort.clone(),
         };
         let failure = failure.clone();
@@ -83,6 +82,7 @@ pub async fn run(
             table,
             commits,
             epoch: 0,
+            topic_id: None,
             stopped: None,
         });
     }
@@ -167,7 +167,7 @@ async fn open<T, F: Future<Output = Result<T, LakeError>>>(
     stop: &CancellationToken,
     attempt: impl Fn() -> F,
 ) -> Result<Option<T>, IngestError> {
-    let mut backoff = Backoff::new();
+    let mut backoff = lake.backoff();
     loop {
         match attempt().await {
             Ok(opened) => return Ok(Some(opened)),
@@ -177,7 +177,7 @@ async fn open<T, F: Future<Output = Result<T, LakeError>>>(
                     .increment(1);
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
-                    () = lake.pause().wait(backoff.pause()) => {}
+                    () = backoff.wait() => {}
                 }
             }
             Err(source) => {

@@ -5,7 +5,6 @@
 
 mod assignment;
 pub mod backfill;
-mod backoff;
 mod batch;
 mod committer;
 mod config;

@@ -17,7 +17,6 @@ use tracing::{error, info, warn};
 
 use crate::IngestError;
 use crate::assignment::{self, Start};
-use crate::backoff::Backoff;
 use crate::config::{StartingOffsets, Until};
 use crate::handoff::{Commit, Control, LetterOffset, LetterOffsets, Work};
 use crate::progress::Progress;
@@ -28,6 +27,11 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long partitions that move to another process are held for their last batch to land; after that their new owner
 /// reads it again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks whether the topics are still the same, and how long one may take.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const TOPIC_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same, where partitions cannot be read before it is known.
+const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Reader {
     pub(crate) source: Box<dyn Source>,
@@ -53,6 +57,8 @@ pub(crate) struct ReaderStream {
     pub(crate) table: Table,
     pub(crate) commits: mpsc::Sender<Commit>,
     pub(crate) epoch: u64,
+    /// Kafka's id of the topic, where it gives one: the table's rows come from no other.
+    pub(crate) topic_id: Option<String>,
     /// Why nothing of it is read any more.
     pub(crate) stopped: Option<Excess>,
 }
@@ -78,7 +84,7 @@ impl Reader {
         let mut partitions: HashMap<TopicPartition, Partition> = HashMap::new();
         let mut waiting: VecDeque<Chunk> = VecDeque::new();
         let mut was_assigned = false;
-        let mut told = Instant::now();
+        let (mut told, mut topics_checked) = (Instant::now(), Instant::now());
         while !self.stop.is_cancelled() && !self.abort.is_cancelled() {
             let records = waiting.is_empty();
             let timeout = if records { POLL } else { Duration::from_millis(5) };
@@ -126,6 +132,10 @@ impl Reader {
             if told.elapsed() >= Duration::from_millis(500) {
                 told = Instant::now();
                 self.tell(&mut partitions, &waiting);
+            }
+            if topics_checked.elapsed() >= TOPIC_CHECK_INTERVAL {
+                topics_checked = Instant::now();
+                self.check_topics()?;
             }
             let caught_up = partitions.values().all(|partition| partition.position >= partition.end);
             if self.until == Until::CaughtUp && was_assigned && caught_up && waiting.is_empty() {
@@ -212,7 +222,7 @@ impl Reader {
         assigned: &[TopicPartition],
         partitions: &mut HashMap<TopicPartition, Partition>,
     ) -> Result<(), IngestError> {
-        let mut backoff = Backoff::new();
+        let mut backoff = self.lake.backoff();
         loop {
             match self.try_assign(assigned, partitions) {
                 Err(error) if error.is_retryable() => {
@@ -238,7 +248,7 @@ impl Reader {
     ) -> Result<(), IngestError> {
         let mut positions = Vec::with_capacity(assigned.len());
         let mut paused = Vec::new();
-        for (stream, state) in self.streams.iter().enumerate() {
+        for (stream, state) in self.streams.iter_mut().enumerate() {
             let own: Vec<_> = assigned
                 .iter()
                 .filter(|partition| *partition.topic == *state.topic)
@@ -258,6 +268,11 @@ impl Reader {
             };
             self.runtime.block_on(state.table.refresh()).map_err(lake_error)?;
             self.runtime.block_on(self.dead_letters.refresh()).map_err(lake_error)?;
+            state.topic_id = self.source.topic_id(&state.topic, TOPIC_ID_TIMEOUT)?;
+            if let Some(found) = &state.topic_id {
+                let bound = self.runtime.block_on(state.table.bind_topic(&state.topic, found));
+                same_topic(&state.topic, &bound.map_err(lake_error)?, found)?;
+            }
             for topic_partition in own {
                 let log = self.source.offsets(topic_partition)?;
                 if !self.fail_on_data_loss {
@@ -401,6 +416,18 @@ impl Reader {
         })
     }
 
+    /// A topic that is made anew while it is read may have grown past our position before anyone has noticed.
+    fn check_topics(&mut self) -> Result<(), IngestError> {
+        for state in &self.streams {
+            let Some(bound) = &state.topic_id else { continue };
+            // Without an answer there are no records either.
+            if let Ok(Some(found)) = self.source.topic_id(&state.topic, TOPIC_CHECK_TIMEOUT) {
+                same_topic(&state.topic, bound, &found)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Watermarks for the lag, positions for the group's monitors.
     fn tell(&mut self, partitions: &mut HashMap<TopicPartition, Partition>, waiting: &VecDeque<Chunk>) {
         for (topic_partition, partition) in partitions.iter() {
@@ -424,6 +451,17 @@ impl Reader {
         }
         self.source.report_positions(&landed);
     }
+}
+
+fn same_topic(topic: &str, bound: &str, found: &str) -> Result<(), IngestError> {
+    if bound == found {
+        return Ok(());
+    }
+    Err(IngestError::TopicRecreated {
+        topic: topic.to_owned(),
+        bound: bound.to_owned(),
+        found: found.to_owned(),
+    })
 }
 
 /// FNV-1a over the topic, plus the partition: neighbours go to different workers.

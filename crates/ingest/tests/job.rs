@@ -41,6 +41,7 @@ struct MemoryLog {
     /// Offsets below this are gone.
     low: i64,
     high: i64,
+    topic_id: Option<&'static str>,
 }
 
 impl MemoryLog {
@@ -62,6 +63,7 @@ impl MemoryLog {
             topics,
             low: 0,
             high: RECORDS,
+            topic_id: None,
         }
     }
 
@@ -118,6 +120,10 @@ impl Source for MemoryLog {
             low: self.low,
             high: self.high,
         })
+    }
+
+    fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
+        Ok(self.topic_id.map(str::to_owned))
     }
 
     fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {
@@ -293,6 +299,28 @@ async fn offsets_that_kafka_dropped_stop_the_job() {
     log.low = RECORDS + 5;
     let error = run(dir.path(), log, 2, 500).await.unwrap_err().to_string();
     assert!(error.contains("offsets 2000 to 2004 are gone from Kafka"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_stops_the_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |topic_id, high| MemoryLog {
+        high,
+        topic_id,
+        ..MemoryLog::new(1)
+    };
+    // A table that is older than our asking for ids takes the first it hears of.
+    run(dir.path(), log(None, 500), 1, 500).await.unwrap();
+    run(dir.path(), log(Some("one"), 1_000), 2, 500).await.unwrap();
+    run(dir.path(), log(Some("one"), 1_500), 3, 500).await.unwrap();
+    let error = run(dir.path(), log(Some("other"), RECORDS), 4, 500).await.unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("topic with the id one") && error.contains("id other"),
+        "{error}"
+    );
+    let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+    assert!(rows.keys().all(|(_, offset)| *offset < 1_500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

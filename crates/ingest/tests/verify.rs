@@ -100,6 +100,10 @@ impl Source for MemoryLog {
         })
     }
 
+    fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
+        Ok(None)
+    }
+
     fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {
         Some(RECORDS)
     }

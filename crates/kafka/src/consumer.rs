@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::context::{Consumer, Context};
 use crate::queue::{RecordQueue, cached_high_watermark};
+use crate::topic_id::fetch_topic_id;
 use crate::topics::fetch_partition_counts;
 use crate::{Event, KafkaConfig, KafkaError, PartitionOffsets, Source};
 
@@ -350,6 +351,10 @@ impl Source for KafkaSource {
             .fetch_watermarks(&partition.topic, partition.partition, self.request_timeout)
             .map_err(|error| self.error(&error))?;
         Ok(PartitionOffsets { low, high })
+    }
+
+    fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError> {
+        fetch_topic_id(&self.consumer, topic, timeout).map_err(|code| self.error(&Native::AdminOp(code)))
     }
 
     fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {

@@ -9,6 +9,7 @@ mod error;
 mod producer;
 mod queue;
 mod source;
+mod topic_id;
 mod topics;
 
 pub use config::KafkaConfig;

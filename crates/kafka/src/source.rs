@@ -46,6 +46,10 @@ pub trait Source: Send {
     /// The offsets that the log holds now, asked of the cluster.
     fn offsets(&mut self, partition: &TopicPartition) -> Result<PartitionOffsets, KafkaError>;
 
+    /// Kafka's id of the topic (KIP-516), as its tools print it: another topic of the same name has another one. `None`
+    /// when there is no such topic, or the brokers are older than ids (2.8).
+    fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError>;
+
     /// The high watermark as of the last fetch; no request. `None` before the first.
     fn high_watermark(&self, partition: &TopicPartition) -> Option<i64>;
 

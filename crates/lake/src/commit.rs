@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::error::is_contended;
 use crate::log::{Log, View, json_lines};
+use crate::pause::jittered;
 use crate::schema::CHECKPOINT_INTERVAL;
 use crate::{Decision, LakeError, Recorded};
 
@@ -331,13 +332,13 @@ async fn write_checkpoint(log_store: deltalake_core::logstore::LogStoreRef, vers
         .map_err(|error| error.to_string())
 }
 
-/// Doubling, with half of it left to chance, so that two writers do not stay in step.
+/// Doubling, none before the first try.
 pub(crate) fn back_off(tries: u32, chance: Uuid) -> Duration {
     if tries == 0 {
         return Duration::ZERO;
     }
-    let full = (BACK_OFF_FIRST_MS << (tries - 1).min(16)).min(BACK_OFF_MAX_MS) * 1000;
-    Duration::from_micros(full / 2 + chance.as_u64_pair().1 % (full / 2 + 1))
+    let full_ms = (BACK_OFF_FIRST_MS << (tries - 1).min(16)).min(BACK_OFF_MAX_MS);
+    jittered(Duration::from_millis(full_ms), chance)
 }
 
 /// An error with its causes, for a log line.

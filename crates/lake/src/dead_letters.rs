@@ -12,6 +12,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 use model::{DeadLetter, Span, Stream, TopicPartition};
+use parquet::basic::Compression;
 use serde_json::{Value, json};
 
 use crate::commit::Commit;
@@ -52,9 +53,11 @@ impl DeadLetters {
         )
     }
 
-    pub(crate) fn new(log: Log) -> Result<Self, LakeError> {
+    pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
         Ok(Self {
-            format: Arc::new(FileFormat::new(NAME, schema(), None, letter_properties)?),
+            format: Arc::new(FileFormat::new(NAME, schema(), None, |schema| {
+                letter_properties(schema, compression)
+            })?),
             log: Arc::new(log),
         })
     }

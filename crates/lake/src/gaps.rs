@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
+use parquet::basic::Compression;
 use serde_json::Value;
 
 use crate::commit::Commit;
@@ -33,8 +34,10 @@ impl Gaps {
         TableSpec::new(NAME, description, &schema(), &[], Vec::new())
     }
 
-    pub(crate) fn new(log: Log) -> Result<Self, LakeError> {
-        let format = Arc::new(FileFormat::new(NAME, schema(), None, letter_properties)?);
+    pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
+        let format = Arc::new(FileFormat::new(NAME, schema(), None, |schema| {
+            letter_properties(schema, compression)
+        })?);
         Ok(Self { log, format })
     }
 

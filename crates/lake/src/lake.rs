@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use model::{Clock, Stream};
 use object_store::{Error as StoreError, ObjectStore};
+use parquet::basic::Compression;
 use url::Url;
 
 use crate::log::Log;
 use crate::probe::check_conditional_put;
+use crate::properties::compression;
 use crate::root::Place;
 use crate::schema::TableSpec;
-use crate::{DeadLetters, Gaps, LakeError, Names, Pause, Root, Table};
+use crate::{Backoff, DeadLetters, Gaps, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.
 #[derive(Clone)]
@@ -19,6 +21,7 @@ pub struct Lake {
     clock: Arc<dyn Clock>,
     names: Names,
     pause: Pause,
+    compression: Compression,
 }
 
 impl Lake {
@@ -62,6 +65,7 @@ impl Lake {
             clock,
             names,
             pause: Pause::real(),
+            compression: compression(),
         })
     }
 
@@ -72,6 +76,7 @@ impl Lake {
             clock,
             names,
             pause: Pause::real(),
+            compression: compression(),
         }
     }
 
@@ -81,9 +86,15 @@ impl Lake {
         self
     }
 
-    /// How writers wait between two tries.
-    pub fn pause(&self) -> &Pause {
-        &self.pause
+    /// Encodes files in another way than zstd.
+    pub fn with_compression(mut self, compression: Compression) -> Lake {
+        self.compression = compression;
+        self
+    }
+
+    /// The pauses between tries that have no end.
+    pub fn backoff(&self) -> Backoff {
+        Backoff::new(self.pause.clone(), self.names.clone())
     }
 
     /// The folder, or the URL where it is none.
@@ -101,7 +112,7 @@ impl Lake {
     /// declaration are stopped ([`LakeError::Superseded`]). Each call gives a handle of its own; clone one to share it.
     pub async fn table(&self, stream: &Stream, application: &str) -> Result<Table, LakeError> {
         let log = self.log(Table::spec(stream, application)?, application).await?;
-        Table::new(stream, log)
+        Table::new(stream, log, self.compression)
     }
 
     /// A handle on the dead letters of these streams. Stops writers as [`Lake::table`] does.
@@ -111,12 +122,12 @@ impl Lake {
         application: &str,
     ) -> Result<DeadLetters, LakeError> {
         let log = self.log(DeadLetters::spec(streams, application)?, application).await?;
-        DeadLetters::new(log)
+        DeadLetters::new(log, self.compression)
     }
 
     /// A handle on the gaps of all streams, whose table is created when absent: open it when there is one to record.
     pub async fn gaps(&self, application: &str) -> Result<Gaps, LakeError> {
-        Gaps::new(self.log(Gaps::spec()?, application).await?)
+        Gaps::new(self.log(Gaps::spec()?, application).await?, self.compression)
     }
 
     /// Every Delta table of the lake, in the order of the names.

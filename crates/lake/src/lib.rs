@@ -37,7 +37,7 @@ pub use error::LakeError;
 pub use gaps::Gaps;
 pub use lake::Lake;
 pub use names::Names;
-pub use pause::Pause;
+pub use pause::{Backoff, Pause};
 pub use rewrite::DataFile;
 pub use root::Root;
 pub use table::Table;

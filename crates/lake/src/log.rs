@@ -266,10 +266,30 @@ impl Log {
     /// Puts what this writer's declarations add to the table's metadata into the log. From then on whoever judges records
     /// by another declaration finds that version taken, and stops.
     async fn adopt(&self) -> Result<(), LakeError> {
+        self.change_metadata(|found| self.spec.adopt(found, &self.names)).await
+    }
+
+    /// Which of the topics that have had this name the table's rows come from: this one, and the log says so from now on,
+    /// unless it names another.
+    pub(crate) async fn bind_topic(&self, topic: &str, id: &str) -> Result<String, LakeError> {
+        let property = format!("smartcity.topicId.{}/{topic}", self.application);
+        let _turn = self.turn.lock().await;
+        self.change_metadata(|found| Ok(found.with_absent_property(&property, id)))
+            .await?;
+        let view = self.view();
+        let bound = view.metadata.as_ref().and_then(|metadata| metadata.property(&property));
+        Ok(bound.unwrap_or(id).to_owned())
+    }
+
+    /// `change` gives the metadata as it should be; `None` when it is. The caller has the turn.
+    async fn change_metadata(
+        &self,
+        change: impl Fn(&MetadataAction) -> Result<Option<MetadataAction>, LakeError>,
+    ) -> Result<(), LakeError> {
         let mut tries = 0;
         loop {
-            let adopted = match &self.view().metadata {
-                Some(metadata) => self.spec.adopt(metadata, &self.names)?,
+            let changed = match &self.view().metadata {
+                Some(metadata) => change(metadata)?,
                 None => {
                     return Err(LakeError::unusable(
                         &self.spec.name,
@@ -277,7 +297,7 @@ impl Log {
                     ));
                 }
             };
-            let Some(metadata) = adopted else { return Ok(()) };
+            let Some(metadata) = changed else { return Ok(()) };
             tries += 1;
             let version = self.version() + 1;
             let id = self.names.next().to_string();
@@ -288,7 +308,7 @@ impl Log {
             // Whether it landed, or another's, or none: the log tells.
             self.read_forward().await?;
             match put {
-                Ok(()) => info!(table = %self.spec.name, version, "the declaration is new to the table"),
+                Ok(()) => info!(table = %self.spec.name, version, "the table's properties are new"),
                 Err(_) if self.version() >= version && tries < ADOPT_TRIES_MAX => {}
                 Err(error) => {
                     let error = LakeError::store("commit", self.commit_path(version), error);

@@ -1,9 +1,12 @@
-//! How a writer waits between two tries: an argument, so that a simulation need not wait in real time.
+//! How long a writer waits between two tries, and how: an argument, so that a simulation need not wait in real time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use crate::Names;
 
 /// Waits for a time. Cheap to clone.
 #[derive(Clone)]
@@ -27,5 +30,61 @@ impl Pause {
 impl std::fmt::Debug for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Pause")
+    }
+}
+
+/// The pauses of one writer while Kafka or the lake is away, doubling from 100 ms to 10 s. Tries have no end, pauses have.
+#[derive(Debug)]
+pub struct Backoff {
+    pause: Pause,
+    names: Names,
+    full: Duration,
+}
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+
+impl Backoff {
+    pub(crate) fn new(pause: Pause, names: Names) -> Self {
+        let full = FIRST;
+        Self { pause, names, full }
+    }
+
+    /// How long to wait before the next try.
+    pub fn pause(&mut self) -> Duration {
+        let pause = jittered(self.full, self.names.next());
+        self.full = (self.full * 2).min(LONGEST);
+        pause
+    }
+
+    /// Waits that long.
+    pub fn wait(&mut self) -> BoxFuture<'static, ()> {
+        let duration = self.pause();
+        self.pause.wait(duration)
+    }
+}
+
+/// Half of a pause is left to chance, so that writers which fail together do not come back together.
+pub(crate) fn jittered(full: Duration, chance: Uuid) -> Duration {
+    let half_us = full.as_micros() as u64 / 2;
+    Duration::from_micros(half_us + chance.as_u64_pair().1 % (half_us + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_differ_between_writers() {
+        let pauses = |seed| {
+            let mut backoff = Backoff::new(Pause::real(), Names::seeded(seed));
+            (0..20).map(|_| backoff.pause()).collect::<Vec<_>>()
+        };
+        let one = pauses(1);
+        for (tried, pause) in one.iter().enumerate() {
+            let full = (FIRST * 2_u32.pow(tried as u32)).min(LONGEST);
+            assert!((full / 2..=full).contains(pause), "{tried}: {pause:?}");
+        }
+        assert_ne!(one, pauses(2));
     }
 }

@@ -9,13 +9,18 @@ use parquet::schema::types::ColumnPath;
 /// Delta's custom for bounds of texts.
 const TEXT_BOUND_BYTES: usize = 32;
 
+/// zstd 1: half the bytes of snappy, and hardly more time.
+pub(crate) fn compression() -> Compression {
+    Compression::ZSTD(ZstdLevel::default())
+}
+
 /// Settings for a stream's files.
 ///
-/// zstd 1 takes half the bytes of snappy and hardly more time. A dictionary only helps where values repeat: ids, times,
+/// A dictionary only helps where values repeat: ids, times,
 /// offsets and measurements skip the attempt. Times and offsets grow slowly, so their differences pack into a few bits;
 /// the bytes of doubles compress better side by side. Statistics of ids and of `_extra` prune nothing.
-pub(crate) fn stream_properties(stream: &Stream, file_schema: &Schema) -> WriterProperties {
-    let mut builder = base();
+pub(crate) fn stream_properties(stream: &Stream, file_schema: &Schema, compression: Compression) -> WriterProperties {
+    let mut builder = base(compression);
     for column in file_schema.fields() {
         let declared = stream.field_index(column.name()).map(|index| &stream.fields[index]);
         let unique = declared.is_some_and(|field| field.unique);
@@ -28,8 +33,8 @@ pub(crate) fn stream_properties(stream: &Stream, file_schema: &Schema) -> Writer
 }
 
 /// Settings for dead letters: raw bytes are as they came, so bounds of them are of no use.
-pub(crate) fn letter_properties(file_schema: &Schema) -> WriterProperties {
-    let mut builder = base();
+pub(crate) fn letter_properties(file_schema: &Schema, compression: Compression) -> WriterProperties {
+    let mut builder = base(compression);
     for column in file_schema.fields() {
         builder = encode(builder, column, false);
         match column.data_type() {
@@ -45,10 +50,10 @@ pub(crate) fn letter_properties(file_schema: &Schema) -> WriterProperties {
     builder.build()
 }
 
-fn base() -> WriterPropertiesBuilder {
+fn base(compression: Compression) -> WriterPropertiesBuilder {
     WriterProperties::builder()
         .set_created_by(concat!("smartcity ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_statistics_truncate_length(Some(TEXT_BOUND_BYTES))
 }

@@ -43,7 +43,7 @@ impl Declaration {
     }
 
     pub(crate) fn value_in<'a>(&self, metadata: &'a MetadataAction) -> Option<&'a str> {
-        metadata.configuration.get(&self.property).map(String::as_str)
+        metadata.property(&self.property)
     }
 
     fn is_in(&self, metadata: &MetadataAction) -> bool {
@@ -67,6 +67,22 @@ pub(crate) struct MetadataAction {
     configuration: BTreeMap<String, String>,
     #[serde(flatten)]
     rest: Map<String, Value>,
+}
+
+impl MetadataAction {
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+        self.configuration.get(name).map(String::as_str)
+    }
+
+    /// With the property, when it has none of this name.
+    pub(crate) fn with_absent_property(&self, name: &str, value: &str) -> Option<Self> {
+        if self.configuration.contains_key(name) {
+            return None;
+        }
+        let mut changed = self.clone();
+        changed.configuration.insert(name.to_owned(), value.to_owned());
+        Some(changed)
+    }
 }
 
 /// The parts of a `protocol` action that bind a writer.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use model::{EVENT_DATE, OFFSET, PARTITION, Span, Stream, TopicPartition};
+use parquet::basic::Compression;
 use serde_json::Value;
 
 use crate::commit::Commit;
@@ -37,8 +38,8 @@ impl Table {
         )
     }
 
-    pub(crate) fn new(stream: &Stream, log: Log) -> Result<Self, LakeError> {
-        let properties = |schema: &_| stream_properties(stream, schema);
+    pub(crate) fn new(stream: &Stream, log: Log, compression: Compression) -> Result<Self, LakeError> {
+        let properties = |schema: &_| stream_properties(stream, schema, compression);
         let format = FileFormat::new(&stream.name, stream.arrow_schema(), Some(EVENT_DATE), properties)?;
         Ok(Self {
             log: Arc::new(log),
@@ -64,6 +65,12 @@ impl Table {
     /// The next offset to read, as far as this handle has read the log; `None` when nothing of the partition ever landed.
     pub fn recorded(&self, topic_partition: &TopicPartition) -> Option<i64> {
         self.log.recorded(topic_partition)
+    }
+
+    /// The id of the topic that the rows of this name's topic come from: this one, recorded from now on, unless the table
+    /// records another. Then the topic was made anew, and its offsets say nothing about the rows'. Refresh first.
+    pub async fn bind_topic(&self, topic: &str, id: &str) -> Result<String, LakeError> {
+        self.log.bind_topic(topic, id).await
     }
 
     pub fn file_writer(&self) -> FileWriter {

@@ -88,9 +88,13 @@ fn code(error: &anyhow::Error) -> ExitCode {
     if is_usage {
         return ExitCode::from(2);
     }
-    let lost = error
-        .chain()
-        .any(|cause| cause.is::<Damaged>() || matches!(cause.downcast_ref(), Some(IngestError::DataLoss { .. })));
+    let lost = error.chain().any(|cause| {
+        cause.is::<Damaged>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(IngestError::DataLoss { .. } | IngestError::TopicRecreated { .. })
+            )
+    });
     ExitCode::from(if lost { 3 } else { 1 })
 }
 
@@ -101,6 +105,13 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 "nothing was written past the gap. If the records are gone for good, --fail-on-data-loss false records \
                  the gap in the table `gaps` and goes on behind it. A topic that was made anew is landed under another \
                  --application, or into another lake."
+                    .to_owned(),
+            );
+        }
+        if let Some(IngestError::TopicRecreated { .. }) = cause.downcast_ref() {
+            return Some(
+                "nothing of the new topic was taken for the old one's. Land it into another lake, or under another \
+                 --application beside the old rows."
                     .to_owned(),
             );
         }

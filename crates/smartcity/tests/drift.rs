@@ -8,34 +8,18 @@ use std::time::Duration;
 
 use kafka::{KafkaConfig, Message, Producer};
 use serde_json::{Value, json};
-use support::{Process, query, run, smartcity};
+use support::{broker, declaration, query, run, smartcity};
 
 const RECORDS: i64 = 500;
 
 /// A stream's declaration, with more fields from the second one on.
-fn declaration(name: &str, more: &str) -> String {
-    format!(
-        r#"
-name = "{name}"
-description = "Lanes."
-key = "id"
-event_time = "at"
-[[field]]
-name = "id"
-type = "long"
-doc = "Number."
-[[field]]
-name = "at"
-type = "timestamp"
-doc = "When."
+const LATITUDE: &str = r#"
 [[field]]
 name = "latitude"
 type = "double"
 from = ["location[0]"]
 doc = "Where."
-{more}"#
-    )
-}
+"#;
 
 const LANE: &str = r#"
 [[field]]
@@ -64,7 +48,11 @@ fn message(stream: &str, number: i64) -> Value {
 fn declare(dir: &Path, more: &str) -> std::path::PathBuf {
     std::fs::create_dir_all(dir).unwrap();
     for name in ["neat", "sloppy"] {
-        std::fs::write(dir.join(format!("{name}.toml")), declaration(name, more)).unwrap();
+        std::fs::write(
+            dir.join(format!("{name}.toml")),
+            declaration(name, &format!("{LATITUDE}{more}")),
+        )
+        .unwrap();
     }
     dir.to_owned()
 }
@@ -72,20 +60,7 @@ fn declare(dir: &Path, more: &str) -> std::path::PathBuf {
 #[test]
 fn what_came_too_early_is_moved_into_its_column() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = smartcity();
-    command
-        .args(["broker", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(dir.path().join("broker"));
-    let mut broker = Process::start(&mut command);
-    let line = broker.wait_for("kafka broker at ", Duration::from_secs(20));
-    let address = line
-        .split("broker at ")
-        .nth(1)
-        .unwrap()
-        .split(',')
-        .next()
-        .unwrap()
-        .to_owned();
+    let (broker, address) = broker(dir.path());
     let lake = dir.path().join("lake");
     let smartcity_with = |streams: &Path, args: &[&str]| {
         let mut command = smartcity();

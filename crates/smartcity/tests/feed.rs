@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Process, free_port, python, real_kafka, run, smartcity};
+use support::{Process, broker, python, real_kafka, run, smartcity};
 
 const MESSAGES_PER_TOPIC: usize = 6_000;
 const DLQ_TOPIC: &str = "city.dead_letters";
@@ -205,13 +205,7 @@ fn replay(lake: &Path, dir: &Path, letters: &BTreeMap<(String, i64, i64), &Value
 #[test]
 fn every_message_has_its_fate_embedded_broker() {
     let dir = tempfile::tempdir().unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut command = smartcity();
-    command
-        .args(["broker", "--listen", &address, "--data-dir"])
-        .arg(dir.path().join("broker"));
-    let mut broker = Process::start(&mut command);
-    broker.wait_for("kafka broker at", Duration::from_secs(20));
+    let (broker, address) = broker(dir.path());
     check(&address, dir.path());
     broker.stop();
 }

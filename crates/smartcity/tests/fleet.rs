@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Process, count, eventually, free_port, query, run, smartcity, up};
+use support::{broker, count, eventually, query, run, smartcity, up};
 
 const TABLES: [&str; 5] = [
     "vehicle_data",
@@ -80,11 +80,7 @@ fn word(value: &Value, name: &str) -> String {
 fn every_fault_arrives_as_the_ledger_says() {
     let dir = tempfile::tempdir().unwrap();
     let (lake, truth) = (dir.path().join("lake"), dir.path().join("truth"));
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut command = smartcity();
-    command.args(["broker", "--listen", &address, "--data-dir"]);
-    let mut broker = Process::start(command.arg(dir.path().join("broker")));
-    broker.wait_for("kafka broker at", Duration::from_secs(20));
+    let (broker, address) = broker(dir.path());
 
     let settings = ["--vehicles", "300", "--duration", "40s", "--pace", "max"];
     let mut simulate = smartcity();

@@ -12,30 +12,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use support::{Process, count, eventually, query, real_kafka_with, run, smartcity};
+use support::{Process, broker, count, declaration, eventually, query, real_kafka_with, run, smartcity};
 use tokio::runtime::Runtime;
 
-const STREAMS: [&str; 5] = ["added", "aborted", "trimmed", "remade", "compacted"];
+const STREAMS: [&str; 6] = ["added", "aborted", "trimmed", "remade", "swapped", "compacted"];
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn declaration(name: &str) -> String {
-    format!(
-        r#"
-name = "{name}"
-description = "Numbers."
-key = "id"
-event_time = "at"
-[[field]]
-name = "id"
-type = "long"
-doc = "Number."
-[[field]]
-name = "at"
-type = "timestamp"
-doc = "When."
-"#
-    )
-}
 
 struct City {
     address: String,
@@ -52,7 +33,7 @@ impl City {
         let streams = dir.join("streams");
         std::fs::create_dir(&streams).unwrap();
         for name in STREAMS {
-            std::fs::write(streams.join(format!("{name}.toml")), declaration(name)).unwrap();
+            std::fs::write(streams.join(format!("{name}.toml")), declaration(name, "")).unwrap();
         }
         Self {
             address: address.to_owned(),
@@ -199,16 +180,35 @@ impl City {
             .arg(&self.lake));
     }
 
+    fn make_anew(&self, topic: &str) {
+        let deleted = self.admin.delete_topics(&[topic], &AdminOptions::new());
+        assert!(self.runtime.block_on(deleted).unwrap().iter().all(Result::is_ok));
+        self.create(topic, 1, &[]);
+    }
+
+    /// Neither while it is shorter than the old one, nor when it has grown past what has landed.
     fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one(&self) {
         self.create("remade", 1, &[]);
         Self::send(&self.producer(&[]), "remade", 0, 0..50);
         self.land("remade");
-        let deleted = self.admin.delete_topics(&["remade"], &AdminOptions::new());
-        assert!(self.runtime.block_on(deleted).unwrap().iter().all(Result::is_ok));
-        self.create("remade", 1, &[]);
-        Self::send(&self.producer(&[]), "remade", 0, 0..10);
-        self.refuses("remade", "the topic was made anew");
+        self.make_anew("remade");
+        for numbers in [0..10, 10..80] {
+            Self::send(&self.producer(&[]), "remade", 0, numbers);
+            self.refuses("remade", "remade was made anew");
+        }
         assert_eq!(count(&self.lake, "remade"), 50);
+    }
+
+    /// The same under a running ingest.
+    fn a_topic_that_is_made_anew_stops_ingest(&self) {
+        self.create("swapped", 1, &[]);
+        Self::send(&self.producer(&[]), "swapped", 0, 0..50);
+        self.land("swapped");
+        let mut ingest = Process::start(&mut self.ingest("swapped", &["--latency", "100ms"]));
+        ingest.wait_for("reading", PATIENCE);
+        self.make_anew("swapped");
+        ingest.wait_for("swapped was made anew", PATIENCE);
+        assert_eq!(count(&self.lake, "swapped"), 50);
     }
 
     /// Only a real Kafka compacts.
@@ -256,6 +256,7 @@ fn check(city: &City) {
             city.what_was_aborted_never_lands();
             city.what_is_gone_is_told();
             city.a_topic_that_was_made_anew_is_not_taken_for_the_old_one();
+            city.a_topic_that_is_made_anew_stops_ingest();
         });
     });
 }
@@ -263,14 +264,8 @@ fn check(city: &City) {
 #[test]
 fn ingest_outlives_the_embedded_broker_s_changes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = smartcity();
-    command
-        .args(["broker", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(dir.path().join("broker"));
-    let mut broker = Process::start(&mut command);
-    let line = broker.wait_for("kafka broker at ", Duration::from_secs(20));
-    let address = line.split("broker at ").nth(1).unwrap().split(',').next().unwrap();
-    check(&City::new(address, dir.path()));
+    let (broker, address) = broker(dir.path());
+    check(&City::new(&address, dir.path()));
     broker.stop();
 }
 

@@ -5,9 +5,8 @@ mod support;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use support::{Process, free_port, query, root, run, smartcity};
+use support::{broker, query, root, run, smartcity};
 
 const PARKING: &str = r#"
 name = "parking_data"
@@ -41,13 +40,7 @@ fn a_sixth_stream_lands_by_its_declaration_alone() {
     run(Command::new("cp").arg("-r").arg(root().join("streams")).arg(&streams));
     std::fs::write(streams.join("parking_data.toml"), PARKING).unwrap();
 
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut command = smartcity();
-    command
-        .args(["broker", "--listen", &address, "--data-dir"])
-        .arg(dir.path().join("broker"));
-    let mut broker = Process::start(&mut command);
-    broker.wait_for("kafka broker at", Duration::from_secs(20));
+    let (broker, address) = broker(dir.path());
 
     let produce = ["-P", "-b", &address, "-t", "parking_data", "-K", "|"];
     let Ok(mut kcat) = Command::new("kcat").args(produce).stdin(Stdio::piped()).spawn() else {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Process, eventually, free_port, python, root, run, smartcity};
+use support::{Process, broker, eventually, free_port, python, root, run, smartcity};
 
 const LAKE: &str = "s3://city/lake";
 
@@ -51,14 +51,7 @@ fn a_lake_on_a_server_that_dies_is_whole() {
     let endpoint = format!("http://127.0.0.1:{port}");
     let server = serve_s3(&dir.path().join("s3"), port);
 
-    let mut broker = Process::start(
-        smartcity()
-            .args(["broker", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(dir.path().join("broker")),
-    );
-    let line = broker.wait_for("kafka broker at ", Duration::from_secs(30));
-    let (_, at) = line.split_once("broker at ").unwrap();
-    let kafka = at.split(',').next().unwrap().to_owned();
+    let (_broker, kafka) = broker(dir.path());
 
     run(smartcity().args(["simulate", "--pace", "max", "--bootstrap-servers", &kafka]));
     let ingest = Process::start(on_s3(&endpoint).args([

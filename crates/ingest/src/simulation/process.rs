@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use fastrand::Rng;
 use lake::{CommitOutcome, DeadLetters, Lake, LakeError, Names, Pause, Table};
 use model::{ManualClock, TopicPartition};
+use parquet::basic::Compression;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -47,7 +48,10 @@ impl Process {
             Box::pin(steps_pass(steps))
         });
         let url = Url::parse("memory:///lake/").unwrap();
-        let lake = Lake::with_store(store, url, Arc::new(ManualClock::new(0)), Names::seeded(names)).with_pause(pause);
+        let lake = Lake::with_store(store, url, Arc::new(ManualClock::new(0)), Names::seeded(names))
+            .with_pause(pause)
+            // Making zstd's contexts would take half of the time.
+            .with_compression(Compression::UNCOMPRESSED);
         Self {
             number,
             world,
@@ -78,7 +82,7 @@ impl Process {
                 Arc::new(ManualClock::new(0)),
             )),
             control,
-            pause: self.lake.pause().clone(),
+            lake: self.lake.clone(),
             abort: CancellationToken::new(),
         };
         let mut worker = StreamWorker::new(stream, table.clone());

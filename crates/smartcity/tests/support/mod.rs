@@ -188,6 +188,37 @@ pub fn up(dir: &Path, more: &[&str]) -> Up {
     Up { process, kafka, http }
 }
 
+/// The embedded broker on a free port, with its topics under `dir`; its address.
+pub fn broker(dir: &Path) -> (Process, String) {
+    let mut command = smartcity();
+    command.args(["broker", "--listen", "127.0.0.1:0", "--data-dir"]);
+    let mut broker = Process::start(command.arg(dir.join("broker")));
+    let line = broker.wait_for("kafka broker at ", Duration::from_secs(30));
+    let (_, at) = line.split_once("broker at ").unwrap();
+    let address = at.split(',').next().unwrap().to_owned();
+    (broker, address)
+}
+
+/// A stream of numbers, each with a time, and more fields.
+pub fn declaration(name: &str, more: &str) -> String {
+    format!(
+        r#"
+name = "{name}"
+description = "Numbers."
+key = "id"
+event_time = "at"
+[[field]]
+name = "id"
+type = "long"
+doc = "Number."
+[[field]]
+name = "at"
+type = "timestamp"
+doc = "When."
+{more}"#
+    )
+}
+
 /// GET over plain HTTP/1.1: status line and body.
 pub fn get(address: &str, path: &str) -> (String, String) {
     use std::io::Write as _;
