@@ -3,12 +3,19 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use support::{Process, broker, eventually, free_port, python, root, run, smartcity};
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const LAKE: &str = "s3://city/lake";
 
@@ -25,7 +32,7 @@ fn on_s3(endpoint: &str) -> Command {
     command
 }
 
-fn serve_s3(dir: &std::path::Path, port: u16) -> Process {
+fn serve_s3(dir: &Path, port: u16) -> Process {
     std::fs::create_dir_all(dir.join("buckets/city")).unwrap();
     let mut server = Process::start(
         Command::new(root().join("tests/s3/real-s3"))
@@ -36,14 +43,121 @@ fn serve_s3(dir: &std::path::Path, port: u16) -> Process {
     server
 }
 
+fn has_go() -> bool {
+    let version = Command::new("go").arg("version").output();
+    let found = version.is_ok_and(|output| output.status.success());
+    if !found {
+        support::skip("go, to build an S3 server,");
+    }
+    found
+}
+
+/// As a pod in Kubernetes: no keys, only a token that STS changes into some, and again when they have expired.
+#[test]
+fn a_lake_by_web_identity() {
+    if !has_go() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let _server = serve_s3(&dir.path().join("s3"), port);
+    let (_broker, kafka) = broker(dir.path());
+    run(smartcity().args(["simulate", "--pace", "max", "--bootstrap-servers", &kafka]));
+
+    let token = dir.path().join("token");
+    std::fs::write(&token, "pod-token").unwrap();
+    let sts = Sts::start(dir.path());
+    let mut ingest = on_s3(&endpoint);
+    ingest
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY");
+    ingest
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/city")
+        .env("AWS_ENDPOINT_URL_STS", &sts.endpoint)
+        .env("SSL_CERT_FILE", &sts.authority);
+    ingest.args(["ingest", "--until-caught-up", "--bootstrap-servers", &kafka]);
+    run(ingest.args(["--lake", LAKE]));
+
+    let asked = sts.asked.lock().unwrap();
+    assert!(
+        asked.len() > 3,
+        "keys that had expired were used again: asked {} times",
+        asked.len()
+    );
+    let expected = ["AssumeRoleWithWebIdentity", "role%2Fcity", "pod-token"];
+    assert!(expected.iter().all(|part| asked[0].contains(part)), "{}", asked[0]);
+    let count = [
+        "query",
+        "select count(*) as n from vehicle_data",
+        "--format",
+        "json",
+        "--lake",
+        LAKE,
+    ];
+    let printed = run(on_s3(&endpoint).args(count));
+    assert_ne!(serde_json::from_str::<Value>(&printed).unwrap()["n"], 0);
+}
+
+/// Changes tokens into keys that have expired already, so that each request needs new ones.
+struct Sts {
+    endpoint: String,
+    /// The certificate to trust.
+    authority: PathBuf,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Sts {
+    fn start(dir: &Path) -> Self {
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let authority = dir.join("authority.pem");
+        std::fs::write(&authority, signed.cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut client = StreamOwned::new(connection, client.unwrap());
+                let mut request = String::new();
+                if BufReader::new(&mut client).read_line(&mut request).is_ok() && !request.is_empty() {
+                    heard.lock().unwrap().push(request);
+                    client.write_all(Self::answer().as_bytes()).ok();
+                    client.conn.send_close_notify();
+                    client.flush().ok();
+                }
+            }
+        });
+        Self {
+            endpoint,
+            authority,
+            asked,
+        }
+    }
+
+    fn answer() -> String {
+        let body = "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+                    <AccessKeyId>test</AccessKeyId><SecretAccessKey>testtest</SecretAccessKey><SessionToken></SessionToken>\
+                    <Expiration>2020-01-01T00:00:00Z</Expiration>\
+                    </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nConnection: close\r\n";
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+}
+
 #[test]
 fn a_lake_on_a_server_that_dies_is_whole() {
-    if !Command::new("go")
-        .arg("version")
-        .output()
-        .is_ok_and(|output| output.status.success())
-    {
-        support::skip("go, to build an S3 server,");
+    if !has_go() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -64,8 +178,9 @@ fn a_lake_on_a_server_that_dies_is_whole() {
         LAKE,
     ]));
     let data = dir.path().join("s3/buckets/city/lake/data/vehicle_data/_delta_log");
+    // The table, its topic, its first rows.
     eventually("a first commit", Duration::from_secs(60), || {
-        data.join(format!("{:020}.json", 1)).exists()
+        data.join(format!("{:020}.json", 2)).exists()
     });
     server.kill();
     run(smartcity().args([
@@ -81,7 +196,7 @@ fn a_lake_on_a_server_that_dies_is_whole() {
     let _server = serve_s3(&dir.path().join("s3"), port);
     // What ingest held while the store was away lands by itself; the rest by the next run.
     eventually("a commit after the outage", Duration::from_secs(60), || {
-        data.join(format!("{:020}.json", 2)).exists()
+        data.join(format!("{:020}.json", 3)).exists()
     });
     ingest.stop();
     run(on_s3(&endpoint).args([
