@@ -6,6 +6,8 @@ use std::time::Duration;
 use lake::EncodedFiles;
 use model::{DeadLetter, Span, TopicPartition};
 
+use crate::budget::Held;
+
 /// When to close a batch: at whichever limit comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlushPolicy {
@@ -81,6 +83,8 @@ pub(crate) struct Batch {
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) spans: Spans,
     pub(crate) figures: BatchFigures,
+    /// Its bytes of what all closed batches may hold.
+    pub(crate) held: Option<Held>,
 }
 
 /// What the progress report tells of a batch.

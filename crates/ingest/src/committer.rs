@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::IngestError;
 use crate::batch::{Batch, BatchFigures, Spans};
+use crate::budget::Held;
 use crate::dlq_topic::DlqTopic;
 use crate::handoff::{Commit, Control, LetterOffsets};
 use crate::progress::{BatchReport, Progress};
@@ -51,6 +52,7 @@ pub(crate) struct Joined {
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) spans: Vec<(TopicPartition, Span)>,
     pub(crate) figures: BatchFigures,
+    pub(crate) held: Vec<Held>,
 }
 
 impl Joined {
@@ -59,7 +61,7 @@ impl Joined {
     pub(crate) fn new(batches: Vec<Batch>) -> Self {
         let mut spans = Spans::default();
         let mut figures = BatchFigures::default();
-        let (mut files, mut letters) = (Vec::new(), Vec::new());
+        let (mut files, mut letters, mut held) = (Vec::new(), Vec::new(), Vec::new());
         let epoch = batches.first().map_or(0, |batch| batch.epoch);
         for batch in batches {
             for (partition, span) in batch.spans.iter() {
@@ -71,6 +73,7 @@ impl Joined {
             figures.add(batch.figures);
             letters.extend(batch.letters);
             files.extend(batch.files);
+            held.extend(batch.held);
         }
         Self {
             epoch,
@@ -78,6 +81,7 @@ impl Joined {
             letters,
             spans: spans.to_vec(),
             figures,
+            held,
         }
     }
 }
@@ -153,6 +157,7 @@ impl Committer {
             CommitOutcome::AlreadyLanded { version, ours: false } => (version, BatchFigures::default()),
             CommitOutcome::Fenced { .. } => return Ok(Landed::Fenced),
         };
+        drop(batch.held);
         let took = started.elapsed();
         counter!("smartcity_ingest_rows_total", "stream" => Arc::clone(&self.name)).increment(figures.rows);
         counter!("smartcity_ingest_batches_total", "stream" => Arc::clone(&self.name)).increment(1);

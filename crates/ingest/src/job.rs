@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::IngestError;
 use crate::batch::FlushPolicy;
+use crate::budget::Budget;
 use crate::committer::Committer;
 use crate::config::JobConfig;
 use crate::handoff::LetterOffsets;
@@ -28,6 +29,8 @@ use crate::worker::{Lane, StreamWorker, Worker, WorkerError};
 const WORK_QUEUE_CHUNKS: usize = 2;
 /// Batches that may wait for one committer.
 const COMMIT_QUEUE_BATCHES: usize = 1;
+/// Closed batches of full size that all committers together may hold; what is beyond waits with the workers.
+const CLOSED_BATCHES: usize = 2;
 
 /// Lands `streams` from `source` in `lake` until done or `stop` is cancelled; then everything read has landed.
 ///
@@ -90,6 +93,7 @@ pub async fn run(
     let breakers: Vec<_> = (0..reader_streams.len())
         .map(|_| Arc::new(Breaker::new(config.errors_tolerance)))
         .collect();
+    let closed = Budget::new(CLOSED_BATCHES * config.flush.bytes_max, "smartcity_ingest_closed_bytes");
     let (mut workers, mut threads) = (Vec::new(), Vec::new());
     for number in 0..config.workers.max(1) {
         let (sender, work) = sync_channel(WORK_QUEUE_CHUNKS);
@@ -106,6 +110,7 @@ pub async fn run(
                 open_bytes_max: config.flush.open_bytes_max / config.workers.max(1),
                 ..config.flush
             },
+            closed.clone(),
             Arc::clone(&clock),
         );
         let worker_failure = failure.clone();

@@ -6,6 +6,7 @@
 mod assignment;
 pub mod backfill;
 mod batch;
+mod budget;
 mod committer;
 mod config;
 pub mod decode;

@@ -420,9 +420,11 @@ impl Reader {
     fn check_topics(&mut self) -> Result<(), IngestError> {
         for state in &self.streams {
             let Some(bound) = &state.topic_id else { continue };
-            // Without an answer there are no records either.
-            if let Ok(Some(found)) = self.source.topic_id(&state.topic, TOPIC_CHECK_TIMEOUT) {
-                same_topic(&state.topic, bound, &found)?;
+            match self.source.topic_id(&state.topic, TOPIC_CHECK_TIMEOUT) {
+                Ok(Some(found)) => same_topic(&state.topic, bound, &found)?,
+                Ok(None) => {}
+                // Without an answer there are no records either, and the group must not wait.
+                Err(_) => break,
             }
         }
         Ok(())

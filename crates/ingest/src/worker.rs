@@ -13,6 +13,7 @@ use model::{Chunk, Clock, DeadLetter, Stream};
 use tokio::sync::mpsc;
 
 use crate::batch::{Batch, BatchFigures, FlushPolicy, Spans};
+use crate::budget::Budget;
 use crate::decode::{DecodeCounts, Decoder};
 use crate::handoff::{Commit, Control, Work};
 use crate::tolerance::Breaker;
@@ -24,6 +25,8 @@ pub(crate) struct Worker {
     lanes: Vec<Lane>,
     control: Sender<Control>,
     policy: FlushPolicy,
+    /// What the closed batches of all workers may hold.
+    closed: Budget,
     clock: Arc<dyn Clock>,
 }
 
@@ -67,11 +70,18 @@ pub(crate) enum WorkerError {
 }
 
 impl Worker {
-    pub(crate) fn new(lanes: Vec<Lane>, control: Sender<Control>, policy: FlushPolicy, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        lanes: Vec<Lane>,
+        control: Sender<Control>,
+        policy: FlushPolicy,
+        closed: Budget,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             lanes,
             control,
             policy,
+            closed,
             clock,
         }
     }
@@ -148,9 +158,11 @@ impl Worker {
     fn flush(&mut self, is_due: impl Fn(&StreamWorker, &Open) -> bool) -> Result<(), WorkerError> {
         for lane in &mut self.lanes {
             let worker = &lane.worker;
+            let bytes = worker.bytes();
             if worker.open.as_ref().is_some_and(|open| is_due(worker, open))
-                && let Some(batch) = lane.worker.close()?
+                && let Some(mut batch) = lane.worker.close()?
             {
+                batch.held = Some(self.closed.take(bytes));
                 lane.commits
                     .blocking_send(Commit::Batch(batch))
                     .map_err(|_| WorkerError::CommitterGone)?;
@@ -266,6 +278,7 @@ impl StreamWorker {
             letters: open.letters,
             spans: open.spans,
             figures: open.figures,
+            held: None,
         }))
     }
 }
