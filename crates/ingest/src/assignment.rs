@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kafka::PartitionOffsets;
-use lake::{DeadLetters, Lake, LakeError, Table};
+use lake::{DeadLetters, Lake, LakeError, Mark, Table};
 use metrics::counter;
 use model::{Span, TopicPartition};
 use tracing::warn;
@@ -19,7 +19,7 @@ pub(crate) struct Start {
     /// Offsets from there on that are dead letters already: a crash came between the two commits.
     pub(crate) already_dead: BTreeSet<i64>,
     /// How far the partition's letters had come.
-    pub(crate) letters: Option<i64>,
+    pub(crate) letters: Option<Mark>,
 }
 
 /// Refresh both handles first: what another writer has landed since is not seen otherwise.
@@ -35,7 +35,7 @@ pub(crate) async fn start(
         (None, StartingOffsets::Earliest) => log.low,
         (None, StartingOffsets::Latest) => log.high,
     };
-    let letters = dead_letters.recorded(topic_partition);
+    let letters = dead_letters.mark(topic_partition);
     let already_dead = dead_letters.offsets_from(topic_partition, position).await;
     let failed = |source: LakeError| IngestError::Lake {
         stream: table.name().to_owned(),

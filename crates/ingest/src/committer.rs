@@ -221,7 +221,7 @@ impl Committer {
             let offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
             let of_epoch = with_letters.iter().map(|(partition, _)| {
                 let known = offsets.get(partition).filter(|known| known.epoch == epoch)?;
-                Some((partition.clone(), known.recorded))
+                Some((partition.clone(), known.mark))
             });
             of_epoch.collect()
         };
@@ -233,12 +233,14 @@ impl Committer {
             committed.map_err(|error| self.lake_error(error))
         };
         match self.retry("dead letters", commit).await? {
-            CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } => {
+            CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => {
                 let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
                 for (partition, _) in with_letters {
-                    let recorded = self.dead_letters.recorded(&partition);
-                    if let Some(known) = offsets.get_mut(&partition).filter(|known| known.epoch == epoch) {
-                        known.recorded = recorded;
+                    // A later one is another writer's already, which the next commit must find out.
+                    let mark = self.dead_letters.mark(&partition);
+                    let known = offsets.get_mut(&partition).filter(|known| known.epoch == epoch);
+                    if let (Some(known), Some(mark)) = (known, mark.filter(|mark| mark.version == version)) {
+                        known.mark = Some(mark);
                     }
                 }
                 Ok(Landed::Yes)

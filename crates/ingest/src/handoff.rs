@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
+use lake::Mark;
 use model::{Chunk, TopicPartition};
 use tokio::sync::oneshot;
 
@@ -38,7 +39,7 @@ pub(crate) type LetterOffsets = Arc<Mutex<HashMap<TopicPartition, LetterOffset>>
 pub(crate) struct LetterOffset {
     /// The stream's epoch that read it. A batch of another knows of other letters.
     pub(crate) epoch: u64,
-    pub(crate) recorded: Option<i64>,
+    pub(crate) mark: Option<Mark>,
 }
 
 /// What the committers ask of the reader.

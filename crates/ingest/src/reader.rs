@@ -302,7 +302,7 @@ impl Reader {
                         topic_partition.clone(),
                         LetterOffset {
                             epoch: state.epoch,
-                            recorded: letters,
+                            mark: letters,
                         },
                     );
                 info!(partition = %topic_partition, offset = position, end = log.high, "reading");

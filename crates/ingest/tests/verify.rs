@@ -135,7 +135,7 @@ async fn land(folder: &Path, spoil: impl Fn(RecordBatch) -> RecordBatch) {
         let chunk = chunk(from, span.to);
         decoder.decode(&chunk, &BTreeSet::new(), 7, &mut letters);
         let spans = [(place(), span)];
-        let known = HashMap::from([(place(), dead.recorded(&place()))]);
+        let known = HashMap::from([(place(), dead.mark(&place()))]);
         dead.commit(&letters, &spans, &known).await.unwrap();
         let mut writer = table.file_writer();
         writer.write(&spoil(decoder.take().unwrap())).unwrap();

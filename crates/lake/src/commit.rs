@@ -220,7 +220,7 @@ impl Log {
     fn recorded_by(&self, view: &View, topic_partition: &TopicPartition, commit_id: &str) -> Recorded {
         view.txn(&self.txn_id(topic_partition))
             .map_or(Recorded::default(), |txn| Recorded {
-                offset: Some(txn.offset),
+                mark: Some(txn.mark()),
                 ours: txn.commit_id.as_deref() == Some(commit_id),
             })
     }

@@ -22,7 +22,7 @@ use crate::log::Log;
 use crate::properties::letter_properties;
 use crate::schema::{Declaration, TableSpec};
 use crate::table::{REPLAY, check_spans};
-use crate::{CommitOutcome, FileWriter, LakeError, StagedFiles, decide_letters};
+use crate::{CommitOutcome, FileWriter, LakeError, Mark, StagedFiles, decide_letters};
 
 const NAME: &str = model::DEAD_LETTERS;
 
@@ -79,6 +79,11 @@ impl DeadLetters {
     /// The offset up to which this partition's letters are committed; `None` when it never had one.
     pub fn recorded(&self, topic_partition: &TopicPartition) -> Option<i64> {
         self.log.recorded(topic_partition)
+    }
+
+    /// The same, and in which version: what [`DeadLetters::commit`] is to be told.
+    pub fn mark(&self, topic_partition: &TopicPartition) -> Option<Mark> {
+        self.log.mark(topic_partition)
     }
 
     /// The offsets of this partition, from `from` on, that are dead letters already.
@@ -172,15 +177,15 @@ impl DeadLetters {
 
     /// Commits letters; each span's end becomes its partition's recorded offset, which never goes back.
     ///
-    /// `expected` is what this writer last knew of each partition ([`DeadLetters::recorded`] on assignment or after its
-    /// last commit): another writer's letters fence. The caller has left out the letters that
+    /// `expected` is what this writer last knew of each partition ([`DeadLetters::mark`] on assignment or after its last
+    /// commit): another writer's letters fence. The caller has left out the letters that
     /// [`DeadLetters::offsets_from`] named. After a retryable error nobody knows whether the letters landed: assign the
     /// partitions anew.
     pub async fn commit(
         &self,
         letters: &[DeadLetter],
         spans: &[(TopicPartition, Span)],
-        expected: &HashMap<TopicPartition, Option<i64>>,
+        expected: &HashMap<TopicPartition, Option<Mark>>,
     ) -> Result<CommitOutcome, LakeError> {
         check_spans(NAME, spans)?;
         self.check_letters(letters, spans)?;

@@ -17,13 +17,28 @@ pub enum Decision {
     },
 }
 
+/// The offset that the log last recorded for a partition, and by which version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The table's version that recorded it; read from a checkpoint, the checkpoint's.
+    pub version: i64,
+}
+
 /// What the log says about one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recorded {
-    /// The next offset to read; `None` when nothing of it ever landed.
-    pub offset: Option<i64>,
+    /// `None` when nothing of it ever landed.
+    pub mark: Option<Mark>,
     /// The commit that recorded it is the one being decided about.
     pub ours: bool,
+}
+
+impl Recorded {
+    fn offset(&self) -> Option<i64> {
+        self.mark.map(|mark| mark.offset)
+    }
 }
 
 /// All spans must agree. A batch of which some spans landed and others did not was not written by one commit of ours, so
@@ -35,19 +50,20 @@ pub fn decide(recorded: impl Fn(&TopicPartition) -> Recorded, spans: &[(TopicPar
         let found = recorded(topic_partition);
         Judgement {
             found,
-            ready: found.offset.is_none_or(|offset| offset == span.from),
-            landed: found.offset == Some(span.to),
+            ready: found.offset().is_none_or(|offset| offset == span.from),
+            landed: found.offset() == Some(span.to),
         }
     })
 }
 
 /// The same for dead letters, whose recorded offsets lag behind the rows' (a batch without letters commits none) and run
-/// ahead of them after a crash: a span is ready when the log still records what this writer last knew (`expected`).
+/// ahead of them after a crash: a span is ready when the log still records what this writer last knew (`expected`). The
+/// version counts as well: letters below an offset that ran ahead leave it as it is, and are another writer's all the same.
 ///
 /// Only a commit of ours counts as landed: another writer's letters may be other letters, so they fence.
 pub fn decide_letters(
     recorded: impl Fn(&TopicPartition) -> Recorded,
-    expected: impl Fn(&TopicPartition) -> Option<i64>,
+    expected: impl Fn(&TopicPartition) -> Option<Mark>,
     spans: &[(TopicPartition, Span)],
 ) -> Decision {
     agree(spans, |topic_partition, span| {
@@ -55,8 +71,8 @@ pub fn decide_letters(
         let expected = expected(topic_partition);
         Judgement {
             found,
-            ready: found.offset == expected && !found.ours,
-            landed: found.ours && found.offset == Some(letters_move_to(expected, *span)),
+            ready: found.mark == expected && !found.ours,
+            landed: found.ours && found.offset() == Some(letters_move_to(expected.map(|mark| mark.offset), *span)),
         }
     })
 }
@@ -82,7 +98,7 @@ fn agree(spans: &[(TopicPartition, Span)], judge: impl Fn(&TopicPartition, &Span
         if !judgement.ready && fenced.is_none() {
             fenced = Some(Decision::Fenced {
                 topic_partition: topic_partition.clone(),
-                recorded: judgement.found.offset,
+                recorded: judgement.found.offset(),
                 span: *span,
             });
         }
@@ -115,7 +131,7 @@ mod tests {
             .enumerate()
             .map(|(partition, found)| {
                 let recorded = found.map_or(Recorded::default(), |(offset, ours)| Recorded {
-                    offset: Some(offset),
+                    mark: Some(Mark { offset, version: 7 }),
                     ours,
                 });
                 (partition as i32, recorded)
@@ -178,7 +194,10 @@ mod tests {
     #[test]
     fn letters_lag_behind_and_run_ahead() {
         let batch = spans(&[(60, 80)]);
-        let at = |expected: Option<i64>, found| decide_letters(recorded(&[found]), |_| expected, &batch);
+        let at = |expected: Option<i64>, found| {
+            let known = expected.map(|offset| Mark { offset, version: 7 });
+            decide_letters(recorded(&[found]), |_| known, &batch)
+        };
         assert_eq!(at(Some(50), Some((50, false))), Decision::Commit, "they lag");
         assert_eq!(at(None, None), Decision::Commit);
         assert_eq!(
@@ -193,6 +212,13 @@ mod tests {
             "another's letters"
         );
         assert!(matches!(at(None, Some((50, false))), Decision::Fenced { .. }));
+        // Another's letters below an offset that had run ahead: it is the same, and recorded anew.
+        let known = Mark {
+            offset: 100,
+            version: 6,
+        };
+        let overtaken = decide_letters(recorded(&[Some((100, false))]), |_| Some(known), &batch);
+        assert!(matches!(overtaken, Decision::Fenced { .. }));
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use crate::encode::FileFormat;
 use crate::log::Log;
 use crate::properties::letter_properties;
 use crate::schema::TableSpec;
-use crate::{CommitOutcome, FileWriter, LakeError, decide_letters};
+use crate::{CommitOutcome, FileWriter, LakeError, Mark, decide_letters};
 
 const NAME: &str = model::GAPS;
 
@@ -46,14 +46,14 @@ impl Gaps {
     pub async fn record(&self, place: &TopicPartition, missing: Span, reason: &str) -> Result<(), LakeError> {
         for _ in 0..TRIES_MAX {
             self.log.refresh().await?;
-            let recorded = self.log.recorded(place);
-            let from = recorded.map_or(missing.from, |recorded| recorded.max(missing.from));
+            let known = self.log.mark(place);
+            let from = known.map_or(missing.from, |known| known.offset.max(missing.from));
             if from >= missing.to {
                 return Ok(());
             }
             let span = Span::new(from, missing.to);
             if let CommitOutcome::Committed { .. } | CommitOutcome::AlreadyLanded { .. } =
-                self.commit(place, span, reason, recorded).await?
+                self.commit(place, span, reason, known).await?
             {
                 return Ok(());
             }
@@ -70,7 +70,7 @@ impl Gaps {
         place: &TopicPartition,
         span: Span,
         reason: &str,
-        recorded: Option<i64>,
+        known: Option<Mark>,
     ) -> Result<CommitOutcome, LakeError> {
         let mut writer = FileWriter::new(self.format.clone(), self.log.names.clone());
         writer.write(&row(place, span, reason, self.log.clock.now_us())?)?;
@@ -84,7 +84,7 @@ impl Gaps {
             rows: 1,
             records: None,
         };
-        let expected: HashMap<_, _> = [(place, recorded)].into();
+        let expected: HashMap<_, _> = [(place, known)].into();
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| {
             decide_letters(recorded, |place| expected.get(place).copied().flatten(), &spans)
         };

@@ -31,7 +31,7 @@ pub mod verify;
 
 pub use commit::CommitOutcome;
 pub use dead_letters::DeadLetters;
-pub use decide::{Decision, Recorded, decide, decide_letters};
+pub use decide::{Decision, Mark, Recorded, decide, decide_letters};
 pub use encode::{EncodedFiles, FileWriter};
 pub use error::LakeError;
 pub use gaps::Gaps;

@@ -27,7 +27,7 @@ use url::Url;
 
 use crate::root::log_store;
 use crate::schema::{Declaration, MetadataAction, ProtocolAction, TableSpec};
-use crate::{LakeError, Names, Pause};
+use crate::{LakeError, Mark, Names, Pause};
 
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
 /// meantime no longer holds the commits that would tell us that the next version is taken; retention is days.
@@ -76,6 +76,15 @@ pub(crate) struct Txn {
     /// The version that recorded it; of those read from a checkpoint, the checkpoint's.
     pub(crate) at: i64,
     pub(crate) commit_id: Option<String>,
+}
+
+impl Txn {
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            offset: self.offset,
+            version: self.at,
+        }
+    }
 }
 
 impl View {
@@ -139,10 +148,11 @@ impl Log {
     }
 
     pub(crate) fn recorded(&self, topic_partition: &TopicPartition) -> Option<i64> {
-        self.view
-            .read()
-            .txn(&self.txn_id(topic_partition))
-            .map(|txn| txn.offset)
+        self.mark(topic_partition).map(|mark| mark.offset)
+    }
+
+    pub(crate) fn mark(&self, topic_partition: &TopicPartition) -> Option<Mark> {
+        self.view.read().txn(&self.txn_id(topic_partition)).map(Txn::mark)
     }
 
     pub(crate) fn txn_id(&self, topic_partition: &TopicPartition) -> String {

@@ -205,10 +205,7 @@ impl Process {
             if self.world.planted == Some(Planted::SeekToGroup) {
                 position = self.world.group_offset(topic_partition);
             }
-            let known = LetterOffset {
-                epoch,
-                recorded: letters,
-            };
+            let known = LetterOffset { epoch, mark: letters };
             letter_offsets
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

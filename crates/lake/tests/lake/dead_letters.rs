@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lake::{CommitOutcome, DeadLetters, LakeError};
+use lake::{CommitOutcome, DeadLetters, LakeError, Mark};
 use model::{DeadLetter, Span, Stage, TopicPartition};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -27,9 +27,9 @@ pub(crate) fn letter(number: i32, offset: i64) -> DeadLetter {
     }
 }
 
-fn known(letters: &DeadLetters, of: &[TopicPartition]) -> HashMap<TopicPartition, Option<i64>> {
+fn known(letters: &DeadLetters, of: &[TopicPartition]) -> HashMap<TopicPartition, Option<Mark>> {
     of.iter()
-        .map(|topic_partition| (topic_partition.clone(), letters.recorded(topic_partition)))
+        .map(|topic_partition| (topic_partition.clone(), letters.mark(topic_partition)))
         .collect()
 }
 
@@ -116,6 +116,31 @@ async fn a_zombies_letters_are_fenced() {
             "{outcome:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn letters_below_an_offset_that_ran_ahead_fence_as_well() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let letters = lake_on(store.clone(), 1)
+        .dead_letters([&vehicle_data()], "ingest")
+        .await
+        .unwrap();
+    // The rows of this never landed, so it is read again: with more letters, by another declaration.
+    commit(&letters, 0, Span::new(0, 20), &[3]).await.unwrap();
+    let other = lake_on(store, 2)
+        .dead_letters([&vehicle_data()], "ingest")
+        .await
+        .unwrap();
+    let stale = known(&other, &[partition(0)]);
+    commit(&letters, 0, Span::new(0, 10), &[8]).await.unwrap();
+    let outcome = other
+        .commit(&[letter(0, 8)], &[(partition(0), Span::new(0, 10))], &stale)
+        .await
+        .unwrap();
+    assert!(
+        matches!(outcome, CommitOutcome::Fenced { recorded: Some(20), .. }),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]

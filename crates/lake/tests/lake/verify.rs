@@ -48,7 +48,7 @@ impl Planted {
             .collect();
         if !dead.is_empty() {
             let letters = self.lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
-            let known = HashMap::from([(partition(number), letters.recorded(&partition(number)))]);
+            let known = HashMap::from([(partition(number), letters.mark(&partition(number)))]);
             letters
                 .commit(&dead, &[(partition(number), span)], &known)
                 .await
@@ -336,7 +336,7 @@ async fn rows_in_the_wrong_place_are_found() {
 async fn letters_ahead_of_their_rows_are_no_fault() {
     let planted = Planted::new().await;
     let letters = planted.lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
-    let known = HashMap::from([(partition(0), letters.recorded(&partition(0)))]);
+    let known = HashMap::from([(partition(0), letters.mark(&partition(0)))]);
     let spans = [(partition(0), Span::new(400, 410))];
     letters.commit(&[letter(0, 405)], &spans, &known).await.unwrap();
     let report = planted.check("vehicle_data").await;
@@ -348,7 +348,7 @@ async fn letters_ahead_of_their_rows_are_no_fault() {
 async fn a_letter_beside_its_row_is_found() {
     let planted = Planted::new().await;
     let letters = planted.lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
-    let known = HashMap::from([(partition(1), letters.recorded(&partition(1)))]);
+    let known = HashMap::from([(partition(1), letters.mark(&partition(1)))]);
     let spans = [(partition(1), Span::new(60, 70))];
     letters.commit(&[letter(1, 64)], &spans, &known).await.unwrap();
     assert_eq!(planted.kinds().await, kinds(["row_and_letter"]));
