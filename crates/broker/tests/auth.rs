@@ -26,7 +26,7 @@ fn python() -> String {
 }
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+    Path::new("tests/clients").join(name)
 }
 
 /// Whether `command` runs; says loudly when it does not.

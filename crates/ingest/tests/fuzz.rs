@@ -12,7 +12,7 @@ use std::path::Path;
 use ingest::decode;
 
 fn each_input(target: &str, run: fn(&[u8])) {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let fuzz = Path::new("fuzz");
     let mut inputs = 0;
     for kind in ["seeds", "regressions"] {
         for entry in fs::read_dir(fuzz.join(kind).join(target)).into_iter().flatten() {

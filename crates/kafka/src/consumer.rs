@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use model::{ChunkBuilder, TopicPartition};
 use rdkafka::Offset;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -37,12 +38,15 @@ pub struct KafkaSource {
     // Before `consumer`: the queue must go first.
     queue: RecordQueue,
     consumer: Consumer,
-    bootstrap_servers: String,
-    request_timeout: Duration,
-    in_group: bool,
+    config: KafkaConfig,
+    topics: Vec<String>,
+    subscription: Subscription,
+    queued_bytes_max: usize,
     positions: HashMap<TopicPartition, i64>,
+    /// Partitions of a member that we are no longer; the caller has yet to let them go.
+    abandoned: BTreeSet<TopicPartition>,
     /// Topic handles of librdkafka and what they stand for.
-    topics: HashMap<usize, Arc<str>>,
+    topic_handles: HashMap<usize, Arc<str>>,
     events: VecDeque<Event>,
     /// Partitions that librdkafka has stopped reading; the caller has yet to hear of them.
     out_of_range: BTreeSet<TopicPartition>,
@@ -60,52 +64,24 @@ impl KafkaSource {
         subscription: Subscription,
         queued_bytes_max: usize,
     ) -> Result<Self, KafkaError> {
-        let queued_kbytes = (queued_bytes_max / 1024).max(1).to_string();
-        let group_id = match &subscription {
-            Subscription::Group { group_id } => group_id.clone(),
-            // librdkafka's consumer queue exists only with a group; without a subscription it is never joined.
-            Subscription::All => format!("{}-unsubscribed", config.client_id),
-        };
-        let consumer: Consumer = config
-            .client(&[
-                ("group.id", &group_id),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("auto.offset.reset", "error"),
-                ("enable.partition.eof", "true"),
-                ("isolation.level", "read_committed"),
-                ("partition.assignment.strategy", "cooperative-sticky"),
-                ("queued.min.messages", "1000000"),
-                ("queued.max.messages.kbytes", &queued_kbytes),
-                ("fetch.message.max.bytes", "4194304"),
-                ("fetch.wait.max.ms", "100"),
-                // New topics and partitions are seen within so long.
-                ("topic.metadata.refresh.interval.ms", "5000"),
-                ("allow.auto.create.topics", "false"),
-            ])
-            .create_with_context(Context::default())
-            .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
-        let queue = RecordQueue::new(&consumer, BATCH_RECORDS_MAX)?;
+        let (queue, consumer) = Self::connect(config, &subscription, queued_bytes_max)?;
         let mut source = Self {
             queue,
             consumer,
-            bootstrap_servers: config.bootstrap_servers.clone(),
-            request_timeout: config.request_timeout,
-            in_group: matches!(subscription, Subscription::Group { .. }),
+            config: config.clone(),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            subscription,
+            queued_bytes_max,
             positions: HashMap::new(),
-            topics: HashMap::new(),
+            abandoned: BTreeSet::new(),
+            topic_handles: HashMap::new(),
             events: VecDeque::new(),
             out_of_range: BTreeSet::new(),
             last_warning: None,
         };
         let counts = fetch_partition_counts(&source.consumer, topics, config)?;
-        match subscription {
-            Subscription::Group { .. } => {
-                source
-                    .consumer
-                    .subscribe(topics)
-                    .map_err(|error| source.error(&error))?;
-            }
+        match source.subscription {
+            Subscription::Group { .. } => source.subscribe()?,
             Subscription::All => {
                 let partitions = counts
                     .iter()
@@ -116,8 +92,78 @@ impl KafkaSource {
         Ok(source)
     }
 
+    fn connect(
+        config: &KafkaConfig,
+        subscription: &Subscription,
+        queued_bytes_max: usize,
+    ) -> Result<(RecordQueue, Consumer), KafkaError> {
+        let queued_kbytes = (queued_bytes_max / 1024).max(1).to_string();
+        let group_id = match subscription {
+            Subscription::Group { group_id } => group_id.clone(),
+            // librdkafka's consumer queue exists only with a group; without a subscription it is never joined.
+            Subscription::All => format!("{}-unsubscribed", config.client_id),
+        };
+        let mut client = config.client(&[
+            ("group.id", &group_id),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("queued.min.messages", "1000000"),
+            ("queued.max.messages.kbytes", &queued_kbytes),
+            ("fetch.message.max.bytes", "4194304"),
+            ("fetch.wait.max.ms", "100"),
+            // New topics and partitions are seen within so long.
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            ("allow.auto.create.topics", "false"),
+        ]);
+        // Whatever is shown of the log: one of its warnings is an event to `Context`.
+        if matches!(client.log_level, RDKafkaLogLevel::Error) {
+            client.set_log_level(RDKafkaLogLevel::Warning);
+        }
+        let consumer: Consumer = client
+            .create_with_context(Context::default())
+            .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
+        let queue = RecordQueue::new(&consumer, BATCH_RECORDS_MAX)?;
+        Ok((queue, consumer))
+    }
+
+    fn subscribe(&self) -> Result<(), KafkaError> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics).map_err(|error| self.error(&error))
+    }
+
+    fn is_in_group(&self) -> bool {
+        matches!(self.subscription, Subscription::Group { .. })
+    }
+
+    /// Joins the group anew, as another client.
+    ///
+    /// A member that hears nothing of the group for a session's length forgets its id. If it is static (KIP-345), and back
+    /// before the group has forgotten it as well, its heartbeats look like a second member's of the same name, and it is
+    /// fenced (librdkafka #3437): by itself.
+    fn rejoin(&mut self) -> Result<(), KafkaError> {
+        warn!("the session with the group had timed out; joining it anew");
+        let (queue, consumer) = Self::connect(&self.config, &self.subscription, self.queued_bytes_max)?;
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        // The queue goes before its client here as well.
+        self.queue = queue;
+        self.consumer = consumer;
+        self.topic_handles.clear();
+        self.out_of_range.clear();
+        self.events.clear();
+        let held: Vec<_> = self.positions.drain().map(|(partition, _)| partition).collect();
+        if !held.is_empty() {
+            self.abandoned.extend(held.iter().cloned());
+            self.events.push_back(Event::Revoked(held));
+        }
+        self.subscribe()
+    }
+
     fn error(&self, error: &Native) -> KafkaError {
-        KafkaError::from_call(&self.bootstrap_servers, error)
+        KafkaError::from_call(&self.config.bootstrap_servers, error)
     }
 
     /// Serves the group and the client's own events, at most `timeout`.
@@ -125,6 +171,11 @@ impl KafkaSource {
         match self.consumer.poll(timeout) {
             None => {}
             Some(Ok(_)) => return Err(KafkaError::Fatal("a record took the wrong queue".to_owned())),
+            Some(Err(Native::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)))
+                if self.consumer.context().session_timed_out.load(Ordering::Relaxed) =>
+            {
+                return self.rejoin();
+            }
             Some(Err(Native::MessageConsumptionFatal(code))) => return Err(KafkaError::Fatal(code.to_string())),
             Some(Err(error)) => {
                 if let Some(code) = error.rdkafka_error_code() {
@@ -149,7 +200,7 @@ impl KafkaSource {
             .last_warning
             .is_some_and(|(last, at)| last == code && now - at < Duration::from_secs(10));
         if !told {
-            warn!(bootstrap_servers = %self.bootstrap_servers, error = %code, "waiting for kafka");
+            warn!(bootstrap_servers = %self.config.bootstrap_servers, error = %code, "waiting for kafka");
             self.last_warning = Some((code, now));
         }
     }
@@ -169,7 +220,7 @@ impl KafkaSource {
                     open.insert(topic_partition, builder);
                 }
                 let topic = self
-                    .topics
+                    .topic_handles
                     .entry(message.topic_handle())
                     .or_insert_with(|| message.topic().into());
                 let topic_partition = TopicPartition::new(Arc::clone(topic), message.partition());
@@ -236,7 +287,7 @@ impl KafkaSource {
     /// be. That is an offset too far when the last it handed over by a batch was no record but the partition's end
     /// (librdkafka #4844) or an error: the next record would never come.
     fn seek_held(&self) -> Result<(), KafkaError> {
-        if !self.in_group || self.positions.is_empty() {
+        if !self.is_in_group() || self.positions.is_empty() {
             return Ok(());
         }
         let held: Vec<_> = self
@@ -246,7 +297,7 @@ impl KafkaSource {
             .collect();
         let sought = self
             .consumer
-            .seek_partitions(self.list(&held)?, self.request_timeout)
+            .seek_partitions(self.list(&held)?, self.config.request_timeout)
             .map_err(|error| self.error(&error))?;
         for partition in sought.elements() {
             match partition.error() {
@@ -328,14 +379,19 @@ impl Source for KafkaSource {
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        for partition in partitions {
+        let known = partitions.iter().filter(|partition| !self.abandoned.remove(partition));
+        let partitions: Vec<_> = known.cloned().collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        for partition in &partitions {
             self.positions.remove(partition);
             self.out_of_range.remove(partition);
         }
         // Records that were read and not handed over yet are void as well.
         self.events
             .retain(|event| !matches!(event, Event::Chunk(chunk) if partitions.contains(chunk.topic_partition())));
-        let unassigned = self.consumer.incremental_unassign(&without_offsets(partitions));
+        let unassigned = self.consumer.incremental_unassign(&without_offsets(&partitions));
         unassigned.map_err(|error| self.error(&error))?;
         // A partition stops a little later, and then its queue is forwarded nowhere any more: were it assigned again
         // before that, its records would come to no one. This request is answered after the stop, by the same thread.
@@ -348,13 +404,13 @@ impl Source for KafkaSource {
     fn offsets(&mut self, partition: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
         let (low, high) = self
             .consumer
-            .fetch_watermarks(&partition.topic, partition.partition, self.request_timeout)
+            .fetch_watermarks(&partition.topic, partition.partition, self.config.request_timeout)
             .map_err(|error| self.error(&error))?;
         Ok(PartitionOffsets { low, high })
     }
 
     fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError> {
-        fetch_topic_id(&self.consumer, topic, timeout).map_err(|code| self.error(&Native::AdminOp(code)))
+        fetch_topic_id(&self.consumer, topic, timeout).map_err(|code| self.error(&Native::MetadataFetch(code)))
     }
 
     fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {
@@ -362,7 +418,7 @@ impl Source for KafkaSource {
     }
 
     fn report_positions(&mut self, positions: &[(TopicPartition, i64)]) {
-        if !self.in_group || positions.is_empty() {
+        if !self.is_in_group() || positions.is_empty() {
             return;
         }
         let list = self.list(positions);

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use model::TopicPartition;
 use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, DefaultConsumerContext};
 use rdkafka::error::KafkaError as Native;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -23,10 +24,20 @@ pub(crate) struct Context {
     pub(crate) waiting: Mutex<VecDeque<Event>>,
     /// There is no caller any more; librdkafka waits for an answer all the same before it leaves the group.
     pub(crate) closing: AtomicBool,
+    /// The group was not heard of for a session's length, and has given us no partitions since.
+    pub(crate) session_timed_out: AtomicBool,
 }
 
 impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // It says so nowhere else.
+        if facility == "SESSTMOUT" {
+            self.session_timed_out.store(true, Ordering::Relaxed);
+        }
+        DefaultConsumerContext.log(level, facility, message);
+    }
 
     fn error(&self, error: Native, reason: &str) {
         warn!(%error, reason, "kafka client error");
@@ -47,7 +58,10 @@ impl ConsumerContext for Context {
             .map(|element| TopicPartition::new(element.topic(), element.partition()))
             .collect();
         let event = match err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.session_timed_out.store(false, Ordering::Relaxed);
+                Event::Assigned(partitions)
+            }
             _ => Event::Revoked(partitions),
         };
         self.waiting

@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use sim::classic::Classic;
 use sim::random::Random;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/classic.py");
+const SCRIPT: &str = "tests/classic.py";
 const GOLDEN: &str = include_str!("golden/classic-7.ndjson");
 
 #[test]

@@ -168,7 +168,7 @@ fn records_come_in_the_order_of_time_and_each_has_its_place() {
 #[test]
 fn declared_fields_stand_first_and_in_their_order() {
     let declared = STREAMS.map(|name| {
-        let path = format!("{}/../../streams/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("../../streams/{name}.toml");
         model::Stream::parse(name, &std::fs::read_to_string(path).expect("a declaration")).expect("a declaration")
     });
     for record in make(fleet(settings(50, 2))).records {

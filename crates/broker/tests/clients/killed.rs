@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use broker::{Broker, BrokerConfig};
+use kafka::{Event, KafkaConfig, KafkaSource, Message, Producer, Source as _, Subscription};
+use model::TopicPartition;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -138,4 +140,76 @@ fn killed_while_idempotent_producers_run() {
 #[test]
 fn killed_while_plain_producers_run() {
     kill_while_producing("plain");
+}
+
+/// Our reader, as a static member (KIP-345). When the broker is away for longer than the session, librdkafka forgets its
+/// member id, and the broker, back again, takes it for a second member of the same name.
+#[test]
+fn a_static_member_of_ours_outlives_an_outage_longer_than_its_session() {
+    let dir = TempDir::new().unwrap();
+    let process = Process::start("127.0.0.1:0", dir.path());
+    let address = process.address.to_string();
+    let mut config = KafkaConfig::new(&address);
+    let static_member = [
+        ("group.instance.id", "one"),
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "500"),
+    ];
+    let static_member = static_member.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    config.properties.extend(static_member);
+    let topic = "static";
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(kafka::create_topics(&config, &[topic], 1)).unwrap();
+    let group_id = topic.to_owned();
+    let mut source = KafkaSource::open(&config, &[topic], Subscription::Group { group_id }, 8 << 20).unwrap();
+
+    let place = TopicPartition::new(topic, 0);
+    let mut read = 0;
+    let mut until = |what: &str, source: &mut KafkaSource, is_it: fn(&Event) -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            assert!(Instant::now() < end, "{what}");
+            for event in source.poll(Duration::from_millis(50), true).unwrap() {
+                match &event {
+                    Event::Assigned(_) => source.assign(&[(place.clone(), read)]).unwrap(),
+                    Event::Chunk(chunk) => {
+                        assert_eq!(chunk.span().from, read);
+                        read = chunk.span().to;
+                    }
+                    Event::Revoked(_) => {}
+                }
+                if is_it(&event) {
+                    return;
+                }
+            }
+        }
+    };
+    let send = |number: &[u8]| {
+        let producer = Producer::open(&config, Duration::from_millis(5)).unwrap();
+        let message = Message {
+            key: None,
+            value: Some(number),
+            headers: &[],
+        };
+        producer.send(topic, message).unwrap();
+        producer.flush(Duration::from_secs(30)).unwrap();
+    };
+    send(b"1");
+    until("the first record", &mut source, |event| {
+        matches!(event, Event::Chunk(_))
+    });
+    process.kill();
+    until("the session's end", &mut source, |event| {
+        matches!(event, Event::Revoked(_))
+    });
+    // Its last batch takes a while to land, and meanwhile the broker is back.
+    let process = Process::start(&address, dir.path());
+    thread::sleep(Duration::from_secs(3));
+    source.unassign(&[TopicPartition::new(topic, 0)]).unwrap();
+    send(b"2");
+    until("the second record", &mut source, |event| {
+        matches!(event, Event::Chunk(_))
+    });
+    drop(source);
+    process.kill();
 }

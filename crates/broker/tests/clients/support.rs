@@ -15,7 +15,7 @@ pub fn python() -> String {
 }
 
 pub fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+    Path::new("tests/clients").join(name)
 }
 
 /// Whether `command` runs; says loudly when it does not.
@@ -52,7 +52,7 @@ pub fn succeeds(command: &mut Command) {
 }
 
 fn real_kafka_script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/kafka/real-kafka")
+    PathBuf::from("../../tests/kafka/real-kafka")
 }
 
 /// Where the jars of Apache Kafka are; fetches them when they are missing.
