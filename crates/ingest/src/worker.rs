@@ -18,8 +18,9 @@ use crate::decode::{DecodeCounts, Decoder};
 use crate::handoff::{Commit, Control, Work};
 use crate::tolerance::Breaker;
 
-/// Rows that are decoded before they are encoded: few enough to be still in the cache.
-const ROWS_PER_WRITE: usize = 16_384;
+/// Rows that are decoded before they are encoded: few enough to be still in the cache, and each stream of each worker
+/// keeps as many in its columns.
+const ROWS_PER_WRITE: usize = 8_192;
 
 pub(crate) struct Worker {
     lanes: Vec<Lane>,

@@ -117,6 +117,8 @@ impl KafkaSource {
             // three quarters of a backlog.
             ("fetch.queue.backoff.ms", "20"),
             ("fetch.message.max.bytes", "4194304"),
+            // A response comes on top of what is queued.
+            ("fetch.max.bytes", "8388608"),
             ("fetch.wait.max.ms", "100"),
             // New topics and partitions are seen within so long.
             ("topic.metadata.refresh.interval.ms", "5000"),
