@@ -52,13 +52,13 @@ def settings_of_topics():
     def value(name):
         return admin().describe_configs([resource])[resource].result(10)[name]
 
-    assert value("retention.ms").value == "12345" and not value("retention.ms").is_default
+    eventually(lambda: value("retention.ms"), lambda found: found.value == "12345" and not found.is_default)
     assert value("cleanup.policy").value == "delete" and value("cleanup.policy").is_default
     change = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[
         ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET),
         ConfigEntry("retention.ms", None, incremental_operation=AlterConfigOpType.DELETE)])
     admin().incremental_alter_configs([change])[change].result(10)
-    assert value("message.timestamp.type").value == "LogAppendTime"
+    eventually(lambda: value("message.timestamp.type").value, lambda kind: kind == "LogAppendTime")
     assert value("retention.ms").is_default
     wrong = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[
         ConfigEntry("segment.bytes", "lots", incremental_operation=AlterConfigOpType.SET)])
