@@ -159,10 +159,11 @@ impl Worker {
     fn flush(&mut self, is_due: impl Fn(&StreamWorker, &Open) -> bool) -> Result<(), WorkerError> {
         for lane in &mut self.lanes {
             let worker = &lane.worker;
+            if !worker.open.as_ref().is_some_and(|open| is_due(worker, open)) {
+                continue;
+            }
             let bytes = worker.bytes();
-            if worker.open.as_ref().is_some_and(|open| is_due(worker, open))
-                && let Some(mut batch) = lane.worker.close()?
-            {
+            if let Some(mut batch) = lane.worker.close()? {
                 batch.held = Some(self.closed.take(bytes));
                 lane.commits
                     .blocking_send(Commit::Batch(batch))

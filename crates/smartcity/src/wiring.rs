@@ -108,7 +108,7 @@ pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
     Ok(Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?)
 }
 
-/// SQL over the lake as it is now.
+/// SQL over the lake, within the memory that queries may take.
 pub(crate) async fn open_engine(config: &Config, time_travel: TimeTravel) -> Result<Engine> {
     let settings = EngineSettings {
         time_travel,
