@@ -77,7 +77,6 @@ impl Log {
         let started = Instant::now();
         let _turn = self.turn.lock().await;
         self.ensure_fresh().await?;
-        self.check()?;
         let (mut faults, mut conflicts) = (0, 0);
         // Until the log was read in this call, the view may lack commits of others; they can only turn a `Commit` into
         // something else, which the put finds out, so a `Commit` may be tried on it and nothing else returned.
@@ -92,6 +91,8 @@ impl Log {
                 }
                 return Ok(self.settled(decision, commit));
             }
+            // Each time: reading back may have failed after it had taken over another's metadata.
+            self.check()?;
             let (version, moved) = {
                 let view = self.view();
                 let moved: Vec<(String, i64)> = commit

@@ -65,6 +65,8 @@ pub(crate) struct View {
     pub(crate) version: i64,
     txns: HashMap<String, Txn>,
     metadata: Option<MetadataAction>,
+    /// [`Log::check`] has passed on this metadata.
+    checked: bool,
     seen_at: Instant,
     seen_at_us: i64,
 }
@@ -109,6 +111,7 @@ impl Log {
             version: -1,
             txns: HashMap::new(),
             metadata: None,
+            checked: false,
             seen_at: Instant::now(),
             seen_at_us: clock.now_us(),
         };
@@ -338,8 +341,8 @@ impl Log {
 
     /// The files this writer makes are legal in the table, and nobody has opened it with other declarations since.
     pub(crate) fn check(&self) -> Result<(), LakeError> {
-        let view = self.view();
-        let (Some(held), Some(metadata)) = (&self.held, &view.metadata) else {
+        let mut view = self.view.write();
+        let (Some(held), Some(metadata), false) = (&self.held, &view.metadata, view.checked) else {
             return Ok(());
         };
         self.spec.check_metadata(metadata)?;
@@ -353,6 +356,7 @@ impl Log {
                 });
             }
         }
+        view.checked = true;
         Ok(())
     }
 
@@ -382,6 +386,7 @@ impl Log {
             view.version = version;
             view.txns = txns;
             view.metadata = metadata;
+            view.checked = false;
         }
         self.read_forward().await?;
         if self.version() < listing.newest() {
@@ -463,7 +468,10 @@ impl Log {
             };
             view.txns.insert(txn.app_id, newest);
         }
-        view.metadata = metadata.or(view.metadata.take());
+        if metadata.is_some() {
+            view.metadata = metadata;
+            view.checked = false;
+        }
         view.version = version;
         Ok(())
     }

@@ -12,8 +12,8 @@ mod store;
 mod world;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use fastrand::Rng;
@@ -35,7 +35,8 @@ enum Planted {
     SeekToGroup,
 }
 
-/// Polls of one run; more means that it makes no progress.
+/// Polls of one run; more means that it makes no progress. In the second half the store has no more faults, so that no
+/// progress is never mere bad luck.
 const STEPS_MAX: u64 = 400_000;
 
 /// What a run did, for a look at whether the simulation meets what it is for.
@@ -136,9 +137,10 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
     from.parse().expect("a number")..to.parse().expect("a number")
 }
 
-/// Runs all seeds on as many threads as there are cores.
+/// Runs all seeds on as many threads as there are cores. Names every seed that fails.
 fn run_all(seeds: std::ops::Range<u64>) -> Figures {
     let next = AtomicU64::new(seeds.start);
+    let faults = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
         let mut sum = Figures::default();
@@ -149,11 +151,14 @@ fn run_all(seeds: std::ops::Range<u64>) -> Figures {
             }
             match run(seed, None) {
                 Ok(figures) => sum.add(figures),
-                Err(fault) => panic!("seed {seed}: {fault}"),
+                Err(fault) => {
+                    println!("seed {seed}: {fault}");
+                    faults.lock().unwrap().push(seed);
+                }
             }
         }
     };
-    std::thread::scope(|scope| {
+    let sum = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut sum = Figures::default();
         for thread in threads {
@@ -163,7 +168,10 @@ fn run_all(seeds: std::ops::Range<u64>) -> Figures {
             }
         }
         sum
-    })
+    });
+    let faults = faults.into_inner().unwrap();
+    assert!(faults.is_empty(), "these seeds fail: {faults:?}");
+    sum
 }
 
 impl Figures {

@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutOptions, PutPayload};
 
-use super::Planted;
+use super::{Planted, STEPS_MAX};
 use crate::replay::Letter;
 
 pub(super) const TOPIC: &str = "readings";
@@ -102,10 +102,14 @@ impl World {
         self.state.lock().unwrap()
     }
 
-    /// Of a thousand requests: one third of the time the store is hardly there.
+    /// Of a thousand requests: one third of the time the store is hardly there, and in the end it is well.
     pub(super) fn faults_per_mille(&self) -> u32 {
-        let is_bad_time = self.steps.load(Ordering::Relaxed) / 200 % 3 == 1;
-        self.faults_per_mille * if is_bad_time { 6 } else { 1 }
+        let steps = self.steps.load(Ordering::Relaxed);
+        match steps / 200 % 3 {
+            _ if steps > STEPS_MAX / 2 => 0,
+            1 => self.faults_per_mille * 6,
+            _ => self.faults_per_mille,
+        }
     }
 
     /// A step has passed: requests that were only delayed arrive.

@@ -9,7 +9,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
-use crate::rows::{lake_on, land, open_delta, partition, vehicle_data};
+use crate::faults::{Fault, FaultyStore};
+use crate::rows::{lake_on, land, open_delta, partition, stage, vehicle_data};
 
 async fn open(location: &str) -> Result<Lake, LakeError> {
     Lake::open(location, Arc::new(ManualClock::new(0)), Names::seeded(1)).await
@@ -147,6 +148,24 @@ async fn a_gained_nullable_field_becomes_a_column() {
     // Another application, with the older declaration, goes on beside it: its rows have no altitude.
     let other = lake_on(store.clone(), 5).table(&vehicle_data(), "other").await.unwrap();
     land(&other, 0, Span::new(0, 3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_is_stopped_though_it_cannot_read_the_log_to_its_end() {
+    let store = FaultyStore::new();
+    let mut stricter = vehicle_data();
+    stricter.fields[5].max = Some(90.0);
+    let older = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    let staged = stage(&older, 0, Span::new(0, 3)).await;
+    lake_on(store.clone(), 2).table(&stricter, "ingest").await.unwrap();
+    // The newer declaration is read, and what may follow it is not.
+    store.fail_reads(&[Fault::None, Fault::Unavailable]);
+    let spans = [(partition(0), Span::new(0, 3))];
+    let error = older.commit(vec![staged], &spans).await.unwrap_err();
+    assert!(matches!(error, LakeError::Superseded { .. }), "{error}");
 }
 
 #[tokio::test]
