@@ -82,7 +82,10 @@ def groups_share_and_commit():
         consumer = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, auto_offset_reset="earliest",
                                  enable_auto_commit=False, session_timeout_ms=10000, heartbeat_interval_ms=300)
         while not stop.is_set() and not until.is_set():
-            for place, records in consumer.poll(200).items():
+            # Long enough for a whole rebalance: kafka-python 3.0.12 may forget a join that a poll's time-out interrupts
+            # (one begun for changed metadata is not awaited again), and then stays without partitions. So it does with
+            # Apache Kafka.
+            for place, records in consumer.poll(5_000).items():
                 consumer.commit({place: OffsetAndMetadata(records[-1].offset + 1, "from python", -1)})
                 with lock:
                     for record in records:
