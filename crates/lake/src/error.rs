@@ -6,7 +6,7 @@ use std::io;
 use object_store::Error as StoreError;
 use thiserror::Error;
 
-use crate::s3::{Answer, Class};
+use crate::store::s3::{Answer, Class};
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 

@@ -7,11 +7,11 @@ use object_store::{Error as StoreError, ObjectStore};
 use parquet::basic::Compression;
 use url::Url;
 
-use crate::log::Log;
-use crate::probe::check_conditional_put;
-use crate::properties::compression;
-use crate::root::Place;
-use crate::schema::TableSpec;
+use crate::delta::log::Log;
+use crate::store::probe::check_conditional_put;
+use crate::write::properties::compression;
+use crate::store::root::Place;
+use crate::delta::schema::TableSpec;
 use crate::{Backoff, DeadLetters, Gaps, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.

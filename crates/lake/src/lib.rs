@@ -6,39 +6,26 @@
 //! A batch's way: [`FileWriter`] encodes, [`Table::upload`] stores, [`Table::commit`] makes it visible; `log` is what we
 //! know of a table's log, `decide` what a batch's fate is given that, `commit` does it.
 
-mod commit;
-mod dead_letters;
-mod decide;
-mod encode;
+mod delta;
 mod error;
-mod gaps;
 mod lake;
-mod live_files;
-mod log;
 mod names;
 mod pause;
-mod prepared;
-mod probe;
-mod properties;
-mod rewrite;
-mod root;
-mod s3;
-mod schema;
-mod stats;
+mod store;
 mod table;
-mod upload;
 pub mod verify;
+mod write;
 
-pub use commit::CommitOutcome;
-pub use dead_letters::DeadLetters;
-pub use decide::{Decision, Mark, Recorded, decide, decide_letters};
-pub use encode::{EncodedFiles, FileWriter};
+pub use delta::commit::CommitOutcome;
+pub use delta::decide::{Decision, Mark, Recorded, decide, decide_letters};
 pub use error::LakeError;
-pub use gaps::Gaps;
 pub use lake::Lake;
 pub use names::Names;
 pub use pause::{Backoff, Pause};
-pub use rewrite::DataFile;
-pub use root::Root;
-pub use table::Table;
-pub use upload::StagedFiles;
+pub use store::root::Root;
+pub use table::dead_letters::DeadLetters;
+pub use table::gaps::Gaps;
+pub use table::rewrite::DataFile;
+pub use table::stream::Table;
+pub use write::encode::{EncodedFiles, FileWriter};
+pub use write::upload::StagedFiles;

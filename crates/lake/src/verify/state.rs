@@ -16,7 +16,7 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde::Deserialize;
 
 use super::report::{Finding, Findings};
-use crate::log::Listing;
+use crate::delta::log::Listing;
 use crate::{LakeError, Root};
 
 /// A file that the newest version names.
@@ -80,7 +80,7 @@ impl TableState {
                     }
                     findings.add(Finding::UnreadableLog {
                         path: path.to_string(),
-                        why: crate::commit::describe(&error),
+                        why: crate::delta::commit::describe(&error),
                     });
                 }
             }
@@ -261,7 +261,7 @@ fn decoded(path: &str) -> String {
     Path::from_url_path(path).map_or_else(|_| path.to_owned(), String::from)
 }
 
-/// As [`crate::upload`] writes it.
+/// As [`crate::write::upload`] writes it.
 fn checksum(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 16).ok()
 }

@@ -18,9 +18,9 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::is_contended;
-use crate::log::{Log, View, json_lines};
+use crate::delta::log::{Log, View, json_lines};
 use crate::pause::jittered;
-use crate::schema::CHECKPOINT_INTERVAL;
+use crate::delta::schema::CHECKPOINT_INTERVAL;
 use crate::{Decision, LakeError, Recorded};
 
 /// The operation of a commit that adds rows and reads nothing, as Spark names it.

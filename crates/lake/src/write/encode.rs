@@ -14,7 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::properties::WriterProperties;
 
-use crate::stats::delta_stats;
+use crate::write::stats::delta_stats;
 use crate::{LakeError, Names};
 
 /// Days that are written at the same time; beyond it the one written to longest ago is finished early, and gets another

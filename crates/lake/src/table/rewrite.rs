@@ -8,7 +8,7 @@ use arrow_array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
 use model::{EVENT_DATE, event_time};
 use serde_json::{Value, json};
 
-use crate::live_files::LiveFile;
+use crate::delta::live_files::LiveFile;
 use crate::{LakeError, StagedFiles, Table};
 
 /// A file of a table's newest version.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::LakeError;
-use crate::log::Log;
+use crate::delta::log::Log;
 
 #[derive(Deserialize)]
 struct Action {

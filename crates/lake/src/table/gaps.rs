@@ -9,12 +9,12 @@ use model::{Span, TopicPartition};
 use parquet::basic::Compression;
 use serde_json::Value;
 
-use crate::commit::Commit;
-use crate::decide::letters_move_to;
-use crate::encode::FileFormat;
-use crate::log::Log;
-use crate::properties::letter_properties;
-use crate::schema::TableSpec;
+use crate::delta::commit::Commit;
+use crate::delta::decide::letters_move_to;
+use crate::write::encode::FileFormat;
+use crate::delta::log::Log;
+use crate::write::properties::letter_properties;
+use crate::delta::schema::TableSpec;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, decide_letters};
 
 const NAME: &str = model::GAPS;

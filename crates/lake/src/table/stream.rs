@@ -9,11 +9,11 @@ use model::{EVENT_DATE, OFFSET, PARTITION, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
 use serde_json::Value;
 
-use crate::commit::Commit;
-use crate::encode::FileFormat;
-use crate::log::Log;
-use crate::properties::stream_properties;
-use crate::schema::{Declaration, TableSpec};
+use crate::delta::commit::Commit;
+use crate::write::encode::FileFormat;
+use crate::delta::log::Log;
+use crate::write::properties::stream_properties;
+use crate::delta::schema::{Declaration, TableSpec};
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
 
 /// The operation of commits that turn dead letters into rows.

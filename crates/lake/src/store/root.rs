@@ -12,7 +12,7 @@ use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::LakeError;
-use crate::s3;
+use crate::store::s3;
 
 /// Below the root; `output/` beside it is Athena's.
 const DATA: &str = "data";

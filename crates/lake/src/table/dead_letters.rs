@@ -15,13 +15,13 @@ use model::{DeadLetter, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
 use serde_json::{Value, json};
 
-use crate::commit::Commit;
-use crate::decide::letters_move_to;
-use crate::encode::FileFormat;
-use crate::log::Log;
-use crate::properties::letter_properties;
-use crate::schema::{Declaration, TableSpec};
-use crate::table::{REPLAY, check_spans};
+use crate::delta::commit::Commit;
+use crate::delta::decide::letters_move_to;
+use crate::write::encode::FileFormat;
+use crate::delta::log::Log;
+use crate::write::properties::letter_properties;
+use crate::delta::schema::{Declaration, TableSpec};
+use crate::table::stream::{REPLAY, check_spans};
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, StagedFiles, decide_letters};
 
 const NAME: &str = model::DEAD_LETTERS;

@@ -1,0 +1,5 @@
+//! Where a lake lies: its root, and the object stores that can hold it.
+
+pub(crate) mod probe;
+pub(crate) mod root;
+mod s3;
