@@ -1,4 +1,7 @@
-//! The lake's tables by name, each opened when a statement names it.
+//! The tables that one statement sees.
+//!
+//! Immutable from the statement's start to its end: the names are as of then, and a table is opened at most once, so
+//! every mention of it, the information schema's included, is of one version.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,70 +13,106 @@ use datafusion::common::TableReference;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use deltalake_core::{DeltaTable, DeltaTableError};
+use futures::future::{join_all, try_join_all};
 use lake::Root;
-use parking_lot::RwLock;
+use tokio::sync::OnceCell;
 use tracing::warn;
 
-use super::session::{CATALOG, SCHEMA};
+use super::error::{ErrorKind, SqlError};
 use super::version::{self, TimeTravel};
-use super::{ErrorKind, SqlError};
 
-/// The schema that holds the tables. What it knows is as of the latest statement.
-pub(super) struct LakeSchema {
-    root: Root,
-    time_travel: TimeTravel,
-    names: RwLock<Vec<String>>,
-    opened: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+/// The catalog and schema that hold the lake's tables; what PostgreSQL's tools expect a schema to be called.
+pub(super) const CATALOG: &str = "smartcity";
+pub(super) const SCHEMA: &str = "public";
+
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// Views of the information schema for which no table has to be opened.
+const VIEWS_OF_NAMES: [&str; 5] = ["tables", "schemata", "df_settings", "routines", "parameters"];
+
+/// Tables of one statement that are opened at the same time.
+const OPENED_AT_ONCE: usize = 8;
+
+/// Whether a statement with these references reads the information schema, and so the names of all tables.
+pub(super) fn reads_information_schema(references: &[TableReference]) -> bool {
+    references
+        .iter()
+        .any(|reference| reference.schema() == Some(INFORMATION_SCHEMA))
 }
 
-impl LakeSchema {
-    pub(super) async fn open(root: Root, time_travel: TimeTravel) -> Result<LakeSchema, SqlError> {
-        let lake = LakeSchema {
+/// Names of the lake's tables, of which some may not exist, that a statement with these references reads.
+pub(super) fn lake_tables(references: &[TableReference]) -> Vec<&str> {
+    let mut names: Vec<&str> = references
+        .iter()
+        .filter(|reference| matches!(reference.schema(), None | Some(SCHEMA)))
+        .filter(|reference| matches!(reference.catalog(), None | Some(CATALOG)))
+        .map(TableReference::table)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The schema that holds the tables, for one statement.
+pub(super) struct StatementCatalog {
+    root: Root,
+    time_travel: TimeTravel,
+    names: Arc<[String]>,
+    /// `None` once opened: the table cannot be read, which only the information schema gets over.
+    tables: HashMap<String, OnceCell<Option<Arc<dyn TableProvider>>>>,
+}
+
+impl StatementCatalog {
+    /// A catalog of the tables called `names`, which are sorted. Opens nothing yet.
+    pub(super) fn new(root: Root, time_travel: TimeTravel, names: Arc<[String]>) -> StatementCatalog {
+        let tables = names.iter().map(|name| (name.clone(), OnceCell::new())).collect();
+        StatementCatalog {
             root,
             time_travel,
-            names: RwLock::default(),
-            opened: RwLock::default(),
-        };
-        lake.refresh_names().await?;
-        Ok(lake)
-    }
-
-    /// Names of the tables as last read, sorted.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.names.read().clone()
-    }
-
-    pub(super) async fn refresh_names(&self) -> Result<(), SqlError> {
-        let names = self.root.table_names().await.map_err(SqlError::from_lake)?;
-        *self.names.write() = names;
-        Ok(())
-    }
-
-    /// Opens the tables that a statement names, so that it sees all that was committed before it began. A name that is
-    /// no table is left to the planner, which knows where it stands. On failure also tells which table.
-    pub(super) async fn prepare(&self, references: &[TableReference]) -> Result<(), (String, SqlError)> {
-        let about_all = references
-            .iter()
-            .any(|reference| reference.schema() == Some("information_schema"));
-        let ours: Vec<&str> = references
-            .iter()
-            .filter(|reference| matches!(reference.schema(), None | Some(SCHEMA)))
-            .filter(|reference| matches!(reference.catalog(), None | Some(CATALOG)))
-            .map(TableReference::table)
-            .collect();
-        if about_all || ours.iter().any(|name| !self.table_exist(name)) {
-            self.refresh_names().await.map_err(|error| (String::new(), error))?;
+            names,
+            tables,
         }
-        if about_all {
-            self.opened.write().clear();
+    }
+
+    /// Opens the tables that a statement names. A name that is no table is left to the planner, which knows where it
+    /// stands. On failure also says which table.
+    pub(super) async fn open(&self, references: &[TableReference]) -> Result<(), (String, SqlError)> {
+        for names in lake_tables(references).chunks(OPENED_AT_ONCE) {
+            try_join_all(names.iter().map(|name| self.open_named(name))).await?;
         }
-        for name in ours {
-            if self.table_exist(name) {
-                let table = self.open_table(name).await.map_err(|error| (name.to_owned(), error))?;
-                self.opened.write().insert(name.to_owned(), table);
+        let about_columns = references.iter().any(|reference| {
+            reference.schema() == Some(INFORMATION_SCHEMA) && !VIEWS_OF_NAMES.contains(&reference.table())
+        });
+        if about_columns {
+            for names in self.names.chunks(OPENED_AT_ONCE) {
+                join_all(names.iter().map(|name| self.readable(name))).await;
             }
         }
         Ok(())
+    }
+
+    async fn open_named(&self, name: &str) -> Result<(), (String, SqlError)> {
+        let Some(table) = self.tables.get(name) else {
+            return Ok(());
+        };
+        let opened = table
+            .get_or_try_init(|| async { self.open_table(name).await.map(Some) })
+            .await;
+        opened.map(drop).map_err(|error| (name.to_owned(), error))
+    }
+
+    /// A table, or `None` with a warning in the log where it cannot be read.
+    async fn readable(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let open = || async {
+            match self.open_table(name).await {
+                Ok(table) => Some(table),
+                Err(error) => {
+                    warn!(table = name, %error, "table left out of the information schema");
+                    None
+                }
+            }
+        };
+        self.tables.get(name)?.get_or_init(open).await.clone()
     }
 
     async fn open_table(&self, name: &str) -> Result<Arc<dyn TableProvider>, SqlError> {
@@ -102,37 +141,25 @@ impl LakeSchema {
     }
 }
 
-impl fmt::Debug for LakeSchema {
+impl fmt::Debug for StatementCatalog {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("LakeSchema")
+            .debug_struct("StatementCatalog")
             .field("location", &self.root.location())
             .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl SchemaProvider for LakeSchema {
+impl SchemaProvider for StatementCatalog {
     fn table_names(&self) -> Vec<String> {
-        self.names()
+        self.names.to_vec()
     }
 
-    /// What [`LakeSchema::prepare`] opened. Any other table is asked for by the information schema alone, to which one
-    /// unreadable table must not hide the rest.
+    /// What [`StatementCatalog::open`] opened. The information schema asks for any other table too, and one that cannot
+    /// be read must not hide the rest from it.
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        if let Some(table) = self.opened.read().get(name) {
-            return Ok(Some(Arc::clone(table)));
-        }
-        if !self.table_exist(name) {
-            return Ok(None);
-        }
-        match self.open_table(name).await {
-            Ok(table) => Ok(Some(table)),
-            Err(error) => {
-                warn!(table = name, %error, "table left out of the information schema");
-                Ok(None)
-            }
-        }
+        Ok(self.readable(name).await)
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
@@ -140,9 +167,6 @@ impl SchemaProvider for LakeSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.names
-            .read()
-            .binary_search_by(|known| known.as_str().cmp(name))
-            .is_ok()
+        self.tables.contains_key(name)
     }
 }

@@ -15,13 +15,15 @@ const SHOWN_CHARS_MAX: usize = 100;
 /// Most names that a hint lists.
 const LISTED_NAMES_MAX: usize = 12;
 
-/// Whose turn it is.
+/// Who can do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The statement or a setting is wrong: change it.
     Usage,
     /// The query was fine; reading the lake or a resource failed.
     Failed,
+    /// The query was cancelled, or took longer than its session allows.
+    Cancelled,
 }
 
 /// An error of a query. `Display` gives the message, the place as a line with a mark below it, and the hint, each on its
@@ -36,7 +38,7 @@ pub struct SqlError {
     pub column: Option<u64>,
     /// A way out.
     pub hint: Option<String>,
-    /// Whose turn it is.
+    /// Who can do something about it.
     pub kind: ErrorKind,
     /// The statement's line and the mark below it.
     excerpt: Option<Box<Excerpt>>,
@@ -69,7 +71,7 @@ impl SqlError {
         self
     }
 
-    /// Translates what the lake says.
+    /// Translates an error of the lake.
     pub(super) fn from_lake(error: LakeError) -> SqlError {
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(&error);
@@ -92,7 +94,7 @@ impl SqlError {
         }
     }
 
-    /// Translates what DataFusion says. `tables` are the names that a misspelt one may have meant.
+    /// Translates an error of DataFusion. `tables` are the names that a misspelt one may have meant.
     pub(super) fn from_datafusion(error: &DataFusionError, sql: &str, tables: &[String]) -> SqlError {
         // A collection holds every mistake found in one statement; the first is shown, the next run shows the next.
         let error = error.iter().next().unwrap_or(error);
@@ -321,8 +323,7 @@ fn kind_of(root: &DataFusionError) -> ErrorKind {
         | DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::NotImplemented(_)
-        | DataFusionError::Configuration(_)
-        | DataFusionError::Execution(_) => ErrorKind::Usage,
+        | DataFusionError::Configuration(_) => ErrorKind::Usage,
         DataFusionError::ArrowError(error, _) => match error.as_ref() {
             ArrowError::CastError(_)
             | ArrowError::ComputeError(_)

@@ -4,7 +4,7 @@ use deltalake_core::logstore::LogStore;
 use deltalake_core::{ObjectMeta, ObjectStore, ObjectStoreError, Path};
 use futures::TryStreamExt;
 
-use super::{ErrorKind, SqlError};
+use super::error::{ErrorKind, SqlError};
 
 /// Which version of every table a query reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

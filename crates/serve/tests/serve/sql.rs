@@ -337,7 +337,7 @@ async fn memory_is_bounded_and_a_query_can_be_dropped() {
     assert!(endless.next().await.unwrap().is_ok());
     drop(endless);
     assert_eq!(number(&engine, "select count(*) from vehicle_data").await, 6);
-    assert_eq!(engine.state().runtime_env().memory_pool.reserved(), 0);
+    assert_eq!(engine.memory_reserved(), 0);
 }
 
 /// In the dev profile, on a test's stack of 2 MiB: an overflow would end the whole process.

@@ -1,0 +1,199 @@
+//! Which files of a table a scan reads, and what is known of their rows before they are read.
+//!
+//! The log is streamed: of each file that a filter leaves out nothing is kept. A file that is read costs its path and
+//! its partition values, a few hundred bytes; with a deletion vector also the runs of its remaining rows.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{BooleanArray, RecordBatch};
+use chrono::DateTime;
+use datafusion::common::ScalarValue;
+use datafusion::common::stats::Precision;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use futures::{StreamExt, TryStreamExt, stream};
+use lake::LakeError;
+use lake::delta::{Add, DeletionVector, Snapshot};
+use metrics::counter;
+use object_store::ObjectMeta;
+use parquet::arrow::arrow_reader::RowSelection;
+
+use super::columns::Columns;
+use super::file_statistics::{FileStatistics, StatisticsReader};
+use super::partition_values;
+
+/// Deletion vectors that are fetched at the same time.
+const VECTORS_AT_ONCE: usize = 8;
+
+/// What a scan asks for, as physical expressions over the scanned columns.
+pub(super) struct Selection {
+    /// Holds for every row, as far as partition values can tell: files for which it does not are left out.
+    pub(super) partitions: Option<Arc<dyn PhysicalExpr>>,
+    /// Rows for which it does not hold are not needed; they may be read all the same.
+    pub(super) rows: Option<Arc<dyn PhysicalExpr>>,
+    /// Rows after which no more files are needed; only where `rows` is `None`.
+    pub(super) limit: Option<usize>,
+}
+
+/// The files to read.
+pub(super) struct SelectedFiles {
+    pub(super) files: Vec<PartitionedFile>,
+    /// Rows in them, without deleted ones; inexact where the log does not say for all.
+    pub(super) rows: Precision<usize>,
+    /// Bytes in them, compressed.
+    pub(super) bytes: u64,
+}
+
+/// Goes through the files of a snapshot.
+pub(super) async fn select(
+    snapshot: &Snapshot,
+    columns: &Columns,
+    selection: &Selection,
+) -> Result<SelectedFiles, DataFusionError> {
+    let pruning = pruning_predicate(selection.rows.as_ref(), columns);
+    let reader = StatisticsReader::new(selection.rows.as_ref().filter(|_| pruning.is_some()), columns);
+    let mut selected = SelectedFiles {
+        files: Vec::new(),
+        rows: Precision::Exact(0),
+        bytes: 0,
+    };
+    let mut left_out = 0;
+    let mut batches = snapshot.file_batches();
+    while let Some(adds) = batches.try_next().await.map_err(external)? {
+        let values = adds.iter().map(|add| partition_values::of_file(add, columns));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let partitions = partition_values::to_batch(&values, columns.partition_fields())?;
+        let texts: Vec<Option<&str>> = adds.iter().map(|add| add.stats.as_deref()).collect();
+        let statistics = FileStatistics::new(&reader, &texts, &partitions)?;
+        let mut keep = vec![true; adds.len()];
+        if let Some(expr) = &selection.partitions {
+            let passes = passing(expr, &partitions, columns)?;
+            keep.iter_mut().zip(&passes).for_each(|(keep, passes)| *keep &= passes == Some(true));
+        }
+        if let Some(pruning) = &pruning {
+            let passes = pruning.prune(&statistics)?;
+            keep.iter_mut().zip(passes).for_each(|(keep, passes)| *keep &= passes);
+        }
+        left_out += keep.iter().filter(|keep| !**keep).count();
+        let rows = statistics.rows();
+        let kept = adds.into_iter().zip(values).zip(rows).zip(keep);
+        let kept = kept.filter_map(|((add, keep), kept)| kept.then_some((add, keep)));
+        let mut files = stream::iter(kept)
+            .map(|((add, values), rows)| to_file(snapshot, add, values, rows))
+            .buffered(VECTORS_AT_ONCE);
+        while let Some((file, rows)) = files.try_next().await? {
+            selected.bytes += file.object_meta.size;
+            selected.rows = match rows {
+                Some(rows) => selected.rows.add(&Precision::Exact(rows)),
+                None => selected.rows.to_inexact(),
+            };
+            selected.files.push(file);
+        }
+        if selection.limit.is_some_and(|limit| selected.rows.get_value().is_some_and(|rows| *rows >= limit)) {
+            selected.rows = selected.rows.to_inexact();
+            break;
+        }
+    }
+    counter!("smartcity_serve_files_total", "outcome" => "selected").increment(selected.files.len() as u64);
+    counter!("smartcity_serve_files_total", "outcome" => "pruned").increment(left_out as u64);
+    Ok(selected)
+}
+
+/// `None` where the statistics of files cannot decide anything.
+fn pruning_predicate(rows: Option<&Arc<dyn PhysicalExpr>>, columns: &Columns) -> Option<PruningPredicate> {
+    let schema = Arc::clone(columns.scanned().table_schema());
+    // What it does not understand it takes as true.
+    let predicate = PruningPredicateBuilder::new().with_file_schema(schema).try_build(Arc::clone(rows?));
+    predicate.ok().filter(|predicate| !predicate.always_true())
+}
+
+/// For each file whether a predicate over partition columns alone holds.
+fn passing(
+    expr: &Arc<dyn PhysicalExpr>,
+    partitions: &RecordBatch,
+    columns: &Columns,
+) -> Result<BooleanArray, DataFusionError> {
+    // The predicate's columns are places in a scan; the files' own columns are not needed here and stand in as nulls.
+    let schema = columns.scanned().table_schema();
+    let files = columns.scanned().file_schema().fields().iter();
+    let arrays = files
+        .map(|field| arrow_array::new_null_array(field.data_type(), partitions.num_rows()))
+        .chain(partitions.columns().iter().cloned());
+    let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(arrow_schema::Schema::new(nullable.collect::<Vec<_>>()));
+    let rows = RecordBatch::try_new(schema, arrays.collect())?;
+    let result = expr.evaluate(&rows)?.into_array(rows.num_rows())?;
+    match result.as_boolean_opt() {
+        Some(passes) => Ok(passes.clone()),
+        None => Err(DataFusionError::Internal(format!("a filter gives {}", result.data_type()))),
+    }
+}
+
+/// A file for DataFusion, and how many rows it has, without deleted ones, where the log says.
+async fn to_file(
+    snapshot: &Snapshot,
+    add: Add,
+    values: Vec<ScalarValue>,
+    rows: Option<u64>,
+) -> Result<(PartitionedFile, Option<usize>), DataFusionError> {
+    let location = snapshot.location();
+    let unusable = |why: String| external(LakeError::unusable(location.table(), why));
+    let meta = ObjectMeta {
+        location: location.data_path(&add.path).map_err(unusable)?,
+        last_modified: DateTime::from_timestamp_millis(add.modification_time).unwrap_or_default(),
+        size: u64::try_from(add.size).map_err(|_| unusable(format!("{} has {} bytes", add.path, add.size)))?,
+        e_tag: None,
+        version: None,
+    };
+    let mut file = PartitionedFile::new_from_meta(meta);
+    // Not by `with_partition_values`' neighbour `with_statistics`, which takes every partition value as not null.
+    file.partition_values = values;
+    let Some(vector) = &add.deletion_vector else {
+        return Ok((file, rows.and_then(|rows| usize::try_from(rows).ok())));
+    };
+    let rows = rows.and_then(|rows| usize::try_from(rows).ok()).ok_or_else(|| {
+        unusable(format!(
+            "{} has deleted rows, but the log does not say how many it has",
+            add.path
+        ))
+    })?;
+    let remaining = remaining_rows(snapshot, vector, rows).await?;
+    let count = remaining.row_count();
+    Ok((file.with_extension(ParquetRowSelection::new(remaining)), Some(count)))
+}
+
+/// The rows of a file with `rows` rows that a deletion vector leaves.
+async fn remaining_rows(
+    snapshot: &Snapshot,
+    vector: &DeletionVector,
+    rows: usize,
+) -> Result<RowSelection, DataFusionError> {
+    let deleted = vector.read(snapshot.location()).await.map_err(external)?;
+    let mut runs = Vec::new();
+    let mut next = 0;
+    for row in &deleted {
+        let row = usize::try_from(row).unwrap_or(usize::MAX);
+        if row >= rows {
+            return Err(external(LakeError::unusable(
+                snapshot.table(),
+                format!("a deletion vector names row {row} of a file with {rows} rows"),
+            )));
+        }
+        if next < row {
+            runs.push(next..row);
+        }
+        next = row + 1;
+    }
+    if next < rows {
+        runs.push(next..rows);
+    }
+    Ok(RowSelection::from_consecutive_ranges(runs.into_iter(), rows))
+}
+
+fn external(error: LakeError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
