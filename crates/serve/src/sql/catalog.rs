@@ -12,13 +12,13 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
-use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::future::{join_all, try_join_all};
-use lake::Root;
+use lake::{LakeError, Root, Snapshot};
 use tokio::sync::OnceCell;
 use tracing::warn;
 
-use super::error::{ErrorKind, SqlError};
+use super::error::SqlError;
+use super::table::LakeTable;
 use super::version::{self, TimeTravel};
 
 /// The catalog and schema that hold the lake's tables; what PostgreSQL's tools expect a schema to be called.
@@ -116,28 +116,14 @@ impl StatementCatalog {
     }
 
     async fn open_table(&self, name: &str) -> Result<Arc<dyn TableProvider>, SqlError> {
-        let unreadable = |error: &dyn fmt::Display| {
-            SqlError::new(ErrorKind::Failed, format!("table '{name}' cannot be read: {error}"))
-        };
-        let table = DeltaTable::new(self.root.log_store(name));
+        let unreadable = |error: LakeError| SqlError::unreadable(name, error);
+        let location = self.root.location_of(name);
         let at = match self.time_travel {
             TimeTravel::Newest => None,
-            travel => {
-                let history = version::history(table.log_store().as_ref())
-                    .await
-                    .map_err(|error| unreadable(&error))?;
-                Some(history.choose(name, travel)?)
-            }
+            travel => Some(version::choose(&location.list().await.map_err(unreadable)?, name, travel)?),
         };
-        // Unlike a loaded `DeltaTable`, the provider's own snapshot lists no files until a plan asks for them.
-        let provider = table.table_provider().with_table_version(at).await;
-        provider.map_err(|error| match &error {
-            DataFusionError::External(inner) => match inner.downcast_ref::<DeltaTableError>() {
-                Some(inner) => unreadable(inner),
-                None => unreadable(&error),
-            },
-            error => unreadable(error),
-        })
+        let snapshot = Snapshot::load(&location, at).await.map_err(unreadable)?;
+        Ok(Arc::new(LakeTable::new(snapshot)))
     }
 }
 

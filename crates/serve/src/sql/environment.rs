@@ -18,6 +18,7 @@ use super::catalog::{CATALOG, SCHEMA, StatementCatalog};
 use super::error::SqlError;
 use super::literals;
 use super::planner_pool::PlannerPool;
+use super::table;
 
 pub(super) struct Environment {
     pub(super) root: Root,
@@ -30,6 +31,8 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn new(root: Root, memory_bytes: usize, partitions: Option<usize>) -> Result<Environment, SqlError> {
         let template = template(memory_bytes, partitions)?;
+        table::register_store(template.runtime_env(), &root)
+            .map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
         Ok(Environment {
             root,
             planners: PlannerPool::new(),

@@ -6,8 +6,8 @@ use arrow_schema::ArrowError;
 use datafusion::common::{Diagnostic, SchemaError, Span};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser;
-use deltalake_core::ObjectStoreError;
 use lake::LakeError;
+use object_store::Error as StoreError;
 
 /// Longest part of a statement's line that is shown beside an error, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -73,12 +73,6 @@ impl SqlError {
 
     /// Translates an error of the lake.
     pub(super) fn from_lake(error: LakeError) -> SqlError {
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            message.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
         let (kind, hint) = match &error {
             LakeError::Missing { .. } => (
                 ErrorKind::Usage,
@@ -87,8 +81,21 @@ impl SqlError {
             LakeError::Location { .. } => (ErrorKind::Usage, None),
             error => (ErrorKind::Failed, error.hint()),
         };
-        let found = SqlError::new(kind, message);
+        let found = SqlError::new(kind, with_causes(&error));
         match hint {
+            Some(hint) => found.with_hint(hint),
+            None => found,
+        }
+    }
+
+    /// Of a table that cannot be opened.
+    pub(super) fn unreadable(table: &str, error: LakeError) -> SqlError {
+        let why = match &error {
+            LakeError::Unusable { why, .. } => why.clone(),
+            error => with_causes(error),
+        };
+        let found = SqlError::new(ErrorKind::Failed, format!("table '{table}' cannot be read: {why}"));
+        match error.hint() {
             Some(hint) => found.with_hint(hint),
             None => found,
         }
@@ -99,6 +106,11 @@ impl SqlError {
         // A collection holds every mistake found in one statement; the first is shown, the next run shows the next.
         let error = error.iter().next().unwrap_or(error);
         let root = error.find_root();
+        if let Some(LakeError::Unusable { table, why }) = lake_error(root) {
+            let why = why.clone();
+            let table = table.clone();
+            return SqlError::unreadable(&table.clone(), LakeError::Unusable { table, why });
+        }
         let diagnostic = error.diagnostic();
         let (message, place) = match (root, diagnostic) {
             (DataFusionError::SQL(parser, _), diagnostic) => {
@@ -299,6 +311,36 @@ fn only_place_of(name: &str, sql: &str) -> Option<Place> {
     Some(Place::at(sql, at, name))
 }
 
+/// An error and what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    message
+}
+
+fn lake_error(root: &DataFusionError) -> Option<&LakeError> {
+    match root {
+        DataFusionError::External(error) => error.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Whether a file was not there: of the object store itself, or within an error of Parquet.
+fn is_missing_file(root: &DataFusionError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(root);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(StoreError::NotFound { .. })) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn plain_message(root: &DataFusionError) -> String {
     let text = match root {
         DataFusionError::ArrowError(error, _) => match error.as_ref() {
@@ -356,7 +398,7 @@ fn hint_for(
         DataFusionError::ResourcesExhausted(_) => {
             Some("ask for less at once (WHERE, LIMIT, fewer groups) or give the query more memory".to_owned())
         }
-        DataFusionError::ObjectStore(error) if matches!(error.as_ref(), ObjectStoreError::NotFound { .. }) => {
+        root if is_missing_file(root) => {
             Some("the table's files changed while it was read; run the query again".to_owned())
         }
         DataFusionError::Plan(text) if message.starts_with("table '") => {

@@ -18,6 +18,7 @@ mod planner_pool;
 mod result;
 mod session;
 mod statement;
+mod table;
 mod version;
 
 pub use datafusion::common::ScalarValue;

@@ -1,8 +1,6 @@
 //! Time travel: which versions a table still has, and which of them is meant.
 
-use deltalake_core::logstore::LogStore;
-use deltalake_core::{ObjectMeta, ObjectStore, ObjectStoreError, Path};
-use futures::TryStreamExt;
+use lake::delta::Listing;
 
 use super::error::{ErrorKind, SqlError};
 
@@ -30,87 +28,36 @@ impl TimeTravel {
     }
 }
 
-/// The versions a table can still be read at.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct History {
-    /// Version and instant (microseconds) of each commit that can be read, in order; instants never fall.
-    commits: Vec<(i64, i64)>,
-}
-
-/// Lists a table's log.
-pub(super) async fn history(log_store: &dyn LogStore) -> Result<History, ObjectStoreError> {
-    let files: Vec<ObjectMeta> = log_store
-        .object_store(None)
-        .list(Some(&Path::from("_delta_log")))
-        .try_collect()
-        .await?;
-    let files = files
-        .iter()
-        .filter_map(|file| Some((file.location.filename()?, file.last_modified.timestamp_micros())));
-    Ok(History::from_log(files))
-}
-
-impl History {
-    /// From the names and modification times (microseconds) of the log's files.
-    fn from_log<'a>(files: impl Iterator<Item = (&'a str, i64)>) -> History {
-        let mut commits = Vec::new();
-        let mut oldest_checkpoint = None;
-        for (name, modified_us) in files {
-            let Some((digits, kind)) = name.split_once('.') else {
-                continue;
-            };
-            let Ok(version) = digits.parse::<i64>() else { continue };
-            if kind == "json" {
-                commits.push((version, modified_us));
-            } else if kind.starts_with("checkpoint.") {
-                oldest_checkpoint = Some(oldest_checkpoint.map_or(version, |oldest: i64| oldest.min(version)));
+/// The version of a table that is meant; `travel` is never `Newest`.
+pub(super) fn choose(listing: &Listing, table: &str, travel: TimeTravel) -> Result<i64, SqlError> {
+    let (Some(first), Some(oldest), Some(newest)) =
+        (listing.readable().first(), listing.oldest_readable(), listing.newest())
+    else {
+        return Err(SqlError::new(
+            ErrorKind::Failed,
+            format!("table '{table}' has no readable version"),
+        ));
+    };
+    let chosen = match travel {
+        TimeTravel::Newest => Some(newest),
+        TimeTravel::Version(version) => (oldest..=newest).contains(&version).then_some(version),
+        TimeTravel::Timestamp(us) => listing.version_at(us),
+    };
+    chosen.ok_or_else(|| {
+        let message = match travel {
+            TimeTravel::Timestamp(us) => format!(
+                "table '{table}' has nothing as old as {}: version {} is of {}",
+                instant(us),
+                first.version,
+                instant(first.committed_at_us)
+            ),
+            TimeTravel::Version(version) => {
+                format!("table '{table}' has no version {version}: it has versions {oldest} to {newest}")
             }
-        }
-        commits.sort_unstable();
-        // A version is readable from version 0 on, or from a checkpoint on once older commits are cleaned up.
-        if commits.first().is_none_or(|(version, _)| *version > 0) {
-            let oldest = oldest_checkpoint.unwrap_or(i64::MAX);
-            commits.retain(|(version, _)| *version >= oldest);
-        }
-        let mut latest = i64::MIN;
-        for (_, instant_us) in &mut commits {
-            latest = latest.max(*instant_us);
-            *instant_us = latest;
-        }
-        History { commits }
-    }
-
-    /// The version that is meant; never `Newest`.
-    pub(super) fn choose(&self, table: &str, travel: TimeTravel) -> Result<u64, SqlError> {
-        let (Some((oldest, first_us)), Some((newest, _))) = (self.commits.first(), self.commits.last()) else {
-            return Err(SqlError::new(
-                ErrorKind::Failed,
-                format!("table '{table}' has no readable version"),
-            ));
+            TimeTravel::Newest => format!("table '{table}' has versions {oldest} to {newest}"),
         };
-        let chosen = match travel {
-            TimeTravel::Newest => Some(*newest),
-            TimeTravel::Version(version) => (*oldest..=*newest).contains(&version).then_some(version),
-            TimeTravel::Timestamp(us) => {
-                let after = self.commits.partition_point(|(_, instant_us)| *instant_us <= us);
-                self.commits[..after].last().map(|(version, _)| *version)
-            }
-        };
-        chosen.and_then(|version| u64::try_from(version).ok()).ok_or_else(|| {
-            let message = match travel {
-                TimeTravel::Timestamp(us) => format!(
-                    "table '{table}' has nothing as old as {}: version {oldest} is of {}",
-                    instant(us),
-                    instant(*first_us)
-                ),
-                TimeTravel::Version(version) => {
-                    format!("table '{table}' has no version {version}: it has versions {oldest} to {newest}")
-                }
-                TimeTravel::Newest => format!("table '{table}' has versions {oldest} to {newest}"),
-            };
-            SqlError::new(ErrorKind::Usage, message)
-        })
-    }
+        SqlError::new(ErrorKind::Usage, message)
+    })
 }
 
 fn instant(us: i64) -> String {
@@ -122,6 +69,9 @@ fn instant(us: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectMeta;
+    use object_store::path::Path;
+
     use super::*;
 
     const LOG: [(&str, i64); 5] = [
@@ -132,17 +82,27 @@ mod tests {
         ("00000000000000000002.checkpoint.parquet", 900),
     ];
 
+    fn listing<const N: usize>(files: [(&str, i64); N]) -> Listing {
+        Listing::from_files(files.map(|(name, modified_us)| ObjectMeta {
+            location: Path::from(format!("t/_delta_log/{name}")),
+            last_modified: chrono::DateTime::from_timestamp_micros(modified_us).unwrap(),
+            size: 0,
+            e_tag: None,
+            version: None,
+        }))
+    }
+
     #[test]
     fn an_instant_means_the_last_version_at_or_before_it() {
-        let history = History::from_log(LOG.into_iter());
+        let listing = listing(LOG);
         for (us, version) in [(100, 0), (199, 0), (200, 1), (299, 1), (300, 2), (1 << 50, 2)] {
             assert_eq!(
-                history.choose("t", TimeTravel::Timestamp(us)).ok(),
+                choose(&listing, "t", TimeTravel::Timestamp(us)).ok(),
                 Some(version),
                 "{us}"
             );
         }
-        let error = history.choose("t", TimeTravel::Timestamp(99)).unwrap_err().to_string();
+        let error = choose(&listing, "t", TimeTravel::Timestamp(99)).unwrap_err().to_string();
         assert_eq!(
             error,
             "table 't' has nothing as old as 1970-01-01T00:00:00.000099Z: version 0 is of 1970-01-01T00:00:00.000100Z"
@@ -151,10 +111,10 @@ mod tests {
 
     #[test]
     fn a_missing_version_names_those_there_are() {
-        let history = History::from_log(LOG.into_iter());
-        assert_eq!(history.choose("t", TimeTravel::Version(1)).ok(), Some(1));
+        let listing = listing(LOG);
+        assert_eq!(choose(&listing, "t", TimeTravel::Version(1)).ok(), Some(1));
         for version in [3, -1] {
-            let error = history.choose("t", TimeTravel::Version(version)).unwrap_err();
+            let error = choose(&listing, "t", TimeTravel::Version(version)).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("table 't' has no version {version}: it has versions 0 to 2")
@@ -164,20 +124,25 @@ mod tests {
 
     #[test]
     fn a_cleaned_log_begins_at_its_oldest_checkpoint() {
-        let files = [
+        let listing = listing([
             ("00000000000000000011.json", 110),
             ("00000000000000000012.json", 120),
             ("00000000000000000010.json", 100),
-            ("00000000000000000011.checkpoint.0000000001.0000000002.parquet", 111),
-        ];
-        let history = History::from_log(files.into_iter());
-        assert_eq!(history.commits, [(11, 110), (12, 120)]);
+            ("00000000000000000011.checkpoint.0000000001.0000000001.parquet", 111),
+        ]);
+        for (version, chosen) in [(10, None), (11, Some(11)), (12, Some(12))] {
+            let found = choose(&listing, "t", TimeTravel::Version(version));
+            assert_eq!(found.ok(), chosen, "{version}");
+        }
+        assert_eq!(choose(&listing, "t", TimeTravel::Timestamp(119)).ok(), Some(11));
+        assert!(choose(&listing, "t", TimeTravel::Timestamp(109)).is_err());
     }
 
     #[test]
     fn instants_never_fall() {
-        let files = [("00000000000000000000.json", 500), ("00000000000000000001.json", 400)];
-        assert_eq!(History::from_log(files.into_iter()).commits, [(0, 500), (1, 500)]);
+        let listing = listing([("00000000000000000000.json", 500), ("00000000000000000001.json", 400)]);
+        assert_eq!(choose(&listing, "t", TimeTravel::Timestamp(500)).ok(), Some(1));
+        assert!(choose(&listing, "t", TimeTravel::Timestamp(499)).is_err());
     }
 
     #[test]

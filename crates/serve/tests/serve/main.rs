@@ -1,7 +1,10 @@
 //! The crate from outside: small lakes on disk, statements in, texts out; HTTP through a raw socket.
 #![allow(clippy::unwrap_used)]
 
+mod concurrency;
 mod http;
 mod lake;
 mod output;
+mod sessions;
 mod sql;
+mod table;

@@ -29,13 +29,13 @@ use super::partition_values;
 /// Deletion vectors that are fetched at the same time.
 const VECTORS_AT_ONCE: usize = 8;
 
-/// What a scan asks for, as physical expressions over the scanned columns.
+/// What a scan asks for.
 pub(super) struct Selection {
-    /// Holds for every row, as far as partition values can tell: files for which it does not are left out.
+    /// Over the partition columns: files for which it does not hold are left out.
     pub(super) partitions: Option<Arc<dyn PhysicalExpr>>,
-    /// Rows for which it does not hold are not needed; they may be read all the same.
+    /// Over the scanned columns: rows for which it does not hold are not needed, but may be read.
     pub(super) rows: Option<Arc<dyn PhysicalExpr>>,
-    /// Rows after which no more files are needed; only where `rows` is `None`.
+    /// Rows after which no more files are needed; only where no rows are filtered later.
     pub(super) limit: Option<usize>,
 }
 
@@ -46,6 +46,15 @@ pub(super) struct SelectedFiles {
     pub(super) rows: Precision<usize>,
     /// Bytes in them, compressed.
     pub(super) bytes: u64,
+}
+
+impl SelectedFiles {
+    fn is_enough(&self, limit: Option<usize>) -> bool {
+        match (limit, self.rows.get_value()) {
+            (Some(limit), Some(rows)) => *rows >= limit,
+            _ => false,
+        }
+    }
 }
 
 /// Goes through the files of a snapshot.
@@ -63,7 +72,7 @@ pub(super) async fn select(
     };
     let mut left_out = 0;
     let mut batches = snapshot.file_batches();
-    while let Some(adds) = batches.try_next().await.map_err(external)? {
+    'log: while let Some(adds) = batches.try_next().await.map_err(external)? {
         let values = adds.iter().map(|add| partition_values::of_file(add, columns));
         let values = values.collect::<Result<Vec<_>, _>>()?;
         let partitions = partition_values::to_batch(&values, columns.partition_fields())?;
@@ -71,7 +80,7 @@ pub(super) async fn select(
         let statistics = FileStatistics::new(&reader, &texts, &partitions)?;
         let mut keep = vec![true; adds.len()];
         if let Some(expr) = &selection.partitions {
-            let passes = passing(expr, &partitions, columns)?;
+            let passes = passing(expr, &partitions)?;
             keep.iter_mut().zip(&passes).for_each(|(keep, passes)| *keep &= passes == Some(true));
         }
         if let Some(pruning) = &pruning {
@@ -92,10 +101,10 @@ pub(super) async fn select(
                 None => selected.rows.to_inexact(),
             };
             selected.files.push(file);
-        }
-        if selection.limit.is_some_and(|limit| selected.rows.get_value().is_some_and(|rows| *rows >= limit)) {
-            selected.rows = selected.rows.to_inexact();
-            break;
+            if selected.is_enough(selection.limit) {
+                selected.rows = selected.rows.to_inexact();
+                break 'log;
+            }
         }
     }
     counter!("smartcity_serve_files_total", "outcome" => "selected").increment(selected.files.len() as u64);
@@ -111,22 +120,9 @@ fn pruning_predicate(rows: Option<&Arc<dyn PhysicalExpr>>, columns: &Columns) ->
     predicate.ok().filter(|predicate| !predicate.always_true())
 }
 
-/// For each file whether a predicate over partition columns alone holds.
-fn passing(
-    expr: &Arc<dyn PhysicalExpr>,
-    partitions: &RecordBatch,
-    columns: &Columns,
-) -> Result<BooleanArray, DataFusionError> {
-    // The predicate's columns are places in a scan; the files' own columns are not needed here and stand in as nulls.
-    let schema = columns.scanned().table_schema();
-    let files = columns.scanned().file_schema().fields().iter();
-    let arrays = files
-        .map(|field| arrow_array::new_null_array(field.data_type(), partitions.num_rows()))
-        .chain(partitions.columns().iter().cloned());
-    let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let schema = Arc::new(arrow_schema::Schema::new(nullable.collect::<Vec<_>>()));
-    let rows = RecordBatch::try_new(schema, arrays.collect())?;
-    let result = expr.evaluate(&rows)?.into_array(rows.num_rows())?;
+/// For each file whether a predicate over the partition columns holds.
+fn passing(expr: &Arc<dyn PhysicalExpr>, partitions: &RecordBatch) -> Result<BooleanArray, DataFusionError> {
+    let result = expr.evaluate(partitions)?.into_array(partitions.num_rows())?;
     match result.as_boolean_opt() {
         Some(passes) => Ok(passes.clone()),
         None => Err(DataFusionError::Internal(format!("a filter gives {}", result.data_type()))),

@@ -14,6 +14,7 @@ mod partition_values;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow_schema::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -34,7 +35,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use lake::delta::Snapshot;
-use lake::{LakeError, Root};
+use lake::Root;
 
 use self::columns::Columns;
 use self::file_columns::FileColumns;
@@ -57,12 +58,6 @@ pub(super) struct LakeTable {
 }
 
 impl LakeTable {
-    /// The table `name` at `version`, or at its newest.
-    #[cfg(test)]
-    async fn open(root: &Root, name: &str, version: Option<i64>) -> Result<LakeTable, LakeError> {
-        Ok(LakeTable::new(root.snapshot(name, version).await?))
-    }
-
     pub(super) fn new(snapshot: Snapshot) -> LakeTable {
         let columns = Columns::new(&snapshot);
         LakeTable { snapshot, columns }
@@ -90,15 +85,19 @@ impl LakeTable {
             false => TableProviderFilterPushDown::Inexact,
         })
     }
+}
 
-    /// The conjunction of filters as a physical expression over the scanned columns.
-    fn physical(&self, filters: Vec<Expr>, state: &dyn Session) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
-        let Some(all) = conjunction(filters) else {
-            return Ok(None);
-        };
-        let schema = DFSchema::try_from(Arc::clone(self.columns.scanned().table_schema()))?;
-        state.create_physical_expr(all, &schema).map(Some)
-    }
+/// The conjunction of filters as a physical expression over these columns.
+fn physical(
+    filters: Vec<Expr>,
+    columns: SchemaRef,
+    state: &dyn Session,
+) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
+    let Some(all) = conjunction(filters) else {
+        return Ok(None);
+    };
+    let schema = DFSchema::try_from(columns)?;
+    state.create_physical_expr(all, &schema).map(Some)
 }
 
 impl fmt::Debug for LakeTable {
@@ -113,7 +112,7 @@ impl fmt::Debug for LakeTable {
 
 #[async_trait]
 impl TableProvider for LakeTable {
-    fn schema(&self) -> arrow_schema::SchemaRef {
+    fn schema(&self) -> SchemaRef {
         Arc::clone(self.columns.declared())
     }
 
@@ -145,9 +144,10 @@ impl TableProvider for LakeTable {
         }
         let has_row_filters = filters.len() > of_partitions.len();
         let limit = limit.filter(|_| !has_row_filters);
+        let partition_columns = Arc::new(Schema::new(self.columns.partition_fields().clone()));
         let selection = Selection {
-            partitions: self.physical(of_partitions, state)?,
-            rows: self.physical(of_rows, state)?,
+            partitions: physical(of_partitions, partition_columns, state)?,
+            rows: physical(of_rows, Arc::clone(self.columns.scanned().table_schema()), state)?,
             limit,
         };
         let selected = files::select(&self.snapshot, &self.columns, &selection).await?;
