@@ -6,7 +6,7 @@
 //! A batch's way: [`FileWriter`] encodes, [`Table::upload`] stores, [`Table::commit`] makes it visible; `log` is what we
 //! know of a table's log, `decide` what a batch's fate is given that, `commit` does it.
 
-mod delta;
+pub mod delta;
 mod error;
 mod lake;
 mod names;
@@ -16,6 +16,7 @@ mod table;
 pub mod verify;
 mod write;
 
+pub use delta::Snapshot;
 pub use delta::commit::CommitOutcome;
 pub use delta::decide::{Decision, Mark, Recorded, decide, decide_letters};
 pub use error::LakeError;

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use metrics::{counter, histogram};
 use model::{Span, TopicPartition};
-use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{Error as StoreError, ObjectStore as _, PutMode, PutOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::error::is_contended;
+use crate::delta::Snapshot;
+use crate::delta::checkpoint::write::write_checkpoint;
 use crate::delta::log::{Log, View, json_lines};
+use crate::delta::spec::CHECKPOINT_INTERVAL;
+use crate::error::{describe, is_contended};
 use crate::pause::jittered;
-use crate::delta::schema::CHECKPOINT_INTERVAL;
 use crate::{Decision, LakeError, Recorded};
 
 /// The operation of a commit that adds rows and reads nothing, as Spark names it.
@@ -100,7 +101,7 @@ impl Log {
                     .iter()
                     .map(|(topic_partition, span)| {
                         let id = self.txn_id(topic_partition);
-                        let recorded = view.txn(&id).map(|txn| txn.offset);
+                        let recorded = view.txn(&id).map(|txn| txn.version);
                         (id, moves_to(recorded, *span))
                     })
                     .collect();
@@ -248,7 +249,7 @@ impl Log {
                     .spans
                     .iter()
                     .filter_map(|(topic_partition, _)| view.txn(&self.txn_id(topic_partition)))
-                    .map(|txn| txn.at)
+                    .map(|txn| txn.recorded_in)
                     .max()
                     .unwrap_or(view.version);
                 debug!(table = %self.spec.name, version, ours, "landed before");
@@ -286,26 +287,30 @@ impl Log {
         let Ok(running) = Arc::clone(&self.checkpoint).try_lock_owned() else {
             return;
         };
-        let log_store = self.log_store();
+        let location = self.location.clone();
         let table = self.spec.name.clone();
         let checkpointed = Arc::clone(&self.checkpointed);
-        let (store, last) = (Arc::clone(&self.store), self.log_path().join("_last_checkpoint"));
+        let now_ms = self.clock.now_us() / 1000;
         tokio::spawn(async move {
             let _running = running;
             let started = Instant::now();
             // Another writer may have been faster.
-            let newest = last_checkpoint(&*store, &last).await.unwrap_or(0);
+            let newest = location.last_checkpoint().await.map_or(0, |last| last.version);
             if version - newest < CHECKPOINT_INTERVAL {
                 checkpointed.store(newest, Ordering::Relaxed);
                 return;
             }
-            let outcome = match write_checkpoint(log_store, version).await {
-                Ok(()) => {
+            let written = async {
+                let snapshot = Snapshot::load(&location, Some(version)).await?;
+                write_checkpoint(&snapshot, now_ms).await
+            };
+            let outcome = match written.await {
+                Ok(_) => {
                     checkpointed.store(version, Ordering::Relaxed);
                     "written"
                 }
                 Err(error) => {
-                    warn!(table, version, error, "no checkpoint written; a later version will do");
+                    warn!(table, version, error = %describe(&error), "no checkpoint written; a later version will do");
                     checkpointed.store(version - CHECKPOINT_INTERVAL + CHECKPOINT_RETRY, Ordering::Relaxed);
                     "failed"
                 }
@@ -316,23 +321,6 @@ impl Log {
     }
 }
 
-/// The version of the newest checkpoint, as the log's own pointer says (Delta protocol, "Last Checkpoint File").
-async fn last_checkpoint(store: &dyn ObjectStore, path: &Path) -> Option<i64> {
-    let bytes = store.get(path).await.ok()?.bytes().await.ok()?;
-    serde_json::from_slice::<Value>(&bytes).ok()?["version"].as_i64()
-}
-
-async fn write_checkpoint(log_store: deltalake_core::logstore::LogStoreRef, version: i64) -> Result<(), String> {
-    let mut table = deltalake_core::DeltaTable::new(log_store);
-    table
-        .load_version(version as u64)
-        .await
-        .map_err(|error| error.to_string())?;
-    deltalake_core::checkpoints::create_checkpoint(&table, None)
-        .await
-        .map_err(|error| error.to_string())
-}
-
 /// Doubling, none before the first try.
 pub(crate) fn back_off(tries: u32, chance: Uuid) -> Duration {
     if tries == 0 {
@@ -340,20 +328,4 @@ pub(crate) fn back_off(tries: u32, chance: Uuid) -> Duration {
     }
     let full_ms = (BACK_OFF_FIRST_MS << (tries - 1).min(16)).min(BACK_OFF_MAX_MS);
     jittered(Duration::from_millis(full_ms), chance)
-}
-
-/// An error with its causes, for a log line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        // Many errors print their cause as well.
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -8,25 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
-use deltalake_core::kernel::Snapshot;
-use deltalake_core::logstore::LogStoreRef;
-use futures::TryStreamExt;
 use model::{Clock, TopicPartition};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
+use object_store::{Error as StoreError, ObjectStore};
 use parking_lot::RwLock;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::json;
 use tracing::info;
 use url::Url;
 
-use crate::store::root::log_store;
-use crate::delta::schema::{Declaration, MetadataAction, ProtocolAction, TableSpec};
+use crate::delta::Kinds;
+use crate::delta::action::{Action, Metadata, parse_lines};
+use crate::delta::listing::Segment;
+use crate::delta::location::TableLocation;
+use crate::delta::replay::{RecordedTxn, Replay, TableState};
+use crate::delta::schema::StructType;
+use crate::delta::snapshot::find_segment;
+use crate::delta::spec::{Declaration, TableSpec};
 use crate::{LakeError, Mark, Names, Pause};
 
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
@@ -41,9 +39,9 @@ pub(crate) struct Log {
     pub(crate) spec: TableSpec,
     /// "<application>/": keeps this application's offsets apart from another's in the same table.
     application: String,
+    pub(crate) location: TableLocation,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) path: Path,
-    pub(crate) url: Url,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Names,
     pub(crate) pause: Pause,
@@ -63,34 +61,25 @@ pub(crate) struct Log {
 pub(crate) struct View {
     /// -1 before the first commit was read.
     pub(crate) version: i64,
-    txns: HashMap<String, Txn>,
-    metadata: Option<MetadataAction>,
+    txns: HashMap<String, RecordedTxn>,
+    metadata: Option<Metadata>,
     /// [`Log::check`] has passed on this metadata.
     checked: bool,
     seen_at: Instant,
     seen_at_us: i64,
 }
 
-/// The newest `txn` action of one application id.
-#[derive(Debug, Clone)]
-pub(crate) struct Txn {
-    pub(crate) offset: i64,
-    /// The version that recorded it; of those read from a checkpoint, the checkpoint's.
-    pub(crate) at: i64,
-    pub(crate) commit_id: Option<String>,
-}
-
-impl Txn {
+impl RecordedTxn {
     pub(crate) fn mark(&self) -> Mark {
         Mark {
-            offset: self.offset,
-            version: self.at,
+            offset: self.version,
+            version: self.recorded_in,
         }
     }
 }
 
 impl View {
-    pub(crate) fn txn(&self, id: &str) -> Option<&Txn> {
+    pub(crate) fn txn(&self, id: &str) -> Option<&RecordedTxn> {
         self.txns.get(id)
     }
 }
@@ -118,9 +107,9 @@ impl Log {
         let mut log = Log {
             spec,
             application: application.to_owned(),
+            location: TableLocation::new(Arc::clone(&store), path.clone(), url),
             store,
             path,
-            url,
             clock,
             names,
             pause,
@@ -155,7 +144,10 @@ impl Log {
     }
 
     pub(crate) fn mark(&self, topic_partition: &TopicPartition) -> Option<Mark> {
-        self.view.read().txn(&self.txn_id(topic_partition)).map(Txn::mark)
+        self.view
+            .read()
+            .txn(&self.txn_id(topic_partition))
+            .map(RecordedTxn::mark)
     }
 
     pub(crate) fn txn_id(&self, topic_partition: &TopicPartition) -> String {
@@ -163,6 +155,14 @@ impl Log {
             "{}/{}/{}",
             self.application, topic_partition.topic, topic_partition.partition
         )
+    }
+
+    /// The table's schema, with the ids of its columns.
+    pub(crate) fn schema(&self) -> Result<StructType, LakeError> {
+        match &self.view().metadata {
+            Some(metadata) => self.spec.schema_of(metadata),
+            None => Err(LakeError::unusable(&self.spec.name, "its log has no metadata")),
+        }
     }
 
     pub(crate) fn application(&self) -> &str {
@@ -202,8 +202,8 @@ impl Log {
             return Ok(());
         }
         self.read_forward().await?;
-        let newest = self.list(Some(self.version())).await?.newest();
-        if newest > self.version() {
+        let newest = self.location.list_from(self.version()).await?.newest();
+        if newest.is_some_and(|newest| newest > self.version()) {
             self.load().await?;
         }
         Ok(())
@@ -215,9 +215,10 @@ impl Log {
         for (id, offset) in moved {
             view.txns.insert(
                 id.clone(),
-                Txn {
-                    offset: *offset,
-                    at: version,
+                RecordedTxn {
+                    version: *offset,
+                    last_updated: None,
+                    recorded_in: version,
                     commit_id: Some(commit_id.to_owned()),
                 },
             );
@@ -229,11 +230,6 @@ impl Log {
 
     pub(crate) fn commit_path(&self, version: i64) -> Path {
         self.log_path().join(format!("{version:020}.json"))
-    }
-
-    /// The log as deltalake-core reads it.
-    pub(crate) fn log_store(&self) -> LogStoreRef {
-        log_store(&self.store, self.path.clone(), &self.url)
     }
 
     pub(crate) fn log_path(&self) -> Path {
@@ -249,9 +245,10 @@ impl Log {
     /// Version 0. When another was faster its table is read and checked instead.
     async fn create(&self) -> Result<(), LakeError> {
         let table_id = self.names.next().to_string();
-        let mut actions = self
+        let created = self
             .spec
             .create_actions(&table_id, self.clock.now_us() / 1000, &self.names)?;
+        let mut actions = values(&created);
         actions.push(self.commit_info("CREATE TABLE", &table_id, None));
         let mut tries = 0;
         loop {
@@ -287,7 +284,7 @@ impl Log {
     pub(crate) async fn bind_topic(&self, topic: &str, id: &str) -> Result<String, LakeError> {
         let property = format!("smartcity.topicId.{}/{topic}", self.application);
         let _turn = self.turn.lock().await;
-        self.change_metadata(|found| Ok(found.with_absent_property(&property, id)))
+        self.change_metadata(|found| Ok(with_absent_property(found, &property, id)))
             .await?;
         let view = self.view();
         let bound = view.metadata.as_ref().and_then(|metadata| metadata.property(&property));
@@ -297,7 +294,7 @@ impl Log {
     /// `change` gives the metadata as it should be; `None` when it is. The caller has the turn.
     async fn change_metadata(
         &self,
-        change: impl Fn(&MetadataAction) -> Result<Option<MetadataAction>, LakeError>,
+        change: impl Fn(&Metadata) -> Result<Option<Metadata>, LakeError>,
     ) -> Result<(), LakeError> {
         let mut tries = 0;
         loop {
@@ -362,111 +359,61 @@ impl Log {
 
     /// Everything from the newest checkpoint on. Leaves version -1 when there is no table.
     async fn load(&self) -> Result<(), LakeError> {
-        let listing = self.list(None).await?;
-        let checkpoint = listing.newest_checkpoint_until(i64::MAX);
-        let mut txns = HashMap::new();
-        let mut metadata = None;
-        if let Some((version, paths)) = checkpoint {
-            metadata = Some(self.metadata_of(version).await?);
-            for path in paths {
-                self.read_txns(path, version, &mut txns).await?;
-            }
-        } else if let Some(first) = listing.commits.iter().min()
-            && *first > 0
-        {
-            return Err(LakeError::unusable(
-                &self.spec.name,
-                format!("its log starts at version {first} without a checkpoint; the commits before it are gone"),
-            ));
-        }
-        let version = checkpoint.map_or(-1, |(version, _)| version);
-        self.checkpointed.store(version.max(0), Ordering::Relaxed);
+        let segment = match find_segment(&self.location, None).await {
+            Ok(segment) => segment,
+            Err(LakeError::NoTable { .. }) => return self.read_forward().await,
+            Err(error) => return Err(error),
+        };
+        let state = self.replay(&segment).await?;
+        let checkpointed = segment.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.version);
+        self.checkpointed.store(checkpointed, Ordering::Relaxed);
         {
             let mut view = self.view.write();
-            view.version = version;
-            view.txns = txns;
-            view.metadata = metadata;
+            view.version = segment.version;
+            view.txns = state.txns;
+            view.metadata = state.metadata;
             view.checked = false;
         }
-        self.read_forward().await?;
-        if self.version() < listing.newest() {
-            return Err(LakeError::unusable(
-                &self.spec.name,
-                format!(
-                    "version {} is missing in its log, which goes on to {}",
-                    self.version() + 1,
-                    listing.newest()
-                ),
-            ));
-        }
-        Ok(())
+        self.read_forward().await
     }
 
-    /// The metadata as of a checkpointed version, whose protocol is one we know.
-    async fn metadata_of(&self, version: i64) -> Result<MetadataAction, LakeError> {
-        let log_store = self.log_store();
-        let snapshot = Snapshot::try_new(log_store.as_ref(), Some(version as u64))
-            .await
-            .map_err(|error| LakeError::store("read", self.log_path(), error))?;
-        let unreadable = |error: serde_json::Error| LakeError::unusable(&self.spec.name, error.to_string());
-        let protocol = serde_json::to_value(snapshot.protocol()).and_then(serde_json::from_value);
-        self.spec.check_protocol(&protocol.map_err(unreadable)?)?;
-        let metadata = serde_json::to_value(snapshot.metadata()).and_then(serde_json::from_value);
-        metadata.map_err(unreadable)
-    }
-
-    /// The `txn` actions of one checkpoint file.
-    async fn read_txns(&self, path: &Path, version: i64, txns: &mut HashMap<String, Txn>) -> Result<(), LakeError> {
-        self.read_columns(path, Some(&["txn.appId", "txn.version"]), |batch| {
-            for (id, offset) in txns_of(&batch) {
-                let txn = Txn {
-                    offset,
-                    at: version,
-                    commit_id: None,
-                };
-                txns.insert(id, txn);
+    async fn replay(&self, segment: &Segment) -> Result<TableState, LakeError> {
+        let mut replay = Replay::strict(&self.location, segment, Kinds::Table);
+        let mut state = TableState::default();
+        while let Some(piece) = replay.next().await? {
+            for action in &piece.actions {
+                if let Action::Protocol(protocol) = action {
+                    self.spec.check_protocol(protocol)?;
+                }
             }
-            Ok(())
-        })
-        .await
+            state.take(&piece);
+        }
+        Ok(state)
     }
 
     pub(crate) async fn read_commit(&self, version: i64) -> Result<Option<Bytes>, LakeError> {
-        let path = self.commit_path(version);
-        let read = async { self.store.get(&path).await?.bytes().await };
-        match read.await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(LakeError::store("read", path, error)),
-        }
+        self.location.read_commit(version).await
     }
 
     /// Takes over one commit, unless it cannot be read or asks for features we do not know; then the view stays before it.
     fn apply(&self, version: i64, bytes: &[u8]) -> Result<(), LakeError> {
+        let actions = parse_lines(bytes)
+            .map_err(|error| LakeError::unusable(&self.spec.name, format!("{}: {error}", self.commit_path(version))))?;
         let mut commit_id = None;
-        let mut moved = Vec::new();
-        let mut metadata = None;
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let action: Action = serde_json::from_slice(line).map_err(|error| {
-                LakeError::unusable(&self.spec.name, format!("{}: {error}", self.commit_path(version)))
-            })?;
-            if let Some(protocol) = action.protocol {
-                self.spec.check_protocol(&protocol)?;
+        let (mut txns, mut metadata) = (Vec::new(), None);
+        for action in actions {
+            match action {
+                Action::Protocol(protocol) => self.spec.check_protocol(&protocol)?,
+                Action::Metadata(found) => metadata = Some(*found),
+                Action::CommitInfo(info) => commit_id = info.commit_id,
+                Action::Txn(txn) => txns.push(txn),
+                _ => {}
             }
-            metadata = action.meta_data.or(metadata);
-            if let Some(info) = action.commit_info {
-                commit_id = info.commit_id;
-            }
-            moved.extend(action.txn);
         }
         let mut view = self.view.write();
-        for txn in moved {
-            let newest = Txn {
-                offset: txn.version,
-                at: version,
-                commit_id: commit_id.clone(),
-            };
-            view.txns.insert(txn.app_id, newest);
+        for txn in txns {
+            let recorded = RecordedTxn::new(&txn, version, commit_id.clone());
+            view.txns.insert(txn.app_id, recorded);
         }
         if metadata.is_some() {
             view.metadata = metadata;
@@ -475,93 +422,16 @@ impl Log {
         view.version = version;
         Ok(())
     }
+}
 
-    /// What lies in the log's folder after a version. One listing, no sub-folders.
-    pub(crate) async fn list(&self, after: Option<i64>) -> Result<Listing, LakeError> {
-        let prefix = self.log_path();
-        let mut files = match after {
-            Some(version) => self.store.list_with_offset(Some(&prefix), &self.commit_path(version)),
-            None => self.store.list(Some(&prefix)),
-        };
-        let mut listing = Listing::default();
-        loop {
-            match files.try_next().await {
-                Ok(Some(file)) => listing.take(file.location),
-                Ok(None) | Err(StoreError::NotFound { .. }) => return Ok(listing),
-                Err(error) => return Err(LakeError::store("list", prefix, error)),
-            }
-        }
+/// With the property, when it has none of this name.
+fn with_absent_property(found: &Metadata, name: &str, value: &str) -> Option<Metadata> {
+    if found.configuration.contains_key(name) {
+        return None;
     }
-}
-
-#[derive(Default)]
-pub(crate) struct Listing {
-    pub(crate) commits: Vec<i64>,
-    /// By version: the parts found and how many there must be.
-    checkpoints: HashMap<i64, (Vec<Path>, usize)>,
-}
-
-impl Listing {
-    pub(crate) fn take(&mut self, path: Path) {
-        let Some(name) = path.filename() else { return };
-        let mut parts = name.split('.');
-        let Some(version) = parts.next().and_then(|digits| digits.parse::<i64>().ok()) else {
-            return;
-        };
-        match parts.collect::<Vec<_>>().as_slice() {
-            ["json"] => self.commits.push(version),
-            ["checkpoint", "parquet"] => {
-                self.checkpoints.insert(version, (vec![path], 1));
-            }
-            ["checkpoint", _, of, "parquet"] => {
-                let Ok(of) = of.parse::<usize>() else { return };
-                let (paths, count) = self.checkpoints.entry(version).or_insert((Vec::new(), of));
-                // A whole checkpoint of the same version is enough.
-                if *count == of && of > 1 {
-                    paths.push(path);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn newest(&self) -> i64 {
-        self.commits.iter().copied().max().unwrap_or(-1)
-    }
-
-    /// The newest whole one that is no newer than `version`.
-    pub(crate) fn newest_checkpoint_until(&self, version: i64) -> Option<(i64, &[Path])> {
-        self.checkpoints
-            .iter()
-            .filter(|(at, (paths, count))| **at <= version && paths.len() == *count)
-            .max_by_key(|(version, _)| **version)
-            .map(|(version, (paths, _))| (*version, paths.as_slice()))
-    }
-}
-
-/// The parts of a line of a commit that bind a writer.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Action {
-    txn: Option<TxnAction>,
-    protocol: Option<ProtocolAction>,
-    meta_data: Option<MetadataAction>,
-    commit_info: Option<CommitInfo>,
-    #[allow(dead_code, reason = "read over without building it")]
-    add: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TxnAction {
-    app_id: String,
-    version: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CommitInfo {
-    commit_id: Option<String>,
+    let mut changed = found.clone();
+    changed.configuration.insert(name.to_owned(), value.to_owned());
+    Some(changed)
 }
 
 /// One line of JSON per action, as a commit file holds them.
@@ -574,21 +444,9 @@ pub(crate) fn json_lines(actions: &[serde_json::Value]) -> Bytes {
     text.into()
 }
 
-fn txns_of(batch: &RecordBatch) -> Vec<(String, i64)> {
-    let Some(txn) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else {
-        return Vec::new();
-    };
-    let ids = txn
-        .column_by_name("appId")
-        .and_then(|column| column.as_string_opt::<i32>());
-    let versions = txn
-        .column_by_name("version")
-        .and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let (Some(ids), Some(versions)) = (ids, versions) else {
-        return Vec::new();
-    };
-    let filled = (0..txn.len()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row) && versions.is_valid(*row));
-    filled
-        .map(|row| (ids.value(row).to_owned(), versions.value(row)))
+fn values(actions: &[Action]) -> Vec<serde_json::Value> {
+    actions
+        .iter()
+        .filter_map(|action| serde_json::to_value(action).ok())
         .collect()
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use tracing::{debug, warn};
 
 use crate::LakeError;
-use crate::delta::commit::describe;
 use crate::delta::log::{Log, json_lines};
+use crate::error::describe;
 
 /// Puts that may fail for other reasons than a taken version.
 const FAULTS_MAX: u32 = 8;

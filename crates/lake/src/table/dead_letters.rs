@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use crate::delta::commit::Commit;
 use crate::delta::decide::letters_move_to;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
-use crate::write::properties::letter_properties;
-use crate::delta::schema::{Declaration, TableSpec};
+use crate::delta::spec::{Declaration, TableSpec};
 use crate::table::stream::{REPLAY, check_spans};
+use crate::write::encode::FileFormat;
+use crate::write::properties::letter_properties;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, StagedFiles, decide_letters};
 
 const NAME: &str = model::DEAD_LETTERS;
@@ -55,7 +55,7 @@ impl DeadLetters {
 
     pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
         Ok(Self {
-            format: Arc::new(FileFormat::new(NAME, schema(), None, |schema| {
+            format: Arc::new(FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
                 letter_properties(schema, compression)
             })?),
             log: Arc::new(log),
@@ -140,7 +140,7 @@ impl DeadLetters {
                     for batch in without.iter().filter(|batch| batch.num_rows() > 0) {
                         kept.write(batch)?;
                     }
-                    removed.push(file.logged);
+                    removed.push(file.add.path);
                 }
             }
             if removed.is_empty() {

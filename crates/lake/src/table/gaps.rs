@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::delta::commit::Commit;
 use crate::delta::decide::letters_move_to;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
+use crate::delta::spec::TableSpec;
+use crate::write::encode::FileFormat;
 use crate::write::properties::letter_properties;
-use crate::delta::schema::TableSpec;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, decide_letters};
 
 const NAME: &str = model::GAPS;
@@ -35,7 +35,7 @@ impl Gaps {
     }
 
     pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let format = Arc::new(FileFormat::new(NAME, schema(), None, |schema| {
+        let format = Arc::new(FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
             letter_properties(schema, compression)
         })?);
         Ok(Self { log, format })

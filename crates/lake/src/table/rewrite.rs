@@ -77,7 +77,7 @@ impl Table {
         operation: &str,
     ) -> Result<Option<i64>, LakeError> {
         let id = self.commit_id(std::slice::from_ref(by));
-        let path = &file.0.logged;
+        let path = &file.0.add.path;
         let now_ms = self.log.clock.now_us() / 1000;
         let mut actions = vec![
             self.log.commit_info(operation, &id, Some(read_version)),

@@ -10,10 +10,10 @@ use parquet::basic::Compression;
 use serde_json::Value;
 
 use crate::delta::commit::Commit;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
+use crate::delta::spec::{Declaration, TableSpec};
+use crate::write::encode::FileFormat;
 use crate::write::properties::stream_properties;
-use crate::delta::schema::{Declaration, TableSpec};
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
 
 /// The operation of commits that turn dead letters into rows.
@@ -40,7 +40,13 @@ impl Table {
 
     pub(crate) fn new(stream: &Stream, log: Log, compression: Compression) -> Result<Self, LakeError> {
         let properties = |schema: &_| stream_properties(stream, schema, compression);
-        let format = FileFormat::new(&stream.name, stream.arrow_schema(), Some(EVENT_DATE), properties)?;
+        let format = FileFormat::new(
+            &stream.name,
+            stream.arrow_schema(),
+            &log.schema()?,
+            Some(EVENT_DATE),
+            properties,
+        )?;
         Ok(Self {
             log: Arc::new(log),
             format: Arc::new(format),
@@ -141,7 +147,7 @@ impl Table {
                 let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
                     return Err(LakeError::unusable(
                         self.name(),
-                        format!("{} has no offsets", file.logged),
+                        format!("{} has no offsets", file.add.path),
                     ));
                 };
                 let all = partitions

@@ -16,7 +16,6 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde::Deserialize;
 
 use super::report::{Finding, Findings};
-use crate::delta::log::Listing;
 use crate::{LakeError, Root};
 
 /// A file that the newest version names.
@@ -57,19 +56,14 @@ impl TableState {
     /// Reads the newest checkpoint and every commit that is there.
     pub(crate) async fn read(root: &Root, table: &str, findings: &mut Findings) -> Result<TableState, LakeError> {
         let log = root.table_path(table).join("_delta_log");
-        let mut listing = Listing::default();
-        let mut files = root.store().list(Some(&log));
-        let failed = |error| LakeError::store("list", log.clone(), error);
-        while let Some(file) = files.try_next().await.map_err(failed)? {
-            listing.take(file.location);
-        }
+        let listing = root.location_of(table).list().await?;
         let mut state = TableState {
             version: -1,
             ..TableState::default()
         };
-        let mut versions = listing.commits.clone();
-        versions.sort_unstable();
-        let checkpoint = listing.newest_checkpoint_until(i64::MAX);
+        let versions: Vec<i64> = listing.commits().iter().map(|commit| commit.version).collect();
+        let checkpoint = listing.checkpoints().last();
+        let checkpoint = checkpoint.map(|checkpoint| (checkpoint.version, &checkpoint.files));
         let base = checkpoint.map_or(-1, |(version, _)| version);
         if let Some((version, paths)) = checkpoint {
             state.version = version;
@@ -80,7 +74,7 @@ impl TableState {
                     }
                     findings.add(Finding::UnreadableLog {
                         path: path.to_string(),
-                        why: crate::delta::commit::describe(&error),
+                        why: crate::error::describe(&error),
                     });
                 }
             }

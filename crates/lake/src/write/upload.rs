@@ -10,9 +10,9 @@ use object_store::path::Path;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
-use crate::delta::commit::describe;
-use crate::write::encode::EncodedFile;
 use crate::delta::log::Log;
+use crate::error::describe;
+use crate::write::encode::EncodedFile;
 use crate::{EncodedFiles, LakeError};
 
 const TRIES_MAX: u32 = 8;
