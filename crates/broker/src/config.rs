@@ -1,14 +1,15 @@
-//! The broker's settings, its limits, and the clock it takes.
+//! The broker's settings and its limits.
 
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::auth::SaslConfig;
+use auth::{Entropy, SystemEntropy, TlsConfig};
+
+use crate::clock::{Clock, SystemClock};
 use crate::error::BrokerError;
-use crate::tls::TlsConfig;
+use crate::sasl::SaslConfig;
 
 /// What a power cut may take. A killed process loses nothing acknowledged, whatever this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,44 +20,6 @@ pub enum Flush {
     Interval(Duration),
     /// Synced before the acknowledgement; a power cut takes nothing acknowledged.
     Always,
-}
-
-/// The wall clock. Retention, log-append times and commit times read it.
-pub trait Clock: Debug + Send + Sync + 'static {
-    /// Milliseconds since 1970, UTC.
-    fn now_ms(&self) -> i64;
-}
-
-/// The system's clock.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    // The one place of this crate that reads the wall clock; everything else takes a `Clock`.
-    #[allow(clippy::disallowed_methods)]
-    fn now_ms(&self) -> i64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as i64)
-    }
-}
-
-/// Where unpredictable bytes come from: nonces of authentication.
-pub trait Entropy: Debug + Send + Sync + 'static {
-    /// Fills `bytes` with what no one can foresee.
-    fn fill(&self, bytes: &mut [u8]);
-}
-
-/// The system's source.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemEntropy;
-
-impl Entropy for SystemEntropy {
-    /// # Panics
-    /// When the system has no randomness to give: nothing can be kept secret then.
-    fn fill(&self, bytes: &mut [u8]) {
-        assert!(aws_lc_rs::rand::fill(bytes).is_ok(), "the system gives no random bytes");
-    }
 }
 
 /// Bounds on what clients can make the broker hold.

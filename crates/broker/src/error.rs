@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use auth::AuthError;
+
 /// Why the broker could not start or stop.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -32,30 +34,9 @@ pub enum BrokerError {
         /// What is not configured: TLS, SASL or both.
         missing: &'static str,
     },
-    /// Others than its owner may read a file of secrets.
-    #[error("{} can be read by others (mode {mode:o}): chmod 600 it", path.display())]
-    NotPrivate {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file of users is not understood.
-    #[error("{} is no file of users: {reason}", path.display())]
-    Users {
-        /// The file.
-        path: PathBuf,
-        /// Where and what; never the content.
-        reason: String,
-    },
-    /// A certificate or key cannot be used.
-    #[error("{} cannot be used for TLS: {reason}", path.display())]
-    Tls {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The users, the certificate or its key cannot be used.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Another process holds the data directory: stop it or choose another directory.
     #[error("data directory {} is in use by another process: stop it or choose another directory", dir.display())]
     DataDirInUse {
@@ -106,4 +87,12 @@ impl<T> AtPath<T> for io::Result<T> {
             source,
         })
     }
+}
+
+/// An error and what caused it, for a field of the log.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::auth::Session;
 use crate::config::BrokerConfig;
 use crate::log::{self, BatchHeader};
-use crate::protocol::{self, Outcome, Peer};
+use crate::peer::Peer;
+use crate::protocol::{self, Outcome};
+use crate::sasl::Session;
 use crate::state::State;
 
 /// One connection's frames, each behind its length, against a broker that has seen all the inputs before: no bytes
@@ -120,7 +121,7 @@ mod tests {
         each_input("segment", segment);
     }
 
-    /// Not a test: makes the seeds anew. `cargo test -p broker --lib -- --ignored write_the_seeds`
+    /// Not a test: writes the seeds again. `cargo test -p broker --lib -- --ignored write_the_seeds`
     #[test]
     #[ignore = "writes the seeds of the fuzz targets"]
     fn write_the_seeds() {

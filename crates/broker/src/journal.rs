@@ -111,6 +111,12 @@ impl Journal {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    /// One opened for reading alone makes appends fail, as a full disk does.
+    #[cfg(test)]
+    pub(crate) fn replace_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
 }
 
 fn frame<R: Serialize>(bytes: &mut Vec<u8>, record: &R) -> io::Result<()> {

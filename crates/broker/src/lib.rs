@@ -5,13 +5,13 @@
 //! that it acknowledged; [`Flush`] says what a power cut may take. It replicates nothing: a city's production points
 //! at a real cluster.
 //!
-//! `server` (sockets, limits) reads frames, over `tls` where it is configured, and `send` writes answers; `auth` says who
-//! may ask; `protocol` names the versions and dispatches to `api` (one file per family of requests), which act on
-//! `topics` and `log` (segments, index, recovery, producers' state), `groups` and `transactions`.
+//! `server` (sockets, limits) reads frames of a `stream`, encrypted where that is configured, and `send` writes answers;
+//! `sasl` says who may ask; `protocol` decodes and dispatches to `api` (the versions spoken, and one file per family of
+//! requests), which act on `topics` and `log` (segments, index, recovery, producers' state), `groups` and `transactions`.
 
 mod api;
-mod auth;
 mod buffers;
+mod clock;
 mod config;
 mod error;
 #[cfg(fuzzing)]
@@ -24,13 +24,15 @@ mod groups;
 mod ids;
 mod journal;
 mod log;
+mod peer;
 mod protocol;
-mod reload;
+mod retry;
+mod sasl;
 mod send;
 mod server;
 mod settings;
 mod state;
-mod tls;
+mod stream;
 mod topics;
 mod transactions;
 
@@ -40,10 +42,10 @@ use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use auth::{Mechanism, SaslConfig, read_private, replace_user, user_entries};
-pub use config::{BrokerConfig, Clock, Entropy, Flush, Limits, SystemClock, SystemEntropy};
+pub use clock::{Clock, SystemClock};
+pub use config::{BrokerConfig, Flush, Limits};
 pub use error::BrokerError;
-pub use tls::{ClientAuth, TlsConfig};
+pub use sasl::SaslConfig;
 
 use state::State;
 

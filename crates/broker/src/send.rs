@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::log::FileRange;
 use crate::protocol::{Answer, Piece};
-use crate::tls::Stream;
+use crate::stream::Stream;
 
 /// Sent from a file before others get their turn on the thread.
 const STEP_BYTES: usize = 256 << 10;

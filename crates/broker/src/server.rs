@@ -8,20 +8,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::HandshakeError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{AUTHENTICATION_TIMEOUT, FAILURE_DELAY, FRAME_BYTES_MAX, Session};
 use crate::buffers::Buffers;
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
-use crate::protocol::{self, Answer, Outcome, Peer};
+use crate::peer::Peer;
+use crate::protocol::{self, Answer, Outcome};
+use crate::sasl::{AUTHENTICATION_TIMEOUT, FAILURE_DELAY, FRAME_BYTES_MAX, Session};
 use crate::send::send;
 use crate::state::State;
-use crate::tls::Stream;
+use crate::stream::Stream;
 
 /// A connection gives back its buffer when nothing has come for so long.
 const BUFFER_KEPT_FOR: Duration = Duration::from_secs(1);
@@ -106,7 +108,7 @@ async fn serve(
     let stream = match &state.tls {
         None => Stream::Plain(stream),
         // Boxed, as whatever is awaited once: what it needs would be held for as long as the connection is.
-        Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Closed::Tls)?,
+        Some(tls) => Box::pin(Stream::accept(tls, stream)).await?,
     };
     let connection = Connection {
         state,
@@ -144,7 +146,7 @@ enum Closed {
     #[error("no room for a request of {0} bytes beside those under way (limits.in_flight_bytes_max)")]
     NoRoom(usize),
     #[error("{0}")]
-    Tls(String),
+    Tls(#[from] HandshakeError),
     #[error("not authenticated within {AUTHENTICATION_TIMEOUT:?}")]
     Unauthenticated,
     #[error("{0}")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use auth::TlsServer;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -14,16 +15,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Sasl;
+use crate::clock::Now;
 use crate::config::{BrokerConfig, Flush};
-use crate::error::{AtPath, BrokerError};
+use crate::error::{AtPath, BrokerError, error_chain};
 use crate::groups::Groups;
 use crate::ids::{Ids, base64_id};
 use crate::journal::write_atomically;
 use crate::log::LogError;
-use crate::tls::Tls;
-use crate::topics::{Partition, Topics};
-use crate::transactions::Transactions;
+use crate::sasl::Sasl;
+use crate::topics::Topics;
+use crate::transactions::{Participants, Transactions};
 
 /// Of the layout of the data directory.
 const FORMAT: u32 = 1;
@@ -63,7 +64,7 @@ pub(crate) struct State {
     /// Bytes that members' metadata and assignments may still take, over all groups.
     member_bytes: Arc<Semaphore>,
     pub(crate) sasl: Option<Sasl>,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<TlsServer>,
     /// Held for as long as the broker runs.
     _lock: File,
 }
@@ -103,13 +104,6 @@ impl Storage {
     }
 }
 
-fn error_chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
 fn keep(room: &Arc<Semaphore>, name: &str, bytes: &[u8]) -> Option<Bytes> {
     struct Kept {
         bytes: Vec<u8>,
@@ -141,7 +135,7 @@ impl State {
             .as_ref()
             .map(|sasl| Sasl::open(sasl, &config.entropy))
             .transpose()?;
-        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
+        let tls = config.tls.as_ref().map(TlsServer::open).transpose()?;
         let started = Instant::now();
         let dir = config.data_dir.clone();
         fs::create_dir_all(&dir).at("create", &dir)?;
@@ -181,7 +175,7 @@ impl State {
             tls,
             _lock: lock,
         };
-        state.transactions.complete_prepared(&state);
+        state.transactions.recover(state.participants());
         let topics = state.topics.all().len();
         let elapsed_ms = started.elapsed().as_millis();
         tracing::info!(data_dir = %dir.display(), topics, was_clean, elapsed_ms, "broker data opened");
@@ -192,29 +186,31 @@ impl State {
         self.config.clock.now_ms()
     }
 
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            ms: self.now_ms(),
+            instant: Instant::now(),
+        }
+    }
+
+    /// Where transactions are ended now.
+    pub(crate) fn participants(&self) -> Participants<'_> {
+        Participants {
+            topics: &self.topics,
+            groups: &self.groups,
+            now: self.now(),
+        }
+    }
+
     /// A copy that groups keep under a name, both counted for as long as it lives; `None` when there is no room. (A
     /// slice of the request would keep all of it.)
     pub(crate) fn keep(&self, name: &str, bytes: &[u8]) -> Option<Bytes> {
         keep(&self.member_bytes, name, bytes)
     }
 
-    pub(crate) fn partitions(&self) -> Vec<(String, Arc<Partition>)> {
-        let topics = self.topics.all();
-        let of = |topic: &Arc<crate::topics::Topic>| {
-            let name = topic.name.clone();
-            topic
-                .partitions
-                .read()
-                .iter()
-                .map(|p| (name.clone(), Arc::clone(p)))
-                .collect::<Vec<_>>()
-        };
-        topics.iter().flat_map(of).collect()
-    }
-
     /// Flushes everything and leaves the clean mark. The lock goes with `self`.
     pub(crate) fn close(&self) -> Result<(), BrokerError> {
-        for (_, partition) in self.partitions() {
+        for (_, partition) in self.topics.partitions() {
             partition.log.lock().close().map_err(|error| match error {
                 LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
                 LogError::Refused(_, reason) | LogError::BadRecord { reason, .. } => BrokerError::DataDir {
@@ -233,7 +229,7 @@ impl State {
     }
 
     fn log_upkeep(&self) {
-        for (topic, partition) in self.partitions() {
+        for (topic, partition) in self.topics.partitions() {
             let due = partition.log.lock().take_upkeep();
             let Some(due) = due else { continue };
             match due.run() {
@@ -245,7 +241,7 @@ impl State {
 
     /// Log ends and group lags, for whoever reads the metrics.
     fn gauges(&self) {
-        for (topic, partition) in self.partitions() {
+        for (topic, partition) in self.topics.partitions() {
             let labels = [("topic", topic), ("partition", partition.index.to_string())];
             let (end, bytes) = {
                 let log = partition.log.lock();
@@ -282,7 +278,7 @@ impl State {
     }
 
     fn flush(&self) {
-        for (topic, partition) in self.partitions() {
+        for (topic, partition) in self.topics.partitions() {
             if let Err(error) = partition.sync() {
                 tracing::error!(topic, partition = partition.index, %error, "flush failed");
             }
@@ -294,7 +290,7 @@ impl State {
 
     fn retain(&self) {
         let now_ms = self.now_ms();
-        for (topic, partition) in self.partitions() {
+        for (topic, partition) in self.topics.partitions() {
             let mut log = partition.log.lock();
             log.expire_producers(now_ms.saturating_sub(self.config.producer_expiry.as_millis() as i64));
             match log.retain(now_ms) {
@@ -327,7 +323,7 @@ pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: Cancell
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
             ticking.groups.tick(Instant::now());
-            ticking.transactions.tick(&ticking);
+            ticking.transactions.tick(ticking.participants());
         }
         ticking.groups.dissolve();
     });

@@ -187,6 +187,16 @@ impl Topics {
         self.by_name.read().values().cloned().collect()
     }
 
+    /// Every partition, with its topic's name.
+    pub(crate) fn partitions(&self) -> Vec<(String, Arc<Partition>)> {
+        let of = |topic: &Arc<Topic>| {
+            let partitions = topic.partitions.read();
+            let named = partitions.iter().map(|p| (topic.name.clone(), Arc::clone(p)));
+            named.collect::<Vec<_>>()
+        };
+        self.all().iter().flat_map(of).collect()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.by_name.read().get(name).cloned()
     }

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use broker::{ClientAuth, Flush, Mechanism};
+use auth::{ClientAuth, Mechanism};
+use broker::Flush;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::{Table, Value};

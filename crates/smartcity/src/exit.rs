@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use auth::AuthError;
 use broker::BrokerError;
 use ingest::IngestError;
 use lake::LakeError;
@@ -67,16 +68,12 @@ fn code(error: &anyhow::Error) -> ExitCode {
                 cause.downcast_ref(),
                 Some(LakeError::Location { .. } | LakeError::Missing { .. })
             )
+            || cause.downcast_ref().is_some_and(is_auth_usage)
             || matches!(
                 cause.downcast_ref(),
-                Some(
-                    BrokerError::Config { .. }
-                        | BrokerError::NotLoopback { .. }
-                        | BrokerError::NotPrivate { .. }
-                        | BrokerError::Users { .. }
-                        | BrokerError::Tls { .. }
-                )
+                Some(BrokerError::Config { .. } | BrokerError::NotLoopback { .. })
             )
+            || matches!(cause.downcast_ref(), Some(BrokerError::Auth(error)) if is_auth_usage(error))
             || matches!(
                 cause.downcast_ref(),
                 Some(serve::sql::SqlError {
@@ -96,6 +93,11 @@ fn code(error: &anyhow::Error) -> ExitCode {
             )
     });
     ExitCode::from(if lost { 3 } else { 1 })
+}
+
+/// Whether a file of users or certificates is to be mended, and not the system.
+fn is_auth_usage(error: &AuthError) -> bool {
+    !matches!(error, AuthError::Io { .. })
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {

@@ -424,7 +424,7 @@ pub(crate) fn describe_log_dirs(state: &State, request: DescribeLogDirsRequest) 
             .any(|t| t.topic.as_str() == topic && (t.partitions.is_empty() || t.partitions.contains(&partition))),
     };
     let mut topics: Vec<DescribeLogDirsTopic> = Vec::new();
-    for (name, partition) in state.partitions() {
+    for (name, partition) in state.topics.partitions() {
         if !wanted(&name, partition.index) {
             continue;
         }

@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::groups::{Join, Joined, Synced};
-use crate::protocol::Peer;
+use crate::peer::Peer;
 use crate::state::{NODE_ID, State};
 
 use super::text;

@@ -27,9 +27,8 @@ pub(crate) fn init(state: &State, version: i16, request: InitProducerIdRequest) 
         None => state.transactions.new_producer_id().map(|id| (id, 0)),
         Some(id) => {
             let claimed = (request.producer_id.0 >= 0).then_some((request.producer_id.0, request.producer_epoch));
-            state
-                .transactions
-                .init(state, id, request.transaction_timeout_ms, claimed)
+            let timeout_ms = request.transaction_timeout_ms;
+            state.transactions.init(state.participants(), id, timeout_ms, claimed)
         }
     };
     let answer = InitProducerIdResponse::default();
@@ -73,7 +72,7 @@ pub(crate) fn add_partitions(
         .collect();
     let exists = |(topic, partition): &(String, i32)| state.topics.partition(topic, *partition).is_some();
     let result = if asked.iter().all(exists) {
-        state.transactions.add(claim, state.now_ms(), |transaction| {
+        state.transactions.add(claim, state.now(), |transaction| {
             let before = transaction.partitions.len();
             transaction.partitions.extend(asked.iter().cloned());
             transaction.partitions.len() > before
@@ -110,7 +109,7 @@ pub(crate) fn add_offsets(state: &State, version: i16, request: AddOffsetsToTxnR
     let group = request.group_id.to_string();
     let result = state
         .transactions
-        .add(claim, state.now_ms(), |transaction| transaction.groups.insert(group));
+        .add(claim, state.now(), |transaction| transaction.groups.insert(group));
     let code = result.err().map_or(0, |code| fenced_as(code, version >= 2).code());
     AddOffsetsToTxnResponse::default().with_error_code(code)
 }
@@ -156,7 +155,7 @@ pub(crate) fn end(state: &State, version: i16, request: EndTxnRequest) -> EndTxn
         producer_id: request.producer_id.0,
         epoch: request.producer_epoch,
     };
-    let result = state.transactions.end(state, claim, request.committed);
+    let result = state.transactions.end(state.participants(), claim, request.committed);
     let code = result.err().map_or(0, |code| fenced_as(code, version >= 2).code());
     EndTxnResponse::default().with_error_code(code)
 }

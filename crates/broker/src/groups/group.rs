@@ -10,10 +10,12 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError as Code;
 use tokio::sync::oneshot;
 
-use super::Keep;
-use super::settled::{Hex, Settled, SettledMember};
+use super::member::{Keep, Member};
+use super::messages::{Join, Joined, Synced};
+use super::protocols;
+use super::settled::Settled;
 
-/// How long an id given out by KIP-394 waits for its owner to join with it, at most.
+/// Together with the ids given out by KIP-394 that wait for their owners.
 const MEMBERS_MAX: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,71 +35,6 @@ impl GroupState {
             Self::Stable => "Stable",
         }
     }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Join {
-    /// Empty for a member that has no id yet.
-    pub(crate) member_id: String,
-    pub(crate) instance_id: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) client_host: String,
-    pub(crate) session_timeout: Duration,
-    pub(crate) rebalance_timeout: Duration,
-    pub(crate) protocol_type: String,
-    pub(crate) protocols: Vec<(String, Bytes)>,
-    /// KIP-394: a new member first gets its id and joins again with it.
-    pub(crate) id_required: bool,
-    /// KIP-814: the leader can be told to skip the assignment.
-    pub(crate) can_skip_assignment: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Joined {
-    pub(crate) error: i16,
-    pub(crate) generation: i32,
-    pub(crate) protocol_type: Option<String>,
-    pub(crate) protocol: Option<String>,
-    pub(crate) leader: String,
-    pub(crate) skip_assignment: bool,
-    pub(crate) member_id: String,
-    /// For the leader: id, instance id, metadata of every member.
-    pub(crate) members: Vec<(String, Option<String>, Bytes)>,
-}
-
-impl Joined {
-    pub(crate) fn refused(code: Code, member_id: String) -> Self {
-        Self {
-            error: code.code(),
-            generation: -1,
-            member_id,
-            ..Self::default()
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Synced {
-    pub(crate) error: i16,
-    pub(crate) protocol_type: Option<String>,
-    pub(crate) protocol: Option<String>,
-    pub(crate) assignment: Bytes,
-}
-
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) id: String,
-    pub(crate) instance_id: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) client_host: String,
-    pub(crate) protocols: Vec<(String, Bytes)>,
-    pub(crate) assignment: Bytes,
-    session_timeout: Duration,
-    rebalance_timeout: Duration,
-    /// Out when nothing is heard until then.
-    expires: Instant,
-    joining: Option<oneshot::Sender<Joined>>,
-    syncing: Option<oneshot::Sender<Synced>>,
 }
 
 #[derive(Debug)]
@@ -141,26 +78,7 @@ impl Group {
         now: Instant,
         keep: &Keep<'_>,
     ) -> Option<Self> {
-        let members = settled.members.into_iter().map(|kept| {
-            let session_timeout = Duration::from_millis(kept.session_timeout_ms);
-            let protocols = kept.protocols.into_iter().map(|(name, Hex(metadata))| {
-                let metadata = keep(&name, &metadata)?;
-                Some((name, metadata))
-            });
-            Some(Member {
-                id: kept.id,
-                instance_id: kept.instance_id,
-                client_id: kept.client_id,
-                client_host: kept.client_host,
-                protocols: protocols.collect::<Option<_>>()?,
-                assignment: keep("", &kept.assignment.0)?,
-                session_timeout,
-                rebalance_timeout: Duration::from_millis(kept.rebalance_timeout_ms),
-                expires: now + session_timeout,
-                joining: None,
-                syncing: None,
-            })
-        });
+        let members = settled.members.into_iter().map(|kept| Member::restored(kept, now, keep));
         Some(Self {
             state: GroupState::Stable,
             protocol: settled.protocol,
@@ -172,24 +90,10 @@ impl Group {
 
     /// What to restore it from; `None` while it is not at rest, or empty.
     pub(crate) fn settled(&self) -> Option<Settled> {
-        let kept = |member: &Member| SettledMember {
-            id: member.id.clone(),
-            instance_id: member.instance_id.clone(),
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            session_timeout_ms: member.session_timeout.as_millis() as u64,
-            rebalance_timeout_ms: member.rebalance_timeout.as_millis() as u64,
-            protocols: member
-                .protocols
-                .iter()
-                .map(|(name, metadata)| (name.clone(), Hex(metadata.clone())))
-                .collect(),
-            assignment: Hex(member.assignment.clone()),
-        };
         (self.state == GroupState::Stable).then(|| Settled {
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),
-            members: self.members.iter().map(kept).collect(),
+            members: self.members.iter().map(Member::settled).collect(),
         })
     }
 
@@ -238,7 +142,7 @@ impl Group {
         if join.protocols.is_empty() || join.protocol_type.is_empty() {
             return refuse(Code::InconsistentGroupProtocol);
         }
-        if !self.members.is_empty() && !self.is_compatible(&join) {
+        if !self.members.is_empty() && !protocols::is_compatible(&self.members, self.protocol_type.as_deref(), &join) {
             return refuse(Code::InconsistentGroupProtocol);
         }
         if self.members.len() + self.pending.len() >= MEMBERS_MAX && join.member_id.is_empty() {
@@ -300,33 +204,14 @@ impl Group {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
-        self.members.push(Member {
-            id,
-            instance_id: join.instance_id,
-            client_id: join.client_id,
-            client_host: join.client_host,
-            protocols: join.protocols,
-            assignment: Bytes::new(),
-            session_timeout: join.session_timeout,
-            rebalance_timeout: join.rebalance_timeout,
-            expires: now + join.session_timeout,
-            joining: Some(sender),
-            syncing: None,
-        });
+        self.members.push(Member::new(join, id, sender, now));
         if self.state != GroupState::PreparingRebalance {
             self.prepare_rebalance(now);
         }
     }
 
     fn rejoin(&mut self, at: usize, join: Join, sender: oneshot::Sender<Joined>, now: Instant) {
-        let member = &mut self.members[at];
-        member.protocols = join.protocols;
-        member.client_id = join.client_id;
-        member.client_host = join.client_host;
-        member.session_timeout = join.session_timeout;
-        member.rebalance_timeout = join.rebalance_timeout;
-        member.joining = Some(sender);
-        member.touch(now);
+        self.members[at].rejoin(join, sender, now);
     }
 
     /// KIP-345: a restarted static member takes its place back under a new id; the old id is fenced.
@@ -338,10 +223,7 @@ impl Group {
             let _ = old.send(Joined::refused(Code::FencedInstanceId, old_id.clone()));
         }
         if let Some(old) = member.syncing.take() {
-            let _ = old.send(Synced {
-                error: Code::FencedInstanceId.code(),
-                ..Synced::default()
-            });
+            let _ = old.send(Synced::refused(Code::FencedInstanceId));
         }
         if self.leader.as_ref() == Some(&old_id) {
             self.leader = Some(id);
@@ -349,12 +231,12 @@ impl Group {
         self.rejoin(at, join, sender, now);
         match self.state {
             // The others need not hear of it, unless its protocols change the one that all use.
-            GroupState::Stable if self.choose_protocol() == self.protocol => {
+            GroupState::Stable if protocols::choose(&self.members) == self.protocol.as_deref() => {
                 self.revision += 1;
                 let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
                 let mut joined = self.joined_answer(at, is_leader && can_skip_assignment);
                 if is_leader && !can_skip_assignment {
-                    // An old client's leader would assign anew; shown another leader it just syncs.
+                    // An old client's leader would assign again; shown another leader it just syncs.
                     joined.leader = old_id;
                     joined.members.clear();
                 }
@@ -378,10 +260,7 @@ impl Group {
     ) -> oneshot::Receiver<Synced> {
         let (sender, receiver) = oneshot::channel();
         let refuse = |sender: oneshot::Sender<Synced>, code: Code| {
-            let _ = sender.send(Synced {
-                error: code.code(),
-                ..Synced::default()
-            });
+            let _ = sender.send(Synced::refused(code));
         };
         let differs = |given: Option<&str>, ours: &Option<String>| given.is_some_and(|g| ours.as_deref() != Some(g));
         let at = match self.position(member_id, instance_id) {
@@ -544,10 +423,7 @@ impl Group {
             let _ = joining.send(Joined::refused(Code::UnknownMemberId, member.id.clone()));
         }
         if let Some(syncing) = member.syncing {
-            let _ = syncing.send(Synced {
-                error: Code::UnknownMemberId.code(),
-                ..Synced::default()
-            });
+            let _ = syncing.send(Synced::refused(Code::UnknownMemberId));
         }
         if self.leader.as_ref() == Some(&member.id) {
             self.leader = None;
@@ -591,7 +467,7 @@ impl Group {
             self.deadline = None;
             return;
         }
-        self.protocol = self.choose_protocol();
+        self.protocol = protocols::choose(&self.members).map(str::to_owned);
         let leader_is_here = self
             .leader
             .as_ref()
@@ -648,46 +524,8 @@ impl Group {
 
     /// The member's metadata for the protocol that was chosen.
     pub(crate) fn metadata_of(&self, member: &Member) -> Bytes {
-        let chosen = member
-            .protocols
-            .iter()
-            .find(|(name, _)| Some(name) == self.protocol.as_ref());
-        chosen.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
-    }
-
-    fn is_compatible(&self, join: &Join) -> bool {
-        let others = || {
-            self.members
-                .iter()
-                .filter(|m| m.id != join.member_id && (m.instance_id.is_none() || m.instance_id != join.instance_id))
-        };
-        let same_type = others().next().is_none() || self.protocol_type.as_ref() == Some(&join.protocol_type);
-        let common = |name: &String| others().all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name));
-        same_type && join.protocols.iter().any(|(name, _)| common(name))
-    }
-
-    /// Each member votes for its first protocol that all support; the most votes win.
-    fn choose_protocol(&self) -> Option<String> {
-        let supported = |name: &str| {
-            self.members
-                .iter()
-                .all(|m| m.protocols.iter().any(|(theirs, _)| theirs == name))
-        };
-        let mut votes: Vec<(&str, usize)> = Vec::new();
-        for member in &self.members {
-            let Some((name, _)) = member.protocols.iter().find(|(name, _)| supported(name)) else {
-                continue;
-            };
-            match votes.iter_mut().find(|(candidate, _)| candidate == name) {
-                Some((_, count)) => *count += 1,
-                None => votes.push((name, 1)),
-            }
-        }
-        let most = votes.iter().map(|&(_, count)| count).max()?;
-        votes
-            .into_iter()
-            .find(|&(_, count)| count == most)
-            .map(|(name, _)| name.to_owned())
+        let chosen = self.protocol.as_deref();
+        chosen.and_then(|name| member.metadata(name)).unwrap_or_default()
     }
 
     fn position(&self, member_id: &str, instance_id: Option<&str>) -> Result<usize, Code> {
@@ -716,11 +554,5 @@ impl Group {
             .map(|member| member.rebalance_timeout)
             .max()
             .unwrap_or_default()
-    }
-}
-
-impl Member {
-    fn touch(&mut self, now: Instant) {
-        self.expires = now + self.session_timeout;
     }
 }

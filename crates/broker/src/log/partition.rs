@@ -8,45 +8,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 
-use crate::journal::{write_atomically, write_rebuildable};
+use crate::journal::write_atomically;
 
 use super::aborted::{self, AbortedTransaction, aborted_path};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
+use super::config::{LogConfig, TimestampType};
 use super::producers::{ProducerView, Producers, Snapshot, Verdict};
 use super::read::{ReadPlan, TimestampPlan};
 use super::records::first_outside;
-use super::recovery::{open_segments, read_snapshot, snapshot_path};
-use super::segment::{Boot, Segment, index_path};
-use super::{LogError, StorageAt};
+use super::recovery::{open_segments, read_snapshot};
+use super::segment::{Segment, index_path};
+use super::error::{LogError, StorageAt};
+use super::locate;
+use super::retention::expired_segments;
+use super::upkeep::Upkeep;
 
 /// A start after a kill scans about so much of each partition, and what was written in the last second.
 const CHECKPOINT_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
 /// One node has one leader for ever.
 pub(crate) const LEADER_EPOCH: i32 = 0;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TimestampType {
-    Create,
-    LogAppend,
-}
-
-/// What a topic's settings say about its logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogConfig {
-    pub(crate) segment_bytes: u64,
-    pub(crate) segment_ms: i64,
-    pub(crate) message_bytes_max: usize,
-    pub(crate) timestamp_type: TimestampType,
-    /// How far a record's own time may lie before the broker's.
-    pub(crate) before_max_ms: i64,
-    /// How far a record's own time may lie after the broker's.
-    pub(crate) after_max_ms: i64,
-    pub(crate) retention_ms: Option<i64>,
-    pub(crate) retention_bytes: Option<u64>,
-    /// Whether retention deletes at all (`cleanup.policy=delete`).
-    pub(crate) deletes: bool,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appended {
@@ -77,16 +58,6 @@ pub(crate) struct PartitionLog {
     checkpoint_at: u64,
     /// When the first record of the last segment was written here.
     segment_since_ms: i64,
-}
-
-/// Slow work that upkeep does without the log's lock.
-#[derive(Debug)]
-pub(crate) struct Upkeep {
-    dir: PathBuf,
-    closed: Vec<Segment>,
-    /// The segment being written, as it is, for a start after a kill to go on from.
-    checkpoint: Option<Segment>,
-    snapshot: Option<Snapshot>,
 }
 
 impl PartitionLog {
@@ -174,16 +145,7 @@ impl PartitionLog {
 
     /// Aborted transactions with records in `[from, to)`.
     pub(crate) fn aborted_in(&self, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, LogError> {
-        let mut found = Vec::new();
-        let first = self.segments.partition_point(|segment| segment.next_offset <= from);
-        for segment in self.segments[first..].iter().filter(|segment| segment.aborted > 0) {
-            let path = &segment.path;
-            let done = aborted::find(path, segment.aborted, from, to, &mut found);
-            if done.at("read the aborted transactions of", path)? {
-                break;
-            }
-        }
-        Ok(found)
+        locate::aborted(&self.segments, from, to)
     }
 
     pub(crate) fn expire_producers(&mut self, before_ms: i64) {
@@ -298,36 +260,7 @@ impl PartitionLog {
         if offset >= upper.min(self.high_watermark()) {
             return Ok(None);
         }
-        // The last segment that starts at or before the offset; past its end (a gap) the next one holds what follows.
-        let i = self
-            .segments
-            .partition_point(|segment| segment.base_offset <= offset)
-            .saturating_sub(1);
-        let i = if self.segments[i].next_offset <= offset {
-            (i + 1).min(self.segments.len() - 1)
-        } else {
-            i
-        };
-        let segment = &self.segments[i];
-        let position = segment.place_of_offset(offset).at("read the index of", &segment.path)?;
-        let position_max = position.saturating_add(bytes_max as u64);
-        let inside = if segment.len <= position_max && segment.next_offset <= upper {
-            position
-        } else {
-            let place = segment.last_place_within(position_max, upper);
-            place.at("read the index of", &segment.path)?
-        };
-        let file = (i + 1 == self.segments.len()).then(|| Arc::clone(&self.file));
-        Ok(Some(ReadPlan {
-            path: segment.path.clone(),
-            file,
-            position,
-            end: segment.len,
-            end_offset: segment.next_offset,
-            inside,
-            offset,
-            upper,
-        }))
+        locate::read_plan(&self.segments, &self.file, offset, upper, bytes_max).map(Some)
     }
 
     /// About how many bytes lie in `[offset, upper)`; exact enough to decide whether a fetch has its `min_bytes`.
@@ -335,65 +268,21 @@ impl PartitionLog {
         if offset >= upper.min(self.high_watermark()) {
             return 0;
         }
-        let after: u64 = self
-            .segments
-            .iter()
-            .rev()
-            .take_while(|s| s.base_offset > offset)
-            .map(|s| s.len)
-            .sum();
-        let i = self
-            .segments
-            .partition_point(|segment| segment.base_offset <= offset)
-            .saturating_sub(1);
-        let segment = &self.segments[i];
-        let inside = segment
-            .place_of_offset(offset)
-            .map_or(0, |position| segment.len.saturating_sub(position));
-        (after + inside).max(1)
+        locate::bytes_from(&self.segments, offset)
     }
 
     /// Where to look for the first record at or after a time, among those from an offset on; `None` when all of them
     /// are earlier.
     pub(crate) fn plan_timestamp(&self, timestamp: i64, from: i64) -> Result<Option<TimestampPlan>, LogError> {
-        let from = from.max(self.log_start);
-        let found = self
-            .segments
-            .iter()
-            .find(|s| s.max_timestamp >= timestamp && s.next_offset > from);
-        let Some(segment) = found else { return Ok(None) };
-        let position = segment
-            .place_of_timestamp(timestamp)
-            .at("read the index of", &segment.path)?;
-        Ok(Some(self.timestamp_plan(segment, position, timestamp)))
+        locate::timestamp(&self.segments, timestamp, from.max(self.log_start), self.log_start)
     }
 
     /// Where to look for the record with the latest time.
     pub(crate) fn plan_max_timestamp(&self) -> Result<Option<TimestampPlan>, LogError> {
-        let latest = self
-            .segments
-            .iter()
-            .filter(|s| s.len > 0)
-            .rev()
-            .max_by_key(|s| s.max_timestamp);
-        let Some(segment) = latest.filter(|_| self.high_watermark() > self.log_start) else {
+        if self.high_watermark() == self.log_start {
             return Ok(None);
-        };
-        let position = segment
-            .place_of_offset(segment.max_timestamp_at)
-            .at("read the index of", &segment.path)?;
-        Ok(Some(self.timestamp_plan(segment, position, segment.max_timestamp)))
-    }
-
-    fn timestamp_plan(&self, segment: &Segment, position: u64, timestamp: i64) -> TimestampPlan {
-        TimestampPlan {
-            path: segment.path.clone(),
-            position,
-            end: segment.len,
-            timestamp,
-            log_start: self.log_start,
-            next_offset: segment.next_offset,
         }
+        locate::max_timestamp(&self.segments, self.log_start)
     }
 
     /// Moves the log's start (DeleteRecords); segments wholly before it are deleted.
@@ -430,29 +319,9 @@ impl PartitionLog {
         {
             self.roll(now_ms)?;
         }
-        let closed = self.segments.len() - 1;
-        let mut delete = 0;
-        if let Some(retention_ms) = self.config.retention_ms {
-            let before = now_ms.saturating_sub(retention_ms);
-            delete = self.segments[..closed]
-                .iter()
-                .take_while(|s| s.max_timestamp < before)
-                .count();
-        }
-        if let Some(retention_bytes) = self.config.retention_bytes {
-            let mut size = self.segments[delete..].iter().map(|s| s.len).sum::<u64>();
-            // As Kafka: a segment goes only when what is left is still at least the limit.
-            while delete < closed && size - self.segments[delete].len >= retention_bytes {
-                size -= self.segments[delete].len;
-                delete += 1;
-            }
-        }
         // An open transaction holds its records.
         let held = self.producers.first_open_offset().unwrap_or(i64::MAX);
-        let delete = self.segments[..delete]
-            .iter()
-            .take_while(|s| s.next_offset <= held)
-            .count();
+        let delete = expired_segments(&self.segments, &self.config, held, now_ms);
         self.delete_oldest(delete)?;
         Ok(delete)
     }
@@ -528,7 +397,7 @@ impl PartitionLog {
     }
 
     #[cfg(test)]
-    pub(super) fn replace_file(&mut self, file: Arc<File>) -> Arc<File> {
+    pub(crate) fn replace_file(&mut self, file: Arc<File>) -> Arc<File> {
         std::mem::replace(&mut self.file, file)
     }
 
@@ -570,35 +439,6 @@ impl PartitionLog {
                 .set_len(self.active().len)
                 .at("truncate", &self.active().path)?;
             self.torn = false;
-        }
-        Ok(())
-    }
-}
-
-impl Upkeep {
-    pub(crate) fn run(&self) -> Result<(), LogError> {
-        for segment in &self.closed {
-            match File::open(&segment.path) {
-                Ok(file) => file.sync_data().at("sync", &segment.path)?,
-                // Retention was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).at("open", &segment.path),
-            }
-            if segment.aborted > 0 {
-                aborted::sync(&segment.path).at("sync the aborted transactions of", &segment.path)?;
-            }
-            segment.write_index(Boot::Any).at("write the index of", &segment.path)?;
-        }
-        if let Some(segment) = &self.checkpoint {
-            let written = segment.write_index(Boot::this());
-            written.at("write the index of", &segment.path)?;
-        }
-        if let Some(snapshot) = &self.snapshot {
-            let path = snapshot_path(&self.dir);
-            let bytes = serde_json::to_vec(snapshot)
-                .map_err(io::Error::from)
-                .at("encode", &path)?;
-            write_rebuildable(&path, &bytes).at("write", &path)?;
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use kafka_protocol::error::ResponseError;
 use serde::{Deserialize, Serialize};
 
-use super::LogError;
 use super::aborted::AbortedTransaction;
 use super::batch::{BatchHeader, control_commits, sequence_after};
+use super::error::LogError;
 use super::segment::Segment;
 
 /// Kafka's clients keep at most five requests in flight with idempotence on.

@@ -1,10 +1,9 @@
-//! From a frame to an answer: the request's header, the versions this broker speaks, the dispatch to `api`.
+//! From a frame to an answer: the request's header, its shape, the dispatch to `api`.
 
 mod answer;
 #[cfg(test)]
 mod samples;
 mod shape;
-mod versions;
 
 use std::time::Instant;
 
@@ -13,31 +12,14 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::api;
-use crate::auth::{Closing, Session};
+use crate::api::versions::{name, spoken};
+use crate::peer::Peer;
+use crate::sasl::Closing;
 use crate::state::State;
 
 pub(crate) use answer::{Answer, Piece};
 #[cfg(test)]
 pub(crate) use samples::sample_requests;
-pub(crate) use versions::{SPOKEN, spoken};
-
-/// Who asks.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) host: String,
-    pub(crate) client_id: String,
-    pub(crate) session: Session,
-}
-
-impl Peer {
-    pub(crate) fn new(host: String, session: Session) -> Self {
-        Self {
-            host,
-            client_id: String::new(),
-            session,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -103,7 +85,7 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
     let started = Instant::now();
     let received = 4 + frame_len as u64;
     let outcome = dispatch(state, peer, api_key, version, header.correlation_id, frame).await;
-    let api = versions::name(api_key);
+    let api = name(api_key);
     metrics::counter!("smartcity_broker_requests", "api" => api).increment(1);
     metrics::counter!("smartcity_broker_received_bytes", "api" => api).increment(received);
     if let Outcome::Answer(answer) = &outcome {

@@ -11,8 +11,8 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-use super::SPOKEN;
 use super::shape::tests::encoded;
+use crate::api::versions::SPOKEN;
 
 /// Each input is one connection's frames. The oldest and the newest version of every request, empty, and one
 /// conversation for each batch: make a topic, write, read, look up a time.

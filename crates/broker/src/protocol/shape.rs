@@ -238,8 +238,8 @@ pub(super) mod tests {
     use kafka_protocol::protocol::Encodable;
     use proptest::prelude::*;
 
-    use super::super::SPOKEN;
     use super::*;
+    use crate::api::versions::SPOKEN;
 
     /// An empty request of every kind, as the codec writes it.
     pub(in super::super) fn encoded(api_key: ApiKey, version: i16) -> BytesMut {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use broker::{Broker, BrokerConfig, SaslConfig, TlsConfig};
+use auth::TlsConfig;
+use broker::{Broker, BrokerConfig, SaslConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use serve::http::{Health, HttpServer, StatusSource};

@@ -1,12 +1,9 @@
 //! `smartcity broker user`
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead as _, IsTerminal as _};
 
 use anyhow::{Context as _, Result};
-use broker::{Entropy as _, SystemEntropy, read_private, replace_user, user_entries};
+use auth::{SystemEntropy, read_private, replace_private, replace_user, user_entries};
 
 use crate::cli::BrokerUser;
 use crate::exit::usage;
@@ -19,9 +16,7 @@ pub(crate) fn run(user: &BrokerUser) -> Result<()> {
         return store(user, "");
     }
     let password = password(user)?;
-    let entries = user_entries(&user.name, &password, user.iterations, |bytes| {
-        SystemEntropy.fill(bytes)
-    })?;
+    let entries = user_entries(&user.name, &password, user.iterations, &SystemEntropy)?;
     if user.users.is_some() {
         return store(user, &entries);
     }
@@ -60,7 +55,6 @@ fn password(user: &BrokerUser) -> Result<String> {
     Ok(password.to_owned())
 }
 
-/// Writes a new file beside the old one and renames it, so that the broker never reads half of it.
 fn store(user: &BrokerUser, entries: &str) -> Result<()> {
     let Some(path) = &user.users else { return Ok(()) };
     let before = if path.exists() {
@@ -72,22 +66,8 @@ fn store(user: &BrokerUser, entries: &str) -> Result<()> {
     if user.remove && after.lines().eq(before.lines()) {
         return Err(usage(format!("{} has no user `{}`", path.display(), user.name)));
     }
-    let fresh = beside(path);
-    write_private(&fresh, &after).with_context(|| format!("cannot write {}", fresh.display()))?;
-    fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))?;
+    replace_private(path, &after)?;
     let done = if user.remove { "removed from" } else { "written to" };
     eprintln!("user {} {done} {}", user.name, path.display());
     Ok(())
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    name.into()
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

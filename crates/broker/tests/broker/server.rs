@@ -1,7 +1,5 @@
 //! Starting, stopping and bad clients, by hand over a socket.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

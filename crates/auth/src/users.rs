@@ -8,26 +8,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::num::NonZeroU32;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use crate::credential::{
+    Credential, Hash, ITERATIONS_MIN, PASSWORD_BYTES_MAX, SALT_BYTES, SHAPE, check_iterations,
+};
+use crate::entropy::Entropy;
+use crate::error::AuthError;
+use crate::secret_file::read_private;
 
-use super::scram::{Credential, Hash, ITERATIONS_MAX, ITERATIONS_MIN};
-use crate::error::BrokerError;
-
-const NAME_BYTES_MAX: usize = 255;
-const PASSWORD_BYTES_MAX: usize = 1024;
-const FILE_BYTES_MAX: u64 = 16 << 20;
-const SALT_BYTES: usize = 16;
-/// Both, so that a client may choose.
-const HASHES: [Hash; 2] = [Hash::Sha256, Hash::Sha512];
+/// Longest name of a user, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// The users of a file.
-#[derive(Debug)]
 pub(crate) struct Users {
     credentials: BTreeMap<String, Vec<Credential>>,
     /// Makes up credentials of users that are not there; as secret as the file, and the same for as long as it is.
@@ -36,23 +30,29 @@ pub(crate) struct Users {
     iterations: NonZeroU32,
 }
 
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Users {{ {} users, .. }}", self.credentials.len())
+    }
+}
+
 impl Users {
     /// # Errors
     /// The file cannot be read, others may read it, or a line is not understood.
-    pub(crate) fn read(path: &Path) -> Result<Self, BrokerError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, AuthError> {
         let text = read_private(path)?;
-        Self::parse(&text).map_err(|(line, reason)| BrokerError::Users {
+        Self::parse(&text).map_err(|(line, reason)| AuthError::Users {
             path: path.to_path_buf(),
             reason: format!("line {line}: {reason}"),
         })
     }
 
     /// The error is the line's number and what is wrong with it; it never quotes the line.
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut users = Self {
             credentials: BTreeMap::new(),
             decoy_key: Vec::new(),
-            iterations: rounds(ITERATIONS_MIN),
+            iterations: NonZeroU32::new(ITERATIONS_MIN).unwrap_or(NonZeroU32::MIN),
         };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -76,7 +76,7 @@ impl Users {
     }
 
     /// The user's credential; for one that is not there another that looks the same and fits no password.
-    pub(super) fn credential(&self, name: &str, hash: Hash) -> Credential {
+    pub(crate) fn credential(&self, name: &str, hash: Hash) -> Credential {
         let known = self.credentials.get(name).into_iter().flatten();
         let known = known.into_iter().find(|credential| credential.hash == hash);
         // Made up in either case, to take the same time.
@@ -93,73 +93,21 @@ impl Users {
         known.cloned().unwrap_or(decoy)
     }
 
-    /// For PLAIN, which can be checked against either hash.
-    pub(super) fn any_credential(&self, name: &str) -> Credential {
+    /// For a password that came as it is, which can be checked against either hash.
+    pub(crate) fn any_credential(&self, name: &str) -> Credential {
         let hash = self.credentials.get(name).and_then(|known| known.first());
         self.credential(name, hash.map_or(Hash::Sha256, |credential| credential.hash))
     }
 }
 
 fn entry(line: &str) -> Result<(&str, Credential), String> {
-    let shape = || "expected name:SCRAM-SHA-256$iterations:salt$stored-key:server-key".to_owned();
-    let (name, credential) = line.split_once(':').ok_or_else(shape)?;
-    check_name(name)?;
-    let (mechanism, rest) = credential.split_once('$').ok_or_else(shape)?;
-    let hash = HASHES
-        .into_iter()
-        .find(|hash| hash.mechanism() == mechanism)
-        .ok_or_else(|| "the mechanism must be SCRAM-SHA-256 or SCRAM-SHA-512".to_owned())?;
-    let (salted, keys) = rest.split_once('$').ok_or_else(shape)?;
-    let (iterations, salt) = salted.split_once(':').ok_or_else(shape)?;
-    let (stored_key, server_key) = keys.split_once(':').ok_or_else(shape)?;
-    let iterations = iterations.parse().map_err(|_| shape())?;
-    let bytes = |text: &str| BASE64.decode(text).map_err(|_| shape());
-    let credential = Credential {
-        hash,
-        iterations: check_iterations(iterations)?,
-        salt: bytes(salt)?,
-        stored_key: bytes(stored_key)?,
-        server_key: bytes(server_key)?,
-    };
-    if credential.salt.len() < 8
-        || [&credential.stored_key, &credential.server_key]
-            .iter()
-            .any(|k| k.len() != hash.len())
-    {
-        return Err(shape());
-    }
-    Ok((name, credential))
+    let (name, credential) = line.split_once(':').ok_or(SHAPE)?;
+    check_name(name).map_err(|reason| format!("a name {reason}"))?;
+    Ok((name, Credential::parse(credential)?))
 }
 
-impl Hash {
-    fn mechanism(self) -> &'static str {
-        match self {
-            Hash::Sha256 => "SCRAM-SHA-256",
-            Hash::Sha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-/// As a line of the file.
-struct Entry<'a>(&'a str, &'a Credential);
-
-impl fmt::Display for Entry<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry(name, credential) = self;
-        write!(
-            f,
-            "{name}:{}${}:{}${}:{}",
-            credential.hash.mechanism(),
-            credential.iterations,
-            BASE64.encode(&credential.salt),
-            BASE64.encode(&credential.stored_key),
-            BASE64.encode(&credential.server_key)
-        )
-    }
-}
-
-/// The lines of a users file that let `name` in with this password, by every mechanism. `fill` is the source of
-/// randomness, for the salts.
+/// The lines of a users file that let `name` in with this password, one by each SCRAM mechanism, so that a client may
+/// choose; PLAIN is checked against either. The salts come from `entropy`.
 ///
 /// # Errors
 /// A name, a password or a count of iterations that the file cannot hold.
@@ -167,9 +115,9 @@ pub fn user_entries(
     name: &str,
     password: &str,
     iterations: u32,
-    fill: impl Fn(&mut [u8]),
-) -> Result<String, BrokerError> {
-    let fault = |setting, reason| BrokerError::Config { name: setting, reason };
+    entropy: &dyn Entropy,
+) -> Result<String, AuthError> {
+    let fault = |setting, reason| AuthError::Setting { name: setting, reason };
     check_name(name).map_err(|reason| fault("user", reason))?;
     let iterations = check_iterations(iterations).map_err(|reason| fault("iterations", reason))?;
     if password.is_empty() || password.len() > PASSWORD_BYTES_MAX || password.contains('\0') {
@@ -178,11 +126,11 @@ pub fn user_entries(
     }
     let line = |hash| {
         let mut salt = vec![0; SALT_BYTES];
-        fill(&mut salt);
+        entropy.fill(&mut salt);
         let credential = Credential::derive(hash, password.as_bytes(), salt, iterations);
-        format!("{}\n", Entry(name, &credential))
+        format!("{name}:{}\n", credential.to_text())
     };
-    Ok(HASHES.map(line).concat())
+    Ok(Hash::ALL.map(line).concat())
 }
 
 /// A users file with the lines of `name` replaced by `entries`, which may be empty; comments and order are kept.
@@ -198,54 +146,21 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "a name has 1 to {NAME_BYTES_MAX} bytes, no colon, no control characters, no space around it and no # in front"
+        "must have 1 to {NAME_BYTES_MAX} bytes, no colon, no control characters, no space around it and no # in front"
     ))
-}
-
-fn check_iterations(iterations: u32) -> Result<NonZeroU32, String> {
-    NonZeroU32::new(iterations)
-        .filter(|n| (ITERATIONS_MIN..=ITERATIONS_MAX).contains(&n.get()))
-        .ok_or_else(|| format!("iterations must be {ITERATIONS_MIN} to {ITERATIONS_MAX}"))
-}
-
-fn rounds(iterations: u32) -> NonZeroU32 {
-    NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN)
-}
-
-/// The text of a file that holds secrets.
-///
-/// # Errors
-/// It cannot be read, or its group or others may read or write it.
-pub fn read_private(path: &Path) -> Result<String, BrokerError> {
-    let io = |source| BrokerError::Io {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    };
-    let metadata = fs::metadata(path).map_err(io)?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(BrokerError::NotPrivate {
-            path: path.to_path_buf(),
-            mode,
-        });
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(BrokerError::Users {
-            path: path.to_path_buf(),
-            reason: format!("larger than {FILE_BYTES_MAX} bytes"),
-        });
-    }
-    fs::read_to_string(path).map_err(io)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+    use crate::authenticator::tests::Foreseen;
 
     fn entries(name: &str, password: &str) -> String {
-        user_entries(name, password, 4096, |salt| salt.fill(9)).unwrap()
+        user_entries(name, password, 4096, &Foreseen(9)).unwrap()
     }
 
     #[test]
@@ -253,12 +168,25 @@ mod tests {
         let file = format!("# people\n\n{}{}", entries("alice", "wonder"), entries("b o b", "pw"));
         let users = Users::parse(&file).unwrap();
         assert_eq!(users.len(), 2);
-        for hash in HASHES {
+        for hash in Hash::ALL {
             assert!(users.credential("alice", hash).fits(b"wonder"));
             assert!(!users.credential("b o b", hash).fits(b"wonder"));
         }
         assert!(users.any_credential("b o b").fits(b"pw"));
         assert!(!file.contains("wonder"));
+    }
+
+    /// Written by `smartcity broker user` of version 0.1.0, commit 79bc174, with the password `wonder`.
+    #[test]
+    fn a_file_of_an_earlier_version_is_read() {
+        let file = include_str!("../tests/users-0.1.0");
+        let users = Users::parse(file).unwrap();
+        for hash in Hash::ALL {
+            assert!(users.credential("alice", hash).fits(b"wonder"));
+        }
+        let bob = user_entries("bob", "builder", 4096, &Foreseen(9)).unwrap();
+        let users = Users::parse(&replace_user(file, "bob", &bob)).unwrap();
+        assert!(users.any_credential("alice").fits(b"wonder") && users.any_credential("bob").fits(b"builder"));
     }
 
     #[test]
@@ -289,6 +217,7 @@ mod tests {
         let (first, _) = good.split_once('\n').unwrap();
         for (bad, part) in [
             ("alice:wonder".to_owned(), "expected name:SCRAM"),
+            ("wonder".to_owned(), "expected name:SCRAM"),
             (first.replace("SHA-256", "SHA-1"), "must be SCRAM-SHA-256"),
             (first.replace("4096", "4095"), "iterations must be 4096"),
             (first.replace("alice", " "), "expected name"),
@@ -304,8 +233,14 @@ mod tests {
             assert!(!reason.contains("wonder"));
         }
         for (name, password, iterations) in [("", "x", 4096), ("a:b", "x", 4096), ("a", "", 4096), ("a", "x", 1)] {
-            assert!(user_entries(name, password, iterations, |_| ()).is_err());
+            assert!(user_entries(name, password, iterations, &Foreseen(0)).is_err());
         }
+        let (long, longer) = ("n".repeat(NAME_BYTES_MAX), "n".repeat(NAME_BYTES_MAX + 1));
+        assert!(user_entries(&long, "x", 4096, &Foreseen(0)).is_ok());
+        assert!(user_entries(&longer, "x", 4096, &Foreseen(0)).is_err());
+        let long = "p".repeat(PASSWORD_BYTES_MAX + 1);
+        let error = user_entries("a", &long, 4096, &Foreseen(0)).unwrap_err().to_string();
+        assert!(!error.contains("ppp"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who may ask: SASL with PLAIN and SCRAM, as Kafka's clients speak it (KIP-43, KIP-84, KIP-152, KIP-368).
+//! Who may ask: SASL as Kafka's clients frame it (KIP-43, KIP-84, KIP-152, KIP-368); the mechanisms are `auth`'s.
 //!
 //! A connection begins with at most ApiVersions, then SaslHandshake names a mechanism, then tokens go back and forth;
 //! only then is any other request taken. Whatever else is asked before ends the connection, as Kafka does it. A refused
@@ -8,33 +8,24 @@
 //! After version 0 of the handshake the tokens come without a request around them. librdkafka, kafka-python and the Java
 //! client of today do not need it, but Go clients built on older versions of Sarama do, and Kafka 4 still takes it.
 
-mod scram;
-mod users;
+mod refusal;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::{Authenticator, Entropy, Exchange, Mechanism, Step};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{
     ApiKey, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use parking_lot::RwLock;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::Entropy;
 use crate::error::BrokerError;
-use crate::reload::Stamp;
 
-pub use users::{read_private, replace_user, user_entries};
-
-use scram::{ClientFirst, Conversation, Credential, Hash, NONCE_BYTES};
-use users::Users;
+use refusal::Refusal;
 
 /// A new connection has to be let in by then.
 pub(crate) const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,47 +35,11 @@ pub(crate) const FAILURE_DELAY: Duration = Duration::from_millis(100);
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 10;
 /// A session is renewed at most this often (KIP-368).
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
-/// Passwords being hashed at one time; further ones wait.
-const CHECKS_MAX: usize = 2;
-
-/// A way to prove who one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mechanism {
-    /// The password itself (RFC 4616): over TLS, or on the loopback.
-    Plain,
-    /// Proof of the password by HMAC-SHA-256 (RFC 7677).
-    ScramSha256,
-    /// Proof of the password by HMAC-SHA-512.
-    ScramSha512,
-}
-
-impl Mechanism {
-    /// All that there are.
-    pub const ALL: [Mechanism; 3] = [Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512];
-
-    /// As SASL registers it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-impl FromStr for Mechanism {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|mechanism| mechanism.name() == text);
-        known.ok_or_else(|| format!("`{text}` is no mechanism; there are PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"))
-    }
-}
 
 /// Who may connect.
 #[derive(Debug, Clone)]
 pub struct SaslConfig {
-    /// The file of users, made with [`user_entries`]; it is read again when it changes.
+    /// The file of users, made with [`auth::user_entries`]; it is read again when it changes.
     pub users: PathBuf,
     /// What clients may choose from.
     pub mechanisms: Vec<Mechanism>,
@@ -103,102 +58,31 @@ impl SaslConfig {
     }
 }
 
-/// Why a client was not let in. Never holds what the client sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    Credentials,
-    OtherAuthorization,
-    OtherUser,
-    OtherMechanism,
-    NonceTwice,
-    Malformed(&'static str),
-}
-
-impl Failure {
-    /// What the client is told, in Kafka's words: the same for a wrong password, an unknown user and a broken token.
-    fn told(self, mechanism: Mechanism, again: bool) -> String {
-        let during = if again { "re-authentication" } else { "authentication" };
-        match self {
-            Failure::Credentials if mechanism == Mechanism::Plain => {
-                "Authentication failed: Invalid username or password".to_owned()
-            }
-            Failure::Credentials | Failure::NonceTwice | Failure::Malformed(_) => format!(
-                "Authentication failed during {during} due to invalid credentials with SASL mechanism {}",
-                mechanism.name()
-            ),
-            Failure::OtherAuthorization => {
-                "Authentication failed: Client requested an authorization id that is different from username".to_owned()
-            }
-            Failure::OtherUser => "Cannot change principals during re-authentication".to_owned(),
-            Failure::OtherMechanism => format!(
-                "SASL mechanism '{}' requested by client is not supported for re-authentication with another one",
-                mechanism.name()
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Credentials => f.write_str("unknown user or wrong password"),
-            Failure::OtherAuthorization => f.write_str("asked to act for another user"),
-            Failure::OtherUser => f.write_str("another user than before"),
-            Failure::OtherMechanism => f.write_str("another mechanism than before"),
-            Failure::NonceTwice => f.write_str(
-                "the client repeats its nonce, as librdkafka before 2.6.1 does and Kafka 4 refuses: use PLAIN or a newer one",
-            ),
-            Failure::Malformed(what) => write!(f, "{what} cannot be read"),
-        }
-    }
-}
-
 /// The broker's side: users and what is asked of them.
 #[derive(Debug)]
 pub(crate) struct Sasl {
-    config: SaslConfig,
-    users: RwLock<Arc<Users>>,
-    stamp: Stamp,
-    entropy: Arc<dyn Entropy>,
-    checks: Semaphore,
+    mechanisms: Vec<Mechanism>,
+    session_lifetime: Option<Duration>,
+    authenticator: Authenticator,
 }
 
 impl Sasl {
     pub(crate) fn open(config: &SaslConfig, entropy: &Arc<dyn Entropy>) -> Result<Self, BrokerError> {
-        let stamp = Stamp::new([&config.users]);
-        let users = Users::read(&config.users)?;
-        tracing::info!(file = %config.users.display(), users = users.len(), "users read");
         Ok(Self {
-            config: config.clone(),
-            users: RwLock::new(Arc::new(users)),
-            stamp,
-            entropy: Arc::clone(entropy),
-            checks: Semaphore::new(CHECKS_MAX),
+            mechanisms: config.mechanisms.clone(),
+            session_lifetime: config.session_lifetime,
+            authenticator: Authenticator::open(&config.users, Arc::clone(entropy))?,
         })
     }
 
-    /// Reads the users again when their file has changed; those of before stay when it cannot be read.
+    /// Reads the users again when their file has changed.
     pub(crate) fn reload(&self) {
-        if !self.stamp.changed() {
-            return;
-        }
-        let file = self.config.users.display();
-        match Users::read(&self.config.users) {
-            Ok(users) => {
-                tracing::info!(%file, users = users.len(), "users read again");
-                *self.users.write() = Arc::new(users);
-            }
-            Err(error) => tracing::warn!(%file, %error, "users cannot be read again; those of before stay"),
-        }
+        self.authenticator.reload();
     }
 
     fn mechanism(&self, name: &str) -> Option<Mechanism> {
-        let enabled = self.config.mechanisms.iter().copied();
-        enabled.into_iter().find(|mechanism| mechanism.name() == name)
-    }
-
-    fn users(&self) -> Arc<Users> {
-        Arc::clone(&self.users.read())
+        let mut enabled = self.mechanisms.iter().copied();
+        enabled.find(|mechanism| mechanism.name() == name)
     }
 }
 
@@ -223,16 +107,9 @@ enum Stage {
         mechanism: Mechanism,
         /// Whether tokens come in SaslAuthenticate requests.
         framed: bool,
-        exchange: Exchange,
+        /// `Err` to refuse the first token, whatever it is.
+        exchange: Result<Exchange, Refusal>,
     },
-}
-
-#[derive(Debug)]
-enum Exchange {
-    Plain,
-    ScramFirst(Hash),
-    ScramFinal(Box<Conversation>),
-    Refused(Failure),
 }
 
 #[derive(Debug)]
@@ -241,12 +118,6 @@ struct Identity {
     mechanism: Mechanism,
     expires: Option<Instant>,
     renewed: Option<Instant>,
-}
-
-/// What a token led to.
-enum Step {
-    Next(Vec<u8>, Exchange),
-    Done(Vec<u8>, String),
 }
 
 /// The end of a connection: why, for the log.
@@ -307,7 +178,7 @@ impl Session {
             let answer = SaslHandshakeResponse::default().with_error_code(ResponseError::IllegalSaslState.code());
             return (answer, None);
         };
-        let mechanisms = sasl.config.mechanisms.iter();
+        let mechanisms = sasl.mechanisms.iter();
         let mechanisms = mechanisms.map(|mechanism| StrBytes::from_static_str(mechanism.name()));
         let answer = SaslHandshakeResponse::default().with_mechanisms(mechanisms.collect());
         let Some(mechanism) = sasl.mechanism(&request.mechanism) else {
@@ -319,11 +190,10 @@ impl Session {
             .identity
             .as_ref()
             .is_some_and(|before| before.mechanism != mechanism);
-        let exchange = match mechanism {
-            _ if changed => Exchange::Refused(Failure::OtherMechanism),
-            Mechanism::Plain => Exchange::Plain,
-            Mechanism::ScramSha256 => Exchange::ScramFirst(Hash::Sha256),
-            Mechanism::ScramSha512 => Exchange::ScramFirst(Hash::Sha512),
+        let exchange = if changed {
+            Err(Refusal::OtherMechanism)
+        } else {
+            Ok(Exchange::new(mechanism))
         };
         self.stage = Stage::Tokens {
             mechanism,
@@ -348,10 +218,7 @@ impl Session {
         };
         match self.token(sasl, &request.auth_bytes).await {
             Ok(token) => {
-                let lifetime = sasl
-                    .config
-                    .session_lifetime
-                    .filter(|_| matches!(self.stage, Stage::Open));
+                let lifetime = sasl.session_lifetime.filter(|_| matches!(self.stage, Stage::Open));
                 let lifetime_ms = lifetime.map_or(0, |lifetime| lifetime.as_millis() as i64);
                 (
                     answer
@@ -384,17 +251,23 @@ impl Session {
             return Err((String::new(), "a token before a handshake".to_owned()));
         };
         let again = self.identity.is_some();
-        let step = sasl.step(exchange, token).await;
+        let step = match exchange {
+            Ok(exchange) => exchange
+                .step(&sasl.authenticator, token)
+                .await
+                .map_err(Refusal::Authentication),
+            Err(refusal) => Err(refusal),
+        };
         let step = step.and_then(|step| match (&step, &self.identity) {
-            (Step::Done(_, user), Some(before)) if *user != before.user => Err(Failure::OtherUser),
+            (Step::Done(_, user), Some(before)) if *user != before.user => Err(Refusal::OtherUser),
             _ => Ok(step),
         });
         match step {
-            Ok(Step::Next(token, exchange)) => {
+            Ok(Step::Continue(token, exchange)) => {
                 self.stage = Stage::Tokens {
                     mechanism,
                     framed,
-                    exchange,
+                    exchange: Ok(exchange),
                 };
                 Ok(token)
             }
@@ -406,15 +279,15 @@ impl Session {
                 self.identity = Some(Identity {
                     user,
                     mechanism,
-                    expires: sasl.config.session_lifetime.map(|lifetime| now + lifetime),
+                    expires: sasl.session_lifetime.map(|lifetime| now + lifetime),
                     renewed: again.then_some(now),
                 });
                 Ok(token)
             }
-            Err(failure) => {
+            Err(refusal) => {
                 count(mechanism.name(), "refused");
-                let reason = format!("authentication by {} failed: {failure}", mechanism.name());
-                Err((failure.told(mechanism, again), reason))
+                let reason = format!("authentication by {} failed: {refusal}", mechanism.name());
+                Err((refusal.message(mechanism, again), reason))
             }
         }
     }
@@ -426,93 +299,6 @@ impl Identity {
     }
 }
 
-impl Sasl {
-    async fn step(&self, exchange: Exchange, token: &[u8]) -> Result<Step, Failure> {
-        match exchange {
-            Exchange::Refused(failure) => Err(failure),
-            Exchange::Plain => {
-                let (user, password) = plain(token)?;
-                let credential = self.users().any_credential(user);
-                self.check(credential, password).await?;
-                Ok(Step::Done(Vec::new(), user.to_owned()))
-            }
-            Exchange::ScramFirst(hash) => {
-                let first = ClientFirst::parse(token)?;
-                let credential = self.users().credential(&first.user, hash);
-                let mut nonce = [0; NONCE_BYTES];
-                self.entropy.fill(&mut nonce);
-                let (conversation, token) = Conversation::begin(first, credential, &nonce);
-                Ok(Step::Next(token, Exchange::ScramFinal(Box::new(conversation))))
-            }
-            Exchange::ScramFinal(conversation) => {
-                let token = conversation.finish(token)?;
-                Ok(Step::Done(token, conversation.user().to_owned()))
-            }
-        }
-    }
-
-    /// Hashing is made to be slow: off the threads that answer requests, and few at a time.
-    async fn check(&self, credential: Credential, password: &str) -> Result<(), Failure> {
-        let password = password.to_owned();
-        let _permit = self.checks.acquire().await.map_err(|_| Failure::Credentials)?;
-        let fits = tokio::task::spawn_blocking(move || credential.fits(password.as_bytes())).await;
-        if fits.unwrap_or(false) {
-            Ok(())
-        } else {
-            Err(Failure::Credentials)
-        }
-    }
-}
-
-/// User and password of a PLAIN token (RFC 4616).
-fn plain(token: &[u8]) -> Result<(&str, &str), Failure> {
-    let bad = || Failure::Malformed("the PLAIN token");
-    let text = std::str::from_utf8(token).map_err(|_| bad())?;
-    let parts: Vec<&str> = text.split('\0').collect();
-    match parts[..] {
-        [_, "", _] | [_, _, ""] => Err(bad()),
-        [authorization, user, _] if !authorization.is_empty() && authorization != user => {
-            Err(Failure::OtherAuthorization)
-        }
-        [_, user, password] => Ok((user, password)),
-        _ => Err(bad()),
-    }
-}
-
 fn count(mechanism: &'static str, outcome: &'static str) {
     metrics::counter!("smartcity_broker_authentications", "mechanism" => mechanism, "outcome" => outcome).increment(1);
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_tokens_are_three_parts() {
-        assert_eq!(plain(b"\0me\0pw").unwrap(), ("me", "pw"));
-        assert_eq!(plain(b"me\0me\0pw").unwrap(), ("me", "pw"));
-        assert_eq!(plain(b"you\0me\0pw"), Err(Failure::OtherAuthorization));
-        for bad in [
-            &b""[..],
-            b"\0",
-            b"\0me",
-            b"\0\0pw",
-            b"\0me\0",
-            b"\0me\0pw\0",
-            b"\0me\0\xff",
-        ] {
-            assert!(matches!(plain(bad), Err(Failure::Malformed(_))), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_client_is_told_names_no_cause() {
-        for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha512] {
-            assert_eq!(
-                Failure::Credentials.told(mechanism, false),
-                Failure::Malformed("x").told(mechanism, false)
-            );
-        }
-    }
 }

@@ -1,0 +1,12 @@
+//! The broker from the outside: starting and stopping, who may connect, a disk that is full. What needs the process for
+//! itself is in `bounds`, and every client library in `clients`.
+
+#![allow(clippy::unwrap_used)]
+
+mod auth;
+#[cfg(target_os = "linux")]
+mod full_disk;
+mod server;
+#[cfg(target_os = "linux")]
+#[path = "../support/mod.rs"]
+mod support;
