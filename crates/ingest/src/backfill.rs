@@ -15,7 +15,6 @@ use codec::Decoder;
 use lake::{LakeError, StagedFiles, Table};
 use model::{ChunkBuilder, EXTRA, OFFSET, Stream, TopicPartition};
 
-
 /// In the place of the event time, which every declaration must have.
 const EVENT_TIME_KEY: &str = "__event_time";
 const OPERATION: &str = "BACKFILL";

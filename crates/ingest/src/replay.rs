@@ -14,7 +14,6 @@ use lake::{DeadLetters, Lake, LakeError, StagedFiles, Table};
 use metrics::counter;
 use model::{ChunkBuilder, DeadLetter, Stream, TopicPartition};
 
-
 /// What a query of the dead letters must select for [`Letter::read`], in this order.
 pub const LETTER_COLUMNS: &str = r#"arrow_cast(topic, 'Utf8') as topic, arrow_cast("partition", 'Int32') as "partition",
 arrow_cast("offset", 'Int64') as "offset",

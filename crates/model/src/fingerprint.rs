@@ -18,7 +18,8 @@ impl Stream {
             "format": self.format.as_str(),
             "event_time": self.event_time,
             "fields": fields,
-        }).to_string();
+        })
+        .to_string();
         let digest = Sha256::digest(text.as_bytes());
         digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }

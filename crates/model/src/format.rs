@@ -30,7 +30,12 @@ impl Format {
         let all = Self::ALL.map(Format::as_str);
         let nearest = all
             .into_iter()
-            .map(|known| (strsim::normalized_damerau_levenshtein(&name.to_lowercase(), known), known))
+            .map(|known| {
+                (
+                    strsim::normalized_damerau_levenshtein(&name.to_lowercase(), known),
+                    known,
+                )
+            })
             .filter(|(similarity, _)| *similarity >= SIMILAR)
             .max_by(|one, other| one.0.total_cmp(&other.0));
         let hint = nearest.map_or_else(String::new, |(_, known)| format!(", did you mean `{known}`?"));
@@ -55,6 +60,9 @@ mod tests {
             Format::parse("jsno").unwrap_err(),
             "unknown format `jsno`, did you mean `json`?; known are json"
         );
-        assert_eq!(Format::parse("xml").unwrap_err(), "unknown format `xml`; known are json");
+        assert_eq!(
+            Format::parse("xml").unwrap_err(),
+            "unknown format `xml`; known are json"
+        );
     }
 }

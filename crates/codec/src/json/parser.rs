@@ -3,9 +3,9 @@
 //! Strings are checked (control characters, escapes, surrogates) and left where they are; numbers are read once, while
 //! they are checked. UTF-8 is the caller's to check, for a whole record at once; `non_ascii` says whether there is need.
 
+use super::number::{Number, read_number};
 use crate::error::Fault;
 use crate::error_class::ErrorClass;
-use super::number::{Number, read_number};
 
 /// Open objects and arrays at any point of a record, the record's own included.
 pub const NESTING_MAX: u32 = 128;

@@ -91,11 +91,7 @@ impl Shapes {
     /// Reads a good record of a known shape into `row`; `false` when it is none.
     #[inline]
     pub(super) fn read(&mut self, record: &[u8], layout: &Layout, row: &mut Row) -> bool {
-        let Some(at) = self
-            .known
-            .iter()
-            .position(|shape| shape.read(record, layout, row))
-        else {
+        let Some(at) = self.known.iter().position(|shape| shape.read(record, layout, row)) else {
             return false;
         };
         if at > 0 {
