@@ -11,10 +11,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_select::interleave::interleave;
+use codec::Decoder;
 use lake::{LakeError, StagedFiles, Table};
 use model::{ChunkBuilder, EXTRA, OFFSET, Stream, TopicPartition};
-
-use crate::decode::Decoder;
 
 /// In the place of the event time, which every declaration must have.
 const EVENT_TIME_KEY: &str = "__event_time";

@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
+use codec::Decoder;
 use lake::{DeadLetters, Lake, LakeError, StagedFiles, Table};
 use metrics::counter;
 use model::{ChunkBuilder, DeadLetter, Stream, TopicPartition};
-
-use crate::decode::Decoder;
 
 /// What a query of the dead letters must select for [`Letter::read`], in this order.
 pub const LETTER_COLUMNS: &str = r#"arrow_cast(topic, 'Utf8') as topic, arrow_cast("partition", 'Int32') as "partition",

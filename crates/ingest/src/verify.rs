@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use codec::Decoder;
 use kafka::Source;
 use lake::verify::{
     BLOCK_OFFSETS, Digest, Finding, Offsets, RowHash, VerifiedTable, Verifier, hash_dead_letter, hash_letter, hash_rows,
@@ -14,7 +15,6 @@ use lake::verify::{
 use model::{Chunk, Span, Stream, TopicPartition};
 
 use crate::IngestError;
-use crate::decode::Decoder;
 
 /// Blocks looked at one by one; where more differ, something larger is wrong than a list could show.
 const EXAMINED_MAX: usize = 64;

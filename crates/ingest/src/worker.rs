@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray};
+use codec::{DecodeCounts, Decoder};
 use lake::{FileWriter, LakeError, Table};
 use metrics::counter;
 use model::{Chunk, Clock, DeadLetter, Stream};
@@ -14,7 +15,6 @@ use tokio::sync::mpsc;
 
 use crate::batch::{Batch, BatchFigures, FlushPolicy, Spans};
 use crate::budget::Budget;
-use crate::decode::{DecodeCounts, Decoder};
 use crate::handoff::{Commit, Control, Work};
 use crate::tolerance::Breaker;
 
@@ -142,7 +142,7 @@ impl Worker {
             return Ok(());
         }
         let counts = worker.take(epoch, chunk, already_dead, self.clock.now_us())?;
-        if let Err(excess) = breaker.count(chunk.len() as u64, counts.letters as u64) {
+        if let Err(excess) = breaker.count(chunk.len() as u64, counts.dead_letters as u64) {
             worker.discard();
             // Without a reader the job has ended.
             self.control.send(Control::Stop { stream, excess }).ok();

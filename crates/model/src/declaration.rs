@@ -5,7 +5,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::schema::{is_reserved, is_reserved_table};
-use crate::{Field, FieldType, Path, PathNode, Stream, Streams};
+use crate::{Field, FieldType, Format, Path, PathNode, Stream, Streams};
 
 /// A mistake in a declaration file; fix the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -31,6 +31,7 @@ struct RawStream {
     name: Spanned<String>,
     description: Spanned<String>,
     topic: Option<Spanned<String>>,
+    format: Option<Spanned<String>>,
     key: Spanned<String>,
     event_time: Spanned<String>,
     #[serde(default, rename = "field")]
@@ -166,9 +167,16 @@ impl Reader<'_> {
             Some(topic) => self.check_topic(&topic).map(|()| topic.into_inner())?,
             None => raw.name.get_ref().clone(),
         };
+        let format = match &raw.format {
+            Some(format) => {
+                Format::parse(format.get_ref()).map_err(|message| self.error(format.span().start, None, message))?
+            }
+            None => Format::default(),
+        };
         Ok(Stream {
             name: raw.name.into_inner(),
             topic,
+            format,
             description: raw.description.into_inner(),
             key: raw.key.into_inner(),
             event_time: raw.event_time.into_inner(),
@@ -364,6 +372,11 @@ doc = "Free places."
                 r#"event_time = "timestamp""#,
                 r#"event_time = "time""#,
                 "p.toml:4: field `time`: named as event_time",
+            ),
+            (
+                r#"key = "device_id""#,
+                "format = \"jason\"\nkey = \"device_id\"",
+                "p.toml:3: unknown format `jason`, did you mean `json`?; known are json",
             ),
             (r#"key = "device_id""#, "", "p.toml:1: missing field `key`"),
             (

@@ -1,6 +1,6 @@
 //! A stream as declared in `streams/<name>.toml`: the single source of its schema, its decoder and its documentation.
 
-use crate::{Path, PathNode};
+use crate::{Format, Path, PathNode};
 
 /// All streams of a run, in the order of their names.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Stream {
     pub name: String,
     pub topic: String,
     pub description: String,
+    /// What its record values are written in.
+    pub format: Format,
     /// The field that producers use as Kafka key.
     pub key: String,
     /// The field with the event time; its day partitions the table.
