@@ -13,9 +13,9 @@ use parquet::file::properties::WriterProperties;
 use super::columns::{batch, schema};
 use super::read::Kinds;
 use crate::LakeError;
-use crate::delta::Snapshot;
 use crate::delta::action::{Action, Txn};
 use crate::delta::location::LastCheckpoint;
+use crate::delta::snapshot::Snapshot;
 
 /// Actions per row group: a reader holds one at a time.
 const ROW_GROUP_ACTIONS: usize = 8192;
