@@ -8,6 +8,7 @@ use parquet::basic::Compression;
 use url::Url;
 
 use crate::delta::log::Log;
+use crate::delta::open::open;
 use crate::delta::spec::TableSpec;
 use crate::store::probe::check_conditional_put;
 use crate::store::root::Place;
@@ -146,18 +147,8 @@ impl Lake {
     }
 
     async fn log(&self, spec: TableSpec, application: &str) -> Result<Log, LakeError> {
-        let path = self.root.table_path(&spec.name);
-        let url = self.table_url(&spec.name);
-        Log::open(
-            spec,
-            application,
-            self.store().clone(),
-            path,
-            url,
-            self.clock.clone(),
-            self.names.clone(),
-            self.pause.clone(),
-        )
-        .await
+        let location = self.root.location_of(&spec.name);
+        let (clock, names, pause) = (self.clock.clone(), self.names.clone(), self.pause.clone());
+        open(spec, application, location, clock, names, pause).await
     }
 }

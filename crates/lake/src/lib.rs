@@ -17,7 +17,7 @@ pub mod verify;
 mod write;
 
 pub use delta::Snapshot;
-pub use delta::commit::CommitOutcome;
+pub use delta::append::CommitOutcome;
 pub use delta::decide::{Decision, Mark, Recorded, decide, decide_letters};
 pub use error::LakeError;
 pub use lake::Lake;

@@ -2,12 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectMeta};
-
-use crate::LakeError;
-use crate::delta::location::TableLocation;
 
 /// The files of a log, by version. Holds a few words per commit that is still there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,26 +73,6 @@ pub enum Unreadable {
 }
 
 impl Listing {
-    /// Lists the log's folder, without folders below it: all of it, or what belongs to version `from` and later ones.
-    pub(crate) async fn read(location: &TableLocation, from: Option<i64>) -> Result<Listing, LakeError> {
-        let prefix = location.log_path();
-        let store = location.store();
-        let mut files = match from {
-            // Everything of a version sorts behind its bare number.
-            Some(version) => store.list_with_offset(Some(&prefix), &prefix.clone().join(format!("{version:020}"))),
-            None => store.list(Some(&prefix)),
-        };
-        let mut found = Vec::new();
-        loop {
-            match files.try_next().await {
-                Ok(Some(file)) if is_directly_in(&file, &prefix) => found.push(file),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(StoreError::NotFound { .. }) => return Ok(Listing::from_files(found)),
-                Err(error) => return Err(LakeError::store("list", prefix, error)),
-            }
-        }
-    }
-
     /// From the files of the log's folder; those of other kinds are left out.
     pub fn from_files(files: impl IntoIterator<Item = ObjectMeta>) -> Listing {
         let mut commits = BTreeMap::new();
@@ -216,12 +192,6 @@ impl Listing {
             None => Ok(segment),
         }
     }
-}
-
-fn is_directly_in(file: &ObjectMeta, folder: &Path) -> bool {
-    file.location
-        .prefix_match(folder)
-        .is_some_and(|mut below| below.next().is_some() && below.next().is_none())
 }
 
 /// What a file's name says.

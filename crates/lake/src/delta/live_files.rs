@@ -6,9 +6,9 @@ use parquet::arrow::ProjectionMask;
 use serde_json::Value;
 
 use crate::LakeError;
-use crate::delta::Snapshot;
 use crate::delta::action::Add;
 use crate::delta::log::Log;
+use crate::delta::snapshot::Snapshot;
 use crate::store::parquet::StoreFile;
 
 /// A data file of the table's newest version.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -113,11 +114,37 @@ impl TableLocation {
 
     /// Lists the whole log.
     pub async fn list(&self) -> Result<Listing, LakeError> {
-        Listing::read(self, None).await
+        self.listing(None).await
     }
 
     /// Lists what belongs to this version and later ones.
     pub async fn list_from(&self, version: i64) -> Result<Listing, LakeError> {
-        Listing::read(self, Some(version)).await
+        self.listing(Some(version)).await
     }
+
+    /// The log's folder, without folders below it.
+    async fn listing(&self, from: Option<i64>) -> Result<Listing, LakeError> {
+        let prefix = self.log_path();
+        let mut files = match from {
+            // Everything of a version sorts behind its bare number.
+            Some(version) => {
+                let offset = prefix.clone().join(format!("{version:020}"));
+                self.store.list_with_offset(Some(&prefix), &offset)
+            }
+            None => self.store.list(Some(&prefix)),
+        };
+        let mut found = Vec::new();
+        loop {
+            match files.try_next().await {
+                Ok(Some(file)) if is_directly_in(&file.location, &prefix) => found.push(file),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(StoreError::NotFound { .. }) => return Ok(Listing::from_files(found)),
+                Err(error) => return Err(LakeError::store("list", prefix, error)),
+            }
+        }
+    }
+}
+
+fn is_directly_in(path: &Path, folder: &Path) -> bool {
+    path.prefix_match(folder).is_some_and(|below| below.count() == 1)
 }

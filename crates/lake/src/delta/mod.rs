@@ -5,9 +5,13 @@
 //! and `conflict` say what may be committed, `commit` does it, `checkpoint` shortens the way for the next reader.
 
 pub mod action;
+pub(crate) mod append;
 pub mod arrow;
+mod change;
 pub(crate) mod checkpoint;
+mod checkpointer;
 pub(crate) mod commit;
+pub mod conflict;
 pub(crate) mod decide;
 pub mod deletion_vector;
 pub(crate) mod field_ids;
@@ -15,18 +19,21 @@ pub mod listing;
 pub(crate) mod live_files;
 pub mod location;
 pub(crate) mod log;
-pub(crate) mod prepared;
+pub(crate) mod open;
+mod prepared;
 mod protocol;
 pub mod replay;
 pub mod schema;
+mod segment;
 mod snapshot;
 pub(crate) mod spec;
 
 pub use action::{Action, Add, CommitInfo, CommitSpan, FileKey, Metadata, Protocol, Remove, Txn};
-pub use checkpoint::Kinds;
+pub use checkpoint::read::Kinds;
+pub use checkpoint::write::write_checkpoint;
 pub use deletion_vector::DeletionVector;
 pub use listing::Listing;
-pub use location::TableLocation;
+pub use location::{LastCheckpoint, TableLocation};
 pub use replay::{Damage, FileReconciler, Origin, Piece, RecordedTxn, Replay, TableState};
 pub use schema::{ColumnMapping, DataType, PrimitiveType, StructField, StructType};
 pub use snapshot::Snapshot;

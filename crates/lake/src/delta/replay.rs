@@ -12,8 +12,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::LakeError;
 use crate::delta::action::{Action, CommitInfo, DomainMetadata, FileKey, Metadata, Protocol, Txn, parse_lines};
-use crate::delta::checkpoint::Kinds;
-use crate::delta::checkpoint::read::checkpoint_actions;
+use crate::delta::checkpoint::read::{Kinds, checkpoint_actions};
 use crate::delta::listing::{Checkpoint, Listing, Segment};
 use crate::delta::location::TableLocation;
 

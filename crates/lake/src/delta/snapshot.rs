@@ -12,11 +12,12 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use crate::LakeError;
 use crate::delta::action::{Action, Add, CommitInfo, DomainMetadata, Metadata, Protocol};
 use crate::delta::arrow::{to_arrow, to_physical_arrow};
-use crate::delta::checkpoint::Kinds;
-use crate::delta::listing::{Segment, Unreadable};
+use crate::delta::checkpoint::read::Kinds;
+use crate::delta::listing::Segment;
 use crate::delta::location::TableLocation;
 use crate::delta::replay::{FileReconciler, RecordedTxn, Replay, TableState, missing, read_commits};
 use crate::delta::schema::{ColumnMapping, StructType};
+use crate::delta::segment::find_segment;
 
 /// Commits after the checkpoint are held up to this size, so that the files need not fetch them again.
 const HELD_BYTES_MAX: usize = 16 << 20;
@@ -261,43 +262,6 @@ fn replay(location: &TableLocation, segment: &Segment, held: Option<&[Bytes]>, k
     match held {
         Some(bodies) => Replay::held(location, segment, kinds, bodies),
         None => Replay::strict(location, segment, kinds),
-    }
-}
-
-/// From which files to read a version. The log's pointer to its newest checkpoint saves listing what lies before it.
-pub(crate) async fn find_segment(location: &TableLocation, at: Option<i64>) -> Result<Segment, LakeError> {
-    let hint = location.last_checkpoint().await.map(|hint| hint.version);
-    if let Some(hint) = hint.filter(|hint| at.is_none_or(|at| at >= *hint)) {
-        let listing = location.list_from(hint).await?;
-        if let Ok(segment) = listing.segment(at)
-            && segment.checkpoint.is_some()
-        {
-            return Ok(segment);
-        }
-    }
-    let listing = location.list().await?;
-    listing.segment(at).map_err(|why| unreadable(location.table(), at, why))
-}
-
-fn unreadable(table: &str, at: Option<i64>, why: Unreadable) -> LakeError {
-    match why {
-        Unreadable::NoTable => LakeError::NoTable {
-            table: table.to_owned(),
-        },
-        Unreadable::NoVersion { oldest, newest } => LakeError::NoVersion {
-            table: table.to_owned(),
-            version: at.unwrap_or(newest),
-            oldest,
-            newest,
-        },
-        Unreadable::Missing { version, newest } => LakeError::unusable(
-            table,
-            format!("version {version} is missing in its log, which goes on to {newest}"),
-        ),
-        Unreadable::NoCheckpoint { first } => LakeError::unusable(
-            table,
-            format!("its log starts at version {first} without a checkpoint; the commits before it are gone"),
-        ),
     }
 }
 

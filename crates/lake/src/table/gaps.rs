@@ -7,9 +7,8 @@ use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, Ti
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
 use parquet::basic::Compression;
-use serde_json::Value;
 
-use crate::delta::commit::Commit;
+use crate::delta::append::Commit;
 use crate::delta::decide::letters_move_to;
 use crate::delta::log::Log;
 use crate::delta::spec::TableSpec;
@@ -75,11 +74,10 @@ impl Gaps {
         let mut writer = FileWriter::new(self.format.clone(), self.log.names.clone());
         writer.write(&row(place, span, reason, self.log.clock.now_us())?)?;
         let files = self.log.upload(writer.finish()?).await?;
-        let adds: Vec<Value> = files.adds().cloned().collect();
         let spans = [(place.clone(), span)];
         let commit = Commit {
             id: files.first_path().unwrap_or_default().to_owned(),
-            adds: &adds,
+            adds: files.adds().collect(),
             spans: &spans,
             rows: 1,
             records: None,

@@ -9,7 +9,9 @@ use model::{EVENT_DATE, OFFSET, PARTITION, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
 use serde_json::Value;
 
-use crate::delta::commit::Commit;
+use crate::delta::action::Action;
+use crate::delta::append::Commit;
+use crate::delta::conflict::ReadSet;
 use crate::delta::log::Log;
 use crate::delta::spec::{Declaration, TableSpec};
 use crate::write::encode::FileFormat;
@@ -112,10 +114,9 @@ impl Table {
         if rows > 0 && spans.iter().all(|(_, span)| span.is_empty()) {
             return Err(LakeError::batch(self.name(), "it has rows and covers no offsets"));
         }
-        let adds: Vec<_> = files.iter().flat_map(StagedFiles::adds).cloned().collect();
         let commit = Commit {
             id: self.commit_id(&files),
-            adds: &adds,
+            adds: files.iter().flat_map(StagedFiles::adds).collect(),
             spans,
             rows,
             records,
@@ -169,12 +170,15 @@ impl Table {
     /// After a retryable error nobody knows whether they landed; `present` tells.
     pub async fn commit_replayed(&self, files: &StagedFiles, read_version: i64) -> Result<Option<i64>, LakeError> {
         let id = self.commit_id(std::slice::from_ref(files));
-        let mut actions = vec![self.log.commit_info(REPLAY, &id, Some(read_version))];
-        actions.extend(files.adds().cloned());
-        let is_in_the_way = |action: &Value| action["commitInfo"]["operation"] == REPLAY;
-        self.log
-            .commit_prepared(read_version, &id, &actions, is_in_the_way)
-            .await
+        let info = self.log.commit_info(REPLAY, &id, Some(read_version));
+        let adds = files.adds().map(|add| Action::Add(Box::new(add.clone())));
+        let actions: Vec<Action> = [Action::CommitInfo(Box::new(info))].into_iter().chain(adds).collect();
+        // Two replays may give one record a row each, in files that neither of them removes.
+        let read = ReadSet {
+            exclusive_operation: Some(REPLAY),
+            ..ReadSet::default()
+        };
+        self.log.commit_prepared(read_version, &id, &actions, &read).await
     }
 
     /// A batch is known by its first file, whose name is unique, so that trying it again is the same commit. Without

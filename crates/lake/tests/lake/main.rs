@@ -5,10 +5,14 @@
 mod commit;
 mod dead_letters;
 mod faults;
+mod field_ids;
 mod files;
+mod golden;
 mod open;
+mod plain;
 mod readers;
 mod rows;
 mod s3;
 mod s3_server;
+mod snapshot;
 mod verify;

@@ -13,9 +13,9 @@ use parquet::file::properties::WriterProperties;
 use super::columns::{batch, schema};
 use super::read::Kinds;
 use crate::LakeError;
-use crate::delta::Snapshot;
 use crate::delta::action::{Action, Txn};
 use crate::delta::location::LastCheckpoint;
+use crate::delta::snapshot::Snapshot;
 
 /// Actions per row group: a reader holds one at a time.
 const ROW_GROUP_ACTIONS: usize = 8192;
@@ -26,7 +26,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Writes the checkpoint and then the log's pointer to it. Tombstones that have expired by `now_ms` (milliseconds since
 /// the epoch) are left out.
-pub(crate) async fn write_checkpoint(snapshot: &Snapshot, now_ms: i64) -> Result<LastCheckpoint, LakeError> {
+pub async fn write_checkpoint(snapshot: &Snapshot, now_ms: i64) -> Result<LastCheckpoint, LakeError> {
     let location = snapshot.location();
     let path = location.checkpoint_path(snapshot.version());
     let failed = |error: ParquetError| LakeError::parquet(location.table(), "write the checkpoint's", error);
