@@ -2,4 +2,4 @@
 
 pub(crate) mod probe;
 pub(crate) mod root;
-mod s3;
+pub(crate) mod s3;
