@@ -4,6 +4,7 @@
 
 mod commit;
 mod dead_letters;
+mod erasures;
 mod faults;
 mod files;
 mod open;
@@ -12,3 +13,6 @@ mod rows;
 mod s3;
 mod s3_server;
 mod verify;
+mod verify_elements;
+mod verify_ledger;
+mod verify_topics;
