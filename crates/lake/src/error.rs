@@ -21,6 +21,19 @@ pub enum LakeError {
     #[error("there is no lake at {location}")]
     Missing { location: String },
 
+    /// There is no such table in the lake; name another.
+    #[error("there is no table `{table}`")]
+    NoTable { table: String },
+
+    /// The table has no such version, or its log was cleaned up since; name one of those there are.
+    #[error("table `{table}` has no version {version}: it has versions {oldest} to {newest}")]
+    NoVersion {
+        table: String,
+        version: i64,
+        oldest: i64,
+        newest: i64,
+    },
+
     /// The disk (or the quota) is full; free some space. Nothing was lost, the same call may be made again.
     #[error("no space left to write {path}")]
     OutOfSpace {
@@ -181,6 +194,22 @@ impl LakeError {
             why: why.into(),
         }
     }
+}
+
+/// An error with its causes, for a log line.
+pub(crate) fn describe(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Many errors print their cause as well.
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A conditional PUT that met another of the same key: not done, and nothing was taken.

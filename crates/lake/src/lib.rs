@@ -6,7 +6,7 @@
 //! A batch's way: [`FileWriter`] encodes, [`Table::upload`] stores, [`Table::commit`] makes it visible; `log` is what we
 //! know of a table's log, `decide` what a batch's fate is given that, `commit` does it.
 
-mod delta;
+pub mod delta;
 mod error;
 mod lake;
 mod names;
@@ -16,7 +16,8 @@ mod table;
 pub mod verify;
 mod write;
 
-pub use delta::commit::CommitOutcome;
+pub use delta::Snapshot;
+pub use delta::append::CommitOutcome;
 pub use delta::decide::{Decision, Mark, Recorded, decide, decide_letters};
 pub use error::LakeError;
 pub use lake::Lake;
@@ -24,6 +25,7 @@ pub use names::Names;
 pub use pause::{Backoff, Pause};
 pub use store::root::Root;
 pub use table::dead_letters::DeadLetters;
+pub use table::erasures::{Erasure, Erasures};
 pub use table::gaps::Gaps;
 pub use table::rewrite::DataFile;
 pub use table::stream::{ReplayedMessage, Table};

@@ -1,8 +1,39 @@
-//! A table's Delta log: what it says, and how a commit enters it.
+//! A table's Delta log: its actions, what is in it, a table at a version, and how a commit enters it.
+//!
+//! The one place of the program that reads or writes the log. A reader's way: [`Listing`] finds the files, [`Replay`] goes
+//! through them from the newest back, [`Snapshot`] is what they add up to. A writer's: `log` holds what it knows, `decide`
+//! and `conflict` say what may be committed, `commit` does it, `checkpoint` shortens the way for the next reader.
 
+pub mod action;
+pub(crate) mod append;
+pub mod arrow;
+mod change;
+pub(crate) mod checkpoint;
+mod checkpointer;
 pub(crate) mod commit;
+pub mod conflict;
 pub(crate) mod decide;
+pub mod deletion_vector;
+pub(crate) mod field_ids;
+pub mod listing;
+pub(crate) mod keeper;
 pub(crate) mod live_files;
+pub mod location;
 pub(crate) mod log;
-pub(crate) mod prepared;
-pub(crate) mod schema;
+pub(crate) mod open;
+mod prepared;
+mod protocol;
+pub mod replay;
+pub mod schema;
+mod segment;
+mod snapshot;
+pub(crate) mod spec;
+
+pub use action::{Action, Add, CommitInfo, CommitSpan, FileKey, Metadata, Protocol, Remove, Txn};
+pub use checkpoint::Kinds;
+pub use deletion_vector::DeletionVector;
+pub use listing::Listing;
+pub use location::TableLocation;
+pub use replay::{Damage, FileReconciler, Origin, Piece, RecordedTxn, Replay, TableState};
+pub use schema::{ColumnMapping, DataType, PrimitiveType, StructField, StructType};
+pub use snapshot::Snapshot;

@@ -1,93 +1,89 @@
 //! A commit that was prepared from what a table holds: it stands only if nobody has changed that meanwhile.
 //!
 //! Optimistic concurrency control as Delta's protocol has it: the commits since the version that was read are looked
-//! through, and one that changes what was read sends the caller back to read anew.
+//! through, and one that conflicts sends the caller back to read again.
 
-use bytes::Bytes;
-use object_store::Error as StoreError;
-use serde_json::Value;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::LakeError;
-use crate::delta::commit::describe;
-use crate::delta::log::{Log, json_lines};
-
-/// Puts that may fail for other reasons than a taken version.
-const FAULTS_MAX: u32 = 8;
-/// Versions that others may take before us.
-const CONFLICTS_MAX: u32 = 200;
+use crate::delta::action::{Action, parse_lines};
+use crate::delta::commit::{KnownEnd, Plan, Transaction};
+use crate::delta::conflict::{Conflict, ReadSet, conflicts};
+use crate::delta::log::{Log, View};
 
 impl Log {
-    /// The version it became, or `None` when an action of a later version than `read_version` is in the way. `id` must be
+    /// The version it became, or `None` when a commit after `read_version` conflicts with what was read. `id` must be
     /// unique, and among the actions as the commit's own.
     ///
-    /// After an error nobody knows whether it landed: read anew what it was prepared from.
+    /// After an error nobody knows whether it was committed: read again what it was prepared from.
     pub(crate) async fn commit_prepared(
         &self,
         read_version: i64,
         id: &str,
-        actions: &[Value],
-        is_in_the_way: impl Fn(&Value) -> bool,
+        actions: &[Action],
+        read: &ReadSet<'_>,
     ) -> Result<Option<i64>, LakeError> {
-        let _turn = self.turn.lock().await;
-        let body = json_lines(actions);
-        let (mut seen, mut faults, mut conflicts) = (read_version, 0, 0);
-        loop {
-            self.read_forward().await?;
-            while seen < self.version() {
-                seen += 1;
-                // Cleaned up already: whatever it said is too long ago to go on.
-                let Some(commit) = self.read_commit(seen).await? else {
-                    return Ok(None);
-                };
-                let actions = parse(&commit).map_err(|error| {
-                    LakeError::unusable(&self.spec.name, format!("{}: {error}", self.commit_path(seen)))
-                })?;
-                if actions.iter().any(|action| action["commitInfo"]["commitId"] == id) {
-                    self.checkpoint_when_due(seen);
-                    return Ok(Some(seen));
-                }
-                if actions.iter().any(&is_in_the_way) {
-                    debug!(table = %self.spec.name, version = seen, "overtaken");
-                    return Ok(None);
-                }
-            }
-            let version = seen + 1;
-            match self.put_commit(version, body.clone()).await {
-                // Read forward and found again, so that what it says enters the view.
-                Ok(()) => {}
-                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                    conflicts += 1;
-                    if conflicts >= CONFLICTS_MAX {
-                        return Err(self.gave_up(faults + conflicts, None));
-                    }
-                }
-                Err(error) => {
-                    faults += 1;
-                    let error = LakeError::store("commit", self.commit_path(version), error);
-                    warn!(table = %self.spec.name, version, error = %describe(&error), "outcome of a commit unknown, reading the log back");
-                    if !error.is_retryable() {
-                        return Err(error);
-                    }
-                    if faults >= FAULTS_MAX {
-                        return Err(self.gave_up(faults + conflicts, Some(error)));
-                    }
-                    self.pause.wait(self.back_off(faults, 0)).await;
-                }
-            }
+        let _lock = self.commit_lock.lock().await;
+        self.ensure_fresh().await?;
+        self.read_forward().await?;
+        let mut prepared = Prepared {
+            id,
+            actions,
+            read,
+            outcome: None,
+        };
+        for version in read_version + 1..=self.version() {
+            // Cleaned up already: whatever it said is too long ago to go on.
+            let Some(commit) = self.location.read_commit(version).await? else {
+                return Ok(None);
+            };
+            let actions = parse_lines(&commit).map_err(|error| self.unreadable(version, &error))?;
+            prepared.saw(version, &actions);
         }
-    }
-
-    fn gave_up(&self, tries: u32, source: Option<LakeError>) -> LakeError {
-        LakeError::Unsettled {
-            table: self.spec.name.clone(),
-            tries,
-            source: source.map(|error| Box::new(error) as _),
+        let outcome = self.transact(&mut prepared, KnownEnd::Yes).await?;
+        match outcome {
+            Ok(version) => Ok(Some(version)),
+            Err(conflict) => {
+                debug!(table = %self.spec.name, %conflict, "overtaken");
+                Ok(None)
+            }
         }
     }
 }
 
-fn parse(commit: &Bytes) -> Result<Vec<Value>, serde_json::Error> {
-    let lines = commit.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(serde_json::from_slice).collect()
+struct Prepared<'a> {
+    id: &'a str,
+    actions: &'a [Action],
+    read: &'a ReadSet<'a>,
+    /// The version that an earlier try became, or the first conflict, whichever the log has first.
+    outcome: Option<Result<i64, Conflict>>,
+}
+
+impl Transaction for Prepared<'_> {
+    type Outcome = Result<i64, Conflict>;
+
+    fn plan(&mut self, _view: &View) -> Result<Plan<Self::Outcome>, LakeError> {
+        Ok(match &self.outcome {
+            Some(outcome) => Plan::Done(outcome.clone()),
+            None => Plan::Put(self.actions.to_vec()),
+        })
+    }
+
+    fn saw(&mut self, version: i64, actions: &[Action]) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let is_own = actions.iter().any(|action| match action {
+            Action::CommitInfo(info) => info.commit_id.as_deref() == Some(self.id),
+            _ => false,
+        });
+        self.outcome = match is_own {
+            true => Some(Ok(version)),
+            false => conflicts(self.read, actions).map(Err),
+        };
+    }
+
+    fn committed(&mut self, version: i64) -> Self::Outcome {
+        Ok(version)
+    }
 }

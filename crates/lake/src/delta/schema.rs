@@ -1,258 +1,408 @@
-//! Table schemas: from Arrow to Delta, the first version's actions, and whether a table fits what is declared.
+//! Delta's schema types and their JSON form (PROTOCOL.md, "Schema Serialization Format").
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use arrow_schema::Schema;
-use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake_core::kernel::{StructField, StructType};
-use model::Stream;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::{LakeError, Names};
+/// A field's column id, in its metadata, where the table has column mapping.
+pub const COLUMN_MAPPING_ID: &str = "delta.columnMapping.id";
+/// A field's name in files, statistics and partition values, where the table has column mapping.
+pub const COLUMN_MAPPING_NAME: &str = "delta.columnMapping.physicalName";
 
-/// Versions between two checkpoints; a reader replays at most these many commits.
-pub(crate) const CHECKPOINT_INTERVAL: i64 = 100;
-
-/// What a table must be for its writer.
-#[derive(Debug, Clone)]
-pub(crate) struct TableSpec {
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) schema: StructType,
-    pub(crate) partition_columns: Vec<String>,
-    pub(crate) declarations: Vec<Declaration>,
+/// The columns of a table, or the fields of a struct.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StructType {
+    pub fields: Vec<StructField>,
 }
 
-/// How a writer judges the records of a stream. The table's properties keep it: `<fingerprint>/<unique>`, where the
-/// second part tells two writers apart who have set the same one with another's between them.
-#[derive(Debug, Clone)]
-pub(crate) struct Declaration {
-    pub(crate) stream: String,
-    property: String,
-    fingerprint: String,
-}
-
-impl Declaration {
-    pub(crate) fn new(stream: &Stream, application: &str) -> Self {
-        Self {
-            property: format!("smartcity.declaration.{application}/{}", stream.name),
-            fingerprint: stream.fingerprint(),
-            stream: stream.name.clone(),
-        }
-    }
-
-    pub(crate) fn value_in<'a>(&self, metadata: &'a MetadataAction) -> Option<&'a str> {
-        metadata.property(&self.property)
-    }
-
-    fn is_in(&self, metadata: &MetadataAction) -> bool {
-        let found = self.value_in(metadata).and_then(|value| value.split_once('/'));
-        found.is_some_and(|(fingerprint, _)| fingerprint == self.fingerprint)
-    }
-
-    fn property(&self, names: &Names) -> (String, String) {
-        (self.property.clone(), format!("{}/{}", self.fingerprint, names.next()))
-    }
-}
-
-/// A `metaData` action: the parts that bind a writer, and the rest as it came.
+/// A column or a nested field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct MetadataAction {
-    pub(crate) schema_string: String,
+pub struct StructField {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+    pub nullable: bool,
     #[serde(default)]
-    pub(crate) partition_columns: Vec<String>,
-    #[serde(default)]
-    configuration: BTreeMap<String, String>,
+    pub metadata: Map<String, Value>,
+    /// What later versions of the protocol add.
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    pub rest: Map<String, Value>,
 }
 
-impl MetadataAction {
-    pub(crate) fn property(&self, name: &str) -> Option<&str> {
-        self.configuration.get(name).map(String::as_str)
+/// The type of a field, an element, a key or a value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DataType {
+    Primitive(PrimitiveType),
+    Struct(StructType),
+    Array(Box<ArrayType>),
+    Map(Box<MapType>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrimitiveType {
+    String,
+    Long,
+    Integer,
+    Short,
+    Byte,
+    Float,
+    Double,
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
+    Boolean,
+    Binary,
+    Date,
+    /// Microseconds since the epoch, UTC.
+    Timestamp,
+    /// Microseconds since the epoch of a clock without a zone.
+    TimestampNtz,
+    /// Nulls alone; in no data file.
+    Void,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayType {
+    pub element: DataType,
+    pub contains_null: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapType {
+    pub key: DataType,
+    pub value: DataType,
+    pub value_contains_null: bool,
+}
+
+/// By what a table's files name their columns (PROTOCOL.md, "Column Mapping").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ColumnMapping {
+    /// By the field's name.
+    #[default]
+    None,
+    /// By the field's physical name.
+    Name,
+    /// By the field's id, which the files hold as `field_id`; statistics and partition values by the physical name.
+    Id,
+}
+
+impl StructType {
+    pub fn field(&self, name: &str) -> Option<&StructField> {
+        self.fields.iter().find(|field| field.name == name)
     }
 
-    /// With the property, when it has none of this name.
-    pub(crate) fn with_absent_property(&self, name: &str, value: &str) -> Option<Self> {
-        if self.configuration.contains_key(name) {
-            return None;
+    /// Every field, those of nested structs, elements, keys and values included, outermost first.
+    pub fn walk(&self, visit: &mut impl FnMut(&StructField)) {
+        for field in &self.fields {
+            visit(field);
+            field.data_type.walk(visit);
         }
-        let mut changed = self.clone();
-        changed.configuration.insert(name.to_owned(), value.to_owned());
-        Some(changed)
     }
 }
 
-/// The parts of a `protocol` action that bind a writer.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ProtocolAction {
-    pub(crate) min_writer_version: i64,
-    #[serde(default)]
-    pub(crate) writer_features: Option<Vec<String>>,
+impl StructField {
+    pub fn new(name: impl Into<String>, data_type: DataType, nullable: bool) -> Self {
+        Self {
+            name: name.into(),
+            data_type,
+            nullable,
+            metadata: Map::new(),
+            rest: Map::new(),
+        }
+    }
+
+    /// The name that the table's files, statistics and partition values use.
+    pub fn physical_name(&self, mapping: ColumnMapping) -> &str {
+        match mapping {
+            ColumnMapping::None => &self.name,
+            ColumnMapping::Name | ColumnMapping::Id => {
+                let physical = self.metadata.get(COLUMN_MAPPING_NAME).and_then(Value::as_str);
+                physical.unwrap_or(&self.name)
+            }
+        }
+    }
+
+    /// The id that column mapping gave it.
+    pub fn column_mapping_id(&self) -> Option<i64> {
+        self.metadata.get(COLUMN_MAPPING_ID).and_then(Value::as_i64)
+    }
 }
 
-/// Features of writer version 7 that ask nothing of an append of plain files. `invariants` does when a column has one,
-/// which [`TableSpec::check_metadata`] sees.
-const KNOWN_WRITER_FEATURES: [&str; 2] = ["appendOnly", "invariants"];
+impl DataType {
+    fn walk(&self, visit: &mut impl FnMut(&StructField)) {
+        match self {
+            DataType::Primitive(_) => {}
+            DataType::Struct(fields) => fields.walk(visit),
+            DataType::Array(array) => array.element.walk(visit),
+            DataType::Map(map) => {
+                map.key.walk(visit);
+                map.value.walk(visit);
+            }
+        }
+    }
 
-impl TableSpec {
-    pub(crate) fn new(
-        name: &str,
-        description: &str,
-        schema: &Schema,
-        partition_columns: &[&str],
-        declarations: Vec<Declaration>,
-    ) -> Result<Self, LakeError> {
-        let schema = schema
-            .try_into_kernel()
-            .map_err(|error| LakeError::batch(name, format!("its schema has no Delta form: {error}")))?;
-        Ok(Self {
-            name: name.to_owned(),
-            description: description.to_owned(),
-            schema,
-            partition_columns: partition_columns.iter().map(|column| (*column).to_owned()).collect(),
-            declarations,
+    /// The same but for what is noted about nested fields: the type alone.
+    pub fn is_same_type(&self, other: &DataType) -> bool {
+        match (self, other) {
+            (DataType::Struct(a), DataType::Struct(b)) => {
+                a.fields.len() == b.fields.len()
+                    && a.fields.iter().zip(&b.fields).all(|(a, b)| {
+                        a.name == b.name && a.nullable == b.nullable && a.data_type.is_same_type(&b.data_type)
+                    })
+            }
+            (DataType::Array(a), DataType::Array(b)) => {
+                a.contains_null == b.contains_null && a.element.is_same_type(&b.element)
+            }
+            (DataType::Map(a), DataType::Map(b)) => {
+                a.value_contains_null == b.value_contains_null
+                    && a.key.is_same_type(&b.key)
+                    && a.value.is_same_type(&b.value)
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl From<PrimitiveType> for DataType {
+    fn from(primitive: PrimitiveType) -> Self {
+        DataType::Primitive(primitive)
+    }
+}
+
+impl fmt::Display for PrimitiveType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PrimitiveType::String => "string",
+            PrimitiveType::Long => "long",
+            PrimitiveType::Integer => "integer",
+            PrimitiveType::Short => "short",
+            PrimitiveType::Byte => "byte",
+            PrimitiveType::Float => "float",
+            PrimitiveType::Double => "double",
+            PrimitiveType::Decimal { precision, scale } => return write!(f, "decimal({precision},{scale})"),
+            PrimitiveType::Boolean => "boolean",
+            PrimitiveType::Binary => "binary",
+            PrimitiveType::Date => "date",
+            PrimitiveType::Timestamp => "timestamp",
+            PrimitiveType::TimestampNtz => "timestamp_ntz",
+            PrimitiveType::Void => "void",
         })
     }
+}
 
-    /// The actions of version 0, without the commit's own.
-    pub(crate) fn create_actions(&self, table_id: &str, now_ms: i64, names: &Names) -> Result<Vec<Value>, LakeError> {
-        let interval = ("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string());
-        let declared = self.declarations.iter().map(|declaration| declaration.property(names));
-        let configuration: BTreeMap<_, _> = declared.chain([interval]).collect();
-        let schema_string = serde_json::to_string(&self.schema)
-            .map_err(|error| LakeError::batch(&self.name, format!("its schema has no JSON form: {error}")))?;
-        let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
-        let metadata = json!({"metaData": {
-            "id": table_id,
-            "name": self.name,
-            "description": self.description,
-            "format": {"provider": "parquet", "options": {}},
-            "schemaString": schema_string,
-            "partitionColumns": self.partition_columns,
-            "configuration": configuration,
-            "createdTime": now_ms,
-        }});
-        Ok(vec![protocol, metadata])
-    }
+impl FromStr for PrimitiveType {
+    type Err = String;
 
-    /// The table's metadata with what this writer's declarations add to it; `None` when they are all there.
-    pub(crate) fn adopt(&self, found: &MetadataAction, names: &Names) -> Result<Option<MetadataAction>, LakeError> {
-        let mut adopted = found.clone();
-        adopted.schema_string = self.with_gained_columns(&found.schema_string)?;
-        for declaration in self.declarations.iter().filter(|declaration| !declaration.is_in(found)) {
-            adopted.configuration.extend([declaration.property(names)]);
-        }
-        self.check_metadata(&adopted)?;
-        Ok((adopted != *found).then_some(adopted))
-    }
-
-    /// The schema with the nullable columns that only the declaration has at its end; rows there are read as null.
-    fn with_gained_columns(&self, schema_string: &str) -> Result<String, LakeError> {
-        let unreadable = |error: serde_json::Error| self.unreadable_schema(&error);
-        let schema: StructType = serde_json::from_str(schema_string).map_err(unreadable)?;
-        let is_gained = |field: &&StructField| field.is_nullable() && schema.field(field.name()).is_none();
-        let mut gained = self.schema.fields().filter(is_gained).peekable();
-        if gained.peek().is_none() {
-            return Ok(schema_string.to_owned());
-        }
-        // As text, so that what others have noted in it stays.
-        let mut text: Value = serde_json::from_str(schema_string).map_err(unreadable)?;
-        let columns: Result<Vec<Value>, _> = gained.map(serde_json::to_value).collect();
-        if let Some(fields) = text["fields"].as_array_mut() {
-            fields.extend(columns.map_err(unreadable)?);
-        }
-        Ok(text.to_string())
-    }
-
-    fn unreadable_schema(&self, error: &serde_json::Error) -> LakeError {
-        LakeError::unusable(&self.name, format!("its schema cannot be read: {error}"))
-    }
-
-    /// The files this writer makes must be legal in the table. Columns that only the table has are read as null, so they
-    /// may stay if they are nullable.
-    pub(crate) fn check_metadata(&self, found: &MetadataAction) -> Result<(), LakeError> {
-        let schema: StructType =
-            serde_json::from_str(&found.schema_string).map_err(|error| self.unreadable_schema(&error))?;
-        let mut differences = Vec::new();
-        for declared in self.schema.fields() {
-            match schema.field(declared.name()) {
-                None => differences.push(format!("the table has no column `{}`", declared.name())),
-                Some(column) => differences.extend(difference(declared, column)),
-            }
-        }
-        for column in schema.fields() {
-            if self.schema.field(column.name()).is_none() && !column.is_nullable() {
-                differences.push(format!("required column `{}` is not declared", column.name()));
-            }
-            if column.metadata().contains_key("delta.invariants") {
-                differences.push(format!(
-                    "column `{}` has an invariant, which we do not check",
-                    column.name()
-                ));
-            }
-        }
-        if found.partition_columns != self.partition_columns {
-            differences.push(format!(
-                "it is partitioned by {:?}, not by {:?}",
-                found.partition_columns, self.partition_columns
-            ));
-        }
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(LakeError::SchemaDiffers {
-            table: self.name.clone(),
-            differences,
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "string" => PrimitiveType::String,
+            "long" => PrimitiveType::Long,
+            "integer" => PrimitiveType::Integer,
+            "short" => PrimitiveType::Short,
+            "byte" => PrimitiveType::Byte,
+            "float" => PrimitiveType::Float,
+            "double" => PrimitiveType::Double,
+            "boolean" => PrimitiveType::Boolean,
+            "binary" => PrimitiveType::Binary,
+            "date" => PrimitiveType::Date,
+            "timestamp" => PrimitiveType::Timestamp,
+            "timestamp_ntz" => PrimitiveType::TimestampNtz,
+            "void" => PrimitiveType::Void,
+            // Spark's short form.
+            "decimal" => PrimitiveType::Decimal {
+                precision: 10,
+                scale: 0,
+            },
+            other => return decimal(other).ok_or_else(|| format!("unknown data type `{other}`")),
         })
     }
+}
 
-    /// Refuses what this writer does not know: an append that ignores a feature damages the table.
-    pub(crate) fn check_protocol(&self, found: &ProtocolAction) -> Result<(), LakeError> {
-        let unknown: Vec<&str> = match (found.min_writer_version, &found.writer_features) {
-            (..=2, _) => return Ok(()),
-            (7, Some(features)) => features
-                .iter()
-                .map(String::as_str)
-                .filter(|feature| !KNOWN_WRITER_FEATURES.contains(feature))
-                .collect(),
-            (7, None) => return Ok(()),
-            (version, _) => {
-                return Err(LakeError::unusable(
-                    &self.name,
-                    format!("it asks for Delta writer version {version}, we know 2 and 7"),
-                ));
+fn decimal(text: &str) -> Option<PrimitiveType> {
+    let digits = text.strip_prefix("decimal(")?.strip_suffix(')')?;
+    let (precision, scale) = digits.split_once(',')?;
+    let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+    let legal = (1..=38).contains(&precision) && scale <= precision;
+    legal.then_some(PrimitiveType::Decimal { precision, scale })
+}
+
+impl fmt::Display for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DataType::Primitive(primitive) => primitive.fmt(f),
+            DataType::Struct(fields) => {
+                f.write_str("struct<")?;
+                for (at, field) in fields.fields.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { ", " };
+                    write!(f, "{comma}{}: {}", field.name, field.data_type)?;
+                }
+                f.write_str(">")
             }
+            DataType::Array(array) => write!(f, "array<{}>", array.element),
+            DataType::Map(map) => write!(f, "map<{}, {}>", map.key, map.value),
+        }
+    }
+}
+
+impl Serialize for StructType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Tagged<'a> {
+            r#type: &'static str,
+            fields: &'a [StructField],
+        }
+        Tagged {
+            r#type: "struct",
+            fields: &self.fields,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for StructType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match DataType::deserialize(deserializer)? {
+            DataType::Struct(fields) => Ok(fields),
+            other => Err(D::Error::custom(format!("a schema must be a struct, not {other}"))),
+        }
+    }
+}
+
+impl Serialize for DataType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            DataType::Primitive(primitive) => serializer.collect_str(primitive),
+            DataType::Struct(fields) => fields.serialize(serializer),
+            DataType::Array(array) => json!({
+                "type": "array",
+                "elementType": array.element,
+                "containsNull": array.contains_null,
+            })
+            .serialize(serializer),
+            DataType::Map(map) => json!({
+                "type": "map",
+                "keyType": map.key,
+                "valueType": map.value,
+                "valueContainsNull": map.value_contains_null,
+            })
+            .serialize(serializer),
+        }
+    }
+}
+
+/// A schema is read once per table, so it goes by way of a JSON value, whose errors name what is wrong.
+impl<'de> Deserialize<'de> for DataType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let part = |name: &str| {
+            let part = value
+                .get(name)
+                .cloned()
+                .ok_or_else(|| D::Error::missing_field_of(&value, name))?;
+            DataType::deserialize(part).map_err(D::Error::custom)
         };
-        if unknown.is_empty() {
-            return Ok(());
+        let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(true);
+        if let Some(primitive) = value.as_str() {
+            return primitive.parse().map(DataType::Primitive).map_err(D::Error::custom);
         }
-        Err(LakeError::unusable(
-            &self.name,
-            format!(
-                "it asks for Delta writer features we do not know: {}",
-                unknown.join(", ")
-            ),
-        ))
+        match value.get("type").and_then(Value::as_str) {
+            Some("struct") => {
+                let fields = value.get("fields").cloned().unwrap_or(Value::Null);
+                let fields = Vec::<StructField>::deserialize(fields).map_err(D::Error::custom)?;
+                Ok(DataType::Struct(StructType { fields }))
+            }
+            Some("array") => Ok(DataType::Array(Box::new(ArrayType {
+                element: part("elementType")?,
+                contains_null: flag("containsNull"),
+            }))),
+            Some("map") => Ok(DataType::Map(Box::new(MapType {
+                key: part("keyType")?,
+                value: part("valueType")?,
+                value_contains_null: flag("valueContainsNull"),
+            }))),
+            _ => Err(D::Error::custom(format!("unknown data type `{value}`"))),
+        }
     }
 }
 
-fn difference(declared: &StructField, column: &StructField) -> Option<String> {
-    if declared.data_type() != column.data_type() {
-        return Some(format!(
-            "column `{}` is {} in the table and declared {}",
-            declared.name(),
-            column.data_type(),
-            declared.data_type()
-        ));
+trait MissingField: serde::de::Error {
+    fn missing_field_of(value: &Value, name: &str) -> Self {
+        Self::custom(format!("`{value}` has no `{name}`"))
     }
-    (declared.is_nullable() && !column.is_nullable()).then(|| {
-        format!(
-            "column `{}` is required in the table and declared nullable",
-            declared.name()
-        )
-    })
+}
+
+impl<E: serde::de::Error> MissingField for E {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_reads_and_writes_the_same_json() {
+        let text = json!({"type": "struct", "fields": [
+            {"name": "a", "type": "decimal(38,7)", "nullable": true, "metadata": {"comment": "x", "n": {"y": [1]}}},
+            {"name": "b", "type": {"type": "array", "elementType": {"type": "struct", "fields": [
+                {"name": "d", "type": "timestamp_ntz", "nullable": false, "metadata": {COLUMN_MAPPING_ID: 5}},
+            ]}, "containsNull": false}, "nullable": false, "metadata": {}, "later": 1},
+            {"name": "c", "type": {"type": "map", "keyType": "string", "valueType": "binary",
+                "valueContainsNull": true}, "nullable": true, "metadata": {}},
+        ]});
+        let schema: StructType = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&schema).unwrap(), text);
+        let mut names = Vec::new();
+        schema.walk(&mut |field| names.push((field.name.clone(), field.column_mapping_id())));
+        let expected = [("a", None), ("b", None), ("d", Some(5)), ("c", None)];
+        assert_eq!(names, expected.map(|(name, id)| (name.to_owned(), id)));
+        assert_eq!(
+            schema.fields[1].data_type.to_string(),
+            "array<struct<d: timestamp_ntz>>"
+        );
+        for name in [
+            "string", "long", "integer", "short", "byte", "float", "double", "boolean", "binary", "date",
+        ] {
+            assert_eq!(name.parse::<PrimitiveType>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, says) in [
+            (
+                r#"{"type":"struct","fields":[{"name":"v","type":"variant","nullable":true}]}"#,
+                "unknown data type `variant`",
+            ),
+            (
+                r#"{"type":"struct","fields":[{"name":"v","type":"decimal(39,1)","nullable":true}]}"#,
+                "decimal(39,1)",
+            ),
+            (
+                r#"{"type":"struct","fields":[{"name":"v","type":{"type":"array"},"nullable":true}]}"#,
+                "has no `elementType`",
+            ),
+            (r#""string""#, "must be a struct, not string"),
+        ] {
+            let error = serde_json::from_str::<StructType>(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn types_are_compared_without_what_is_noted_about_nested_fields() {
+        let plain = DataType::Struct(StructType {
+            fields: vec![StructField::new("a", PrimitiveType::Long.into(), true)],
+        });
+        let mut noted = plain.clone();
+        if let DataType::Struct(fields) = &mut noted {
+            fields.fields[0].metadata.insert("comment".to_owned(), "x".into());
+        }
+        assert!(plain.is_same_type(&noted) && plain != noted);
+        if let DataType::Struct(fields) = &mut noted {
+            fields.fields[0].nullable = false;
+        }
+        assert!(!plain.is_same_type(&noted));
+    }
 }

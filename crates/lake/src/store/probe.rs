@@ -4,7 +4,8 @@
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tracing::{debug, warn};
 
-use crate::delta::commit::{back_off, describe};
+use crate::delta::commit::back_off;
+use crate::error::describe;
 use crate::{LakeError, Names, Root};
 
 /// Puts of the probe, of which two decide and the others may fail.

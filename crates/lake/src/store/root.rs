@@ -12,6 +12,7 @@ use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::LakeError;
+use crate::delta::{Snapshot, TableLocation};
 use crate::store::s3;
 
 /// Below the root; `output/` beside it is Athena's.
@@ -112,9 +113,26 @@ impl Root {
         self.path.clone().join(DATA).join(name)
     }
 
+    /// A table's folder and log.
+    pub fn location_of(&self, name: &str) -> TableLocation {
+        TableLocation::new(Arc::clone(&self.store), self.table_path(name), self.table_url(name))
+    }
+
+    /// A table at a version, the newest when `at` is `None`.
+    pub async fn snapshot(&self, table: &str, at: Option<i64>) -> Result<Snapshot, LakeError> {
+        Snapshot::load(&self.location_of(table), at).await
+    }
+
     /// A table's log as deltalake-core reads it.
     pub fn log_store(&self, name: &str) -> LogStoreRef {
-        log_store(&self.store, self.table_path(name), &self.table_url(name))
+        // deltalake-core's own way from a URL to a store knows no `s3://` without its AWS crate, so both are given.
+        let table = Arc::new(PrefixStore::new(self.store.clone(), self.table_path(name)));
+        default_logstore(
+            table,
+            self.store.clone(),
+            &self.table_url(name),
+            &StorageConfig::default(),
+        )
     }
 
     /// The store, rooted as [`crate::Lake::with_store`] says: what a reader of [`Root::table_url`] needs.
@@ -125,12 +143,6 @@ impl Root {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// deltalake-core's own way from a URL to a store knows no `s3://` without its AWS crate, so both stores are given.
-pub(crate) fn log_store(store: &Arc<dyn ObjectStore>, path: Path, url: &Url) -> LogStoreRef {
-    let table = Arc::new(PrefixStore::new(store.clone(), path));
-    default_logstore(table, store.clone(), url, &StorageConfig::default())
 }
 
 /// What a location names.

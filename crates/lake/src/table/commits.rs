@@ -9,18 +9,17 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder};
-use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use model::{Span, TopicPartition};
 use parquet::basic::Compression;
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::delta::commit::Commit;
+use crate::delta::append::Commit;
 use crate::delta::log::Log;
 use crate::delta::{Action, CommitInfo, TableLocation};
-use crate::delta::schema::TableSpec;
+use crate::delta::spec::TableSpec;
 use crate::write::encode::FileFormat;
 use crate::write::properties::letter_properties;
 use crate::{CommitOutcome, FileWriter, LakeError, decide};
@@ -91,7 +90,7 @@ impl Commits {
 
     /// `log` was opened as [`Commits::application`] of the table, whose id tells it from one that had the name earlier.
     pub(crate) fn new(log: Log, table: &str, table_id: &str, compression: Compression) -> Result<Self, LakeError> {
-        let format = FileFormat::new(NAME, schema(), None, |schema| letter_properties(schema, compression))?;
+        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| letter_properties(schema, compression))?;
         Ok(Self {
             log,
             format: Arc::new(format),
@@ -140,11 +139,10 @@ impl Commits {
         let mut writer = FileWriter::new(self.format.clone(), self.log.names.clone());
         writer.write(&batch(&self.table, &self.table_id, &evidence)?)?;
         let files = self.log.upload(writer.finish()?).await?;
-        let adds: Vec<Value> = files.adds().cloned().collect();
         let spans = [(place.clone(), versions)];
         let commit = Commit {
             id: files.first_path().unwrap_or_default().to_owned(),
-            adds: &adds,
+            adds: files.adds().collect(),
             spans: &spans,
             rows: evidence.len() as u64,
             records: None,

@@ -12,15 +12,17 @@ use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 use model::{DeadLetter, RecordId, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::delta::commit::Commit;
+use crate::delta::action::{Action, Add};
+use crate::delta::append::Commit;
+use crate::delta::conflict::ReadSet;
 use crate::delta::decide::letters_move_to;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
-use crate::write::properties::letter_properties;
-use crate::delta::schema::{Declaration, TableSpec};
+use crate::delta::spec::{Declaration, TableSpec};
 use crate::table::stream::{REPLAY, check_spans};
+use crate::write::encode::FileFormat;
+use crate::write::properties::letter_properties;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, StagedFiles, decide_letters};
 
 const NAME: &str = model::DEAD_LETTERS;
@@ -54,7 +56,7 @@ impl DeadLetters {
 
     pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
         Ok(Self {
-            format: Arc::new(FileFormat::new(NAME, schema(), None, |schema| {
+            format: Arc::new(FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
                 letter_properties(schema, compression)
             })?),
             log: Arc::new(log),
@@ -137,7 +139,7 @@ impl DeadLetters {
         for _ in 0..REMOVE_TRIES_MAX {
             self.log.refresh().await?;
             let read_version = self.version();
-            let (mut removed, mut count) = (Vec::new(), 0);
+            let (mut removed, mut count) = (Vec::<Add>::new(), 0);
             let mut kept = FileWriter::new(self.format.clone(), self.log.names.clone());
             for file in self.log.live_files(may_hold_any).await? {
                 let mut without = Vec::new();
@@ -157,7 +159,7 @@ impl DeadLetters {
                     for batch in without.iter().filter(|batch| batch.num_rows() > 0) {
                         kept.write(&complete(batch)?)?;
                     }
-                    removed.push(file.logged);
+                    removed.push(file.add);
                 }
             }
             if removed.is_empty() {
@@ -169,18 +171,19 @@ impl DeadLetters {
             };
             let id = self.log.names.next().to_string();
             let now_ms = self.log.clock.now_us() / 1000;
-            let mut actions = vec![self.log.commit_info(REPLAY, &id, Some(read_version))];
+            let info = self.log.commit_info(REPLAY, &id, Some(read_version));
+            let mut actions = vec![Action::CommitInfo(Box::new(info))];
             actions.extend(
                 removed
                     .iter()
-                    .map(|path| json!({"remove": {"path": path, "deletionTimestamp": now_ms, "dataChange": true}})),
+                    .map(|add| Action::Remove(Box::new(add.to_remove(now_ms, true)))),
             );
-            actions.extend(kept.adds().cloned());
-            let is_in_the_way = |action: &Value| {
-                let path = action["remove"]["path"].as_str();
-                path.is_some_and(|path| removed.iter().any(|removed| removed == path))
+            actions.extend(kept.adds().map(|add| Action::Add(Box::new(add.clone()))));
+            let read = ReadSet {
+                removed_files: removed.iter().map(Add::key).collect(),
+                ..ReadSet::default()
             };
-            let committed = self.log.commit_prepared(read_version, &id, &actions, is_in_the_way);
+            let committed = self.log.commit_prepared(read_version, &id, &actions, &read);
             if committed.await?.is_some() {
                 return Ok(count);
             }
@@ -207,12 +210,11 @@ impl DeadLetters {
         check_spans(NAME, spans)?;
         self.check_letters(letters, spans)?;
         let files = self.store(letters).await?;
-        let adds: Vec<Value> = files.adds().cloned().collect();
         let commit = Commit {
             id: files
                 .first_path()
                 .map_or_else(|| self.log.names.next().to_string(), str::to_owned),
-            adds: &adds,
+            adds: files.adds().collect(),
             spans,
             rows: letters.len() as u64,
             records: None,

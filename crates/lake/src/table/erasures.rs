@@ -12,10 +12,11 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
 use parquet::basic::Compression;
-use serde_json::Value;
 
+use crate::delta::action::Action;
+use crate::delta::conflict::{ReadSet, Reads};
 use crate::delta::log::Log;
-use crate::delta::schema::TableSpec;
+use crate::delta::spec::TableSpec;
 use crate::write::encode::FileFormat;
 use crate::write::properties::letter_properties;
 use crate::{FileWriter, LakeError};
@@ -51,7 +52,7 @@ impl Erasures {
     }
 
     pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let format = FileFormat::new(NAME, schema(), None, |schema| letter_properties(schema, compression))?;
+        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| letter_properties(schema, compression))?;
         Ok(Self {
             log,
             format: Arc::new(format),
@@ -90,15 +91,15 @@ impl Erasures {
             writer.write(&batch(&missing, reason, self.log.clock.now_us())?)?;
             let files = self.log.upload(writer.finish()?).await?;
             let id = files.first_path().unwrap_or_default().to_owned();
-            let mut actions = vec![self.log.commit_info(ERASE, &id, Some(read_version))];
-            actions.extend(files.adds().cloned());
-            let adds = |action: &Value| action.get("add").is_some();
-            if self
-                .log
-                .commit_prepared(read_version, &id, &actions, adds)
-                .await?
-                .is_some()
-            {
+            let info = self.log.commit_info(ERASE, &id, Some(read_version));
+            let adds = files.adds().map(|add| Action::Add(Box::new(add.clone())));
+            let actions: Vec<Action> = [Action::CommitInfo(Box::new(info))].into_iter().chain(adds).collect();
+            let read = ReadSet {
+                reads: Reads::Everything,
+                ..ReadSet::default()
+            };
+            let committed = self.log.commit_prepared(read_version, &id, &actions, &read);
+            if committed.await?.is_some() {
                 return Ok(missing.len() as u64);
             }
         }
@@ -118,7 +119,7 @@ impl Erasures {
         for file in self.log.live_files(|_| true).await? {
             let read = self.log.read_columns(&file.path, None, |batch| {
                 let rows = Rows::of(&batch)
-                    .ok_or_else(|| LakeError::unusable(NAME, format!("{} has other columns", file.logged)))?;
+                    .ok_or_else(|| LakeError::unusable(NAME, format!("{} has other columns", file.add.path)))?;
                 for row in 0..batch.num_rows() {
                     let (place, span, element) = rows.get(row);
                     if let Some(of_place) = recorded.get_mut(&place) {

@@ -7,14 +7,13 @@ use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, Ti
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
 use parquet::basic::Compression;
-use serde_json::Value;
 
-use crate::delta::commit::Commit;
+use crate::delta::append::Commit;
 use crate::delta::decide::letters_move_to;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
+use crate::delta::spec::TableSpec;
+use crate::write::encode::FileFormat;
 use crate::write::properties::letter_properties;
-use crate::delta::schema::TableSpec;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, decide_letters};
 
 const NAME: &str = model::GAPS;
@@ -35,7 +34,7 @@ impl Gaps {
     }
 
     pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let format = Arc::new(FileFormat::new(NAME, schema(), None, |schema| {
+        let format = Arc::new(FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
             letter_properties(schema, compression)
         })?);
         Ok(Self { log, format })
@@ -75,11 +74,10 @@ impl Gaps {
         let mut writer = FileWriter::new(self.format.clone(), self.log.names.clone());
         writer.write(&row(place, span, reason, self.log.clock.now_us())?)?;
         let files = self.log.upload(writer.finish()?).await?;
-        let adds: Vec<Value> = files.adds().cloned().collect();
         let spans = [(place.clone(), span)];
         let commit = Commit {
             id: files.first_path().unwrap_or_default().to_owned(),
-            adds: &adds,
+            adds: files.adds().collect(),
             spans: &spans,
             rows: 1,
             records: None,

@@ -6,8 +6,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
 use model::{EVENT_DATE, event_time};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::delta::action::Action;
+use crate::delta::conflict::ReadSet;
 use crate::delta::live_files::LiveFile;
 use crate::{LakeError, StagedFiles, Table};
 
@@ -77,14 +79,16 @@ impl Table {
         operation: &str,
     ) -> Result<Option<i64>, LakeError> {
         let id = self.commit_id(std::slice::from_ref(by));
-        let path = &file.0.logged;
         let now_ms = self.log.clock.now_us() / 1000;
         let mut actions = vec![
-            self.log.commit_info(operation, &id, Some(read_version)),
-            json!({"remove": {"path": path, "deletionTimestamp": now_ms, "dataChange": true}}),
+            Action::CommitInfo(Box::new(self.log.commit_info(operation, &id, Some(read_version)))),
+            Action::Remove(Box::new(file.0.add.to_remove(now_ms, true))),
         ];
-        actions.extend(by.adds().cloned());
-        let is_gone = |action: &Value| action["remove"]["path"].as_str() == Some(path.as_str());
-        self.log.commit_prepared(read_version, &id, &actions, is_gone).await
+        actions.extend(by.adds().map(|add| Action::Add(Box::new(add.clone()))));
+        let read = ReadSet {
+            removed_files: [file.0.add.key()].into(),
+            ..ReadSet::default()
+        };
+        self.log.commit_prepared(read_version, &id, &actions, &read).await
     }
 }

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, Int32Array, Int64Array, StringArray};
+use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use model::{ELEMENT, EVENT_DATE, OFFSET, PARTITION, RecordId, Span, Stream, TOPIC, TopicPartition};
 use parquet::basic::Compression;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::delta::commit::Commit;
-use crate::write::encode::FileFormat;
+use crate::delta::action::{Action, CommitSpan};
+use crate::delta::append::Commit;
+use crate::delta::conflict::ReadSet;
 use crate::delta::log::Log;
+use crate::delta::spec::{Declaration, TableSpec};
+use crate::write::encode::FileFormat;
 use crate::write::properties::stream_properties;
-use crate::delta::schema::{Declaration, TableSpec};
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
 
 /// The operation of commits that turn dead letters into rows.
@@ -40,7 +42,13 @@ impl Table {
 
     pub(crate) fn new(stream: &Stream, log: Log, compression: Compression) -> Result<Self, LakeError> {
         let properties = |schema: &_| stream_properties(stream, schema, compression);
-        let format = FileFormat::new(&stream.name, stream.arrow_schema(), Some(EVENT_DATE), properties)?;
+        let format = FileFormat::new(
+            &stream.name,
+            stream.arrow_schema(),
+            &log.schema()?,
+            Some(EVENT_DATE),
+            properties,
+        )?;
         Ok(Self {
             log: Arc::new(log),
             format: Arc::new(format),
@@ -108,10 +116,9 @@ impl Table {
         if rows > 0 && spans.iter().all(|(_, span)| span.is_empty()) {
             return Err(LakeError::batch(self.name(), "it has rows and covers no offsets"));
         }
-        let adds: Vec<_> = files.iter().flat_map(StagedFiles::adds).cloned().collect();
         let commit = Commit {
             id: self.commit_id(&files),
-            adds: &adds,
+            adds: files.iter().flat_map(StagedFiles::adds).collect(),
             spans,
             rows,
             records,
@@ -150,7 +157,7 @@ impl Table {
             let columns = [PARTITION, OFFSET, TOPIC, ELEMENT];
             let read = self.log.read_columns(&file.path, Some(&columns), |batch| {
                 let identities = Identities::of(&batch)
-                    .ok_or_else(|| LakeError::unusable(self.name(), format!("{} has no offsets", file.logged)))?;
+                    .ok_or_else(|| LakeError::unusable(self.name(), format!("{} has no offsets", file.add.path)))?;
                 for row in 0..batch.num_rows() {
                     let (partition, offset, element) = identities.place(row);
                     if !wanted.get(&partition).is_some_and(|offsets| offsets.contains(&offset)) {
@@ -162,7 +169,7 @@ impl Table {
                             let of_partition = topics
                                 .entry(partition)
                                 .or_insert_with(|| self.log.topics_of(partition));
-                            self.only_topic(of_partition, &file.logged, partition, offset)?
+                            self.only_topic(of_partition, &file.add.path, partition, offset)?
                         }
                     };
                     let record = RecordId::new(TopicPartition::new(topic, partition), offset, element);
@@ -219,14 +226,16 @@ impl Table {
         let id = self.commit_id(std::slice::from_ref(files));
         let mut info = self.log.commit_info(REPLAY, &id, Some(read_version));
         if !messages.is_empty() {
-            info["commitInfo"]["spans"] = messages.iter().map(ReplayedMessage::span).collect();
+            info.spans = Some(messages.iter().map(ReplayedMessage::span).collect());
         }
-        let mut actions = vec![info];
-        actions.extend(files.adds().cloned());
-        let is_in_the_way = |action: &Value| action["commitInfo"]["operation"] == REPLAY;
-        self.log
-            .commit_prepared(read_version, &id, &actions, is_in_the_way)
-            .await
+        let adds = files.adds().map(|add| Action::Add(Box::new(add.clone())));
+        let actions: Vec<Action> = [Action::CommitInfo(Box::new(info))].into_iter().chain(adds).collect();
+        // Two replays may give one record a row each, in files that neither of them removes.
+        let read = ReadSet {
+            exclusive_operation: Some(REPLAY),
+            ..ReadSet::default()
+        };
+        self.log.commit_prepared(read_version, &id, &actions, &read).await
     }
 
     /// A batch is known by its first file, whose name is unique, so that trying it again is the same commit. Without
@@ -248,14 +257,14 @@ pub struct ReplayedMessage {
 
 impl ReplayedMessage {
     /// Beside the spans of other commits, told from them by `elements`.
-    fn span(&self) -> Value {
-        json!({
-            "topic": &*self.topic_partition.topic,
-            "partition": self.topic_partition.partition,
-            "from": self.offset,
-            "to": self.offset + 1,
-            "elements": self.elements,
-        })
+    fn span(&self) -> CommitSpan {
+        CommitSpan {
+            topic: self.topic_partition.topic.to_string(),
+            partition: self.topic_partition.partition,
+            from: self.offset,
+            to: self.offset + 1,
+            elements: Some(self.elements),
+        }
     }
 }
 

@@ -299,7 +299,7 @@ fn report(
     commits: &[CommitRecord],
     findings: &mut Findings,
 ) -> PartitionReport {
-    explain_holes(&mut evidence, counts, commits, findings);
+    explain_holes(&mut evidence, counts, findings);
     follow_chain(&evidence, commits, findings);
     let ranges: [(&Ranges, fn(Offsets) -> Finding); 8] = [
         (&evidence.doubled, Finding::Doubled),
@@ -326,7 +326,7 @@ fn report(
 }
 
 /// Each hole by the count of the commit whose span it lies in.
-fn explain_holes(evidence: &mut Evidence, counts: &[Count], commits: &[CommitRecord], findings: &mut Findings) {
+fn explain_holes(evidence: &mut Evidence, counts: &[Count], findings: &mut Findings) {
     for hole in std::mem::take(&mut evidence.holes) {
         // Beyond the recorded offset nothing is missing.
         let to = hole.to.min(evidence.recorded);

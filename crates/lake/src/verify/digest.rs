@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(one.differences(&letter), [0]);
         let elements = |of: [u32; 2]| {
             let mut digest = Digest::default();
-            of.map(|element| digest.letter(5, Some(element), 70));
+            of.iter().for_each(|element| digest.letter(5, Some(*element), 70));
             digest
         };
         assert_eq!(elements([0, 1]), elements([1, 0]));

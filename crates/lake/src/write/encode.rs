@@ -14,6 +14,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::properties::WriterProperties;
 
+use crate::delta::field_ids;
+use crate::delta::schema::StructType;
 use crate::write::stats::delta_stats;
 use crate::{LakeError, Names};
 
@@ -27,7 +29,7 @@ pub(crate) struct FileFormat {
     table: String,
     /// The batches' schema.
     schema: SchemaRef,
-    /// The files': without the partition column, whose value stands in the log.
+    /// The files': without the partition column, whose value stands in the log, and with the columns' ids.
     file_schema: SchemaRef,
     partition: Option<Partition>,
     properties: WriterProperties,
@@ -47,9 +49,11 @@ impl FileFormat {
         &self.schema
     }
 
+    /// `table_schema` gives the columns their ids.
     pub(crate) fn new(
         table: &str,
         schema: SchemaRef,
+        table_schema: &StructType,
         partition_column: Option<&str>,
         properties: impl FnOnce(&Schema) -> WriterProperties,
     ) -> Result<Self, LakeError> {
@@ -70,7 +74,7 @@ impl FileFormat {
             table: table.to_owned(),
             properties: properties(&file_schema),
             schema,
-            file_schema,
+            file_schema: Arc::new(field_ids::annotate(&file_schema, table_schema)),
             partition,
         })
     }

@@ -7,12 +7,12 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use metrics::{counter, histogram};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use serde_json::{Map, Value, json};
 use tracing::warn;
 
-use crate::delta::commit::describe;
-use crate::write::encode::EncodedFile;
+use crate::delta::action::Add;
 use crate::delta::log::Log;
+use crate::error::describe;
+use crate::write::encode::EncodedFile;
 use crate::{EncodedFiles, LakeError};
 
 const TRIES_MAX: u32 = 8;
@@ -27,11 +27,9 @@ pub struct StagedFiles {
 
 #[derive(Debug)]
 struct StagedFile {
-    path: String,
     rows: u64,
     bytes: u64,
-    /// The `add` action.
-    add: Value,
+    add: Add,
 }
 
 impl StagedFiles {
@@ -52,12 +50,12 @@ impl StagedFiles {
         self.files.is_empty()
     }
 
-    pub(crate) fn adds(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn adds(&self) -> impl Iterator<Item = &Add> {
         self.files.iter().map(|file| &file.add)
     }
 
     pub(crate) fn first_path(&self) -> Option<&str> {
-        self.files.first().map(|file| file.path.as_str())
+        self.files.first().map(|file| file.add.path.as_str())
     }
 }
 
@@ -77,11 +75,16 @@ impl Log {
 
     /// The name is unique, so a put may be repeated whatever became of the one before.
     async fn upload_one(&self, file: EncodedFile, now_ms: i64) -> Result<StagedFile, LakeError> {
-        let path = Path::from_iter(self.path.parts().chain(Path::from(file.path.as_str()).parts()));
+        let path = Path::from_iter(
+            self.location
+                .path()
+                .parts()
+                .chain(Path::from(file.path.as_str()).parts()),
+        );
         let mut tries = 0;
         loop {
             tries += 1;
-            let Err(error) = self.store.put(&path, file.bytes.clone().into()).await else {
+            let Err(error) = self.location.store().put(&path, file.bytes.clone().into()).await else {
                 break;
             };
             let error = LakeError::store("upload", path.clone(), error);
@@ -92,26 +95,26 @@ impl Log {
             warn!(table = %self.spec.name, path = %path, tries, error = %describe(&error), "upload failed, trying again");
             self.pause.wait(self.back_off(tries, 0)).await;
         }
-        let partition_values: Map<String, Value> = file
-            .partition
-            .iter()
-            .map(|(column, value)| (column.clone(), json!(value)))
-            .collect();
-        let add = json!({"add": {
-            "path": file.path,
-            "partitionValues": partition_values,
-            "size": file.bytes.len(),
-            "modificationTime": now_ms,
-            "dataChange": true,
-            "stats": file.stats,
-            // For `verify`: a value that changes within the bounds of the statistics changes this.
-            "tags": {"crc32c": format!("{:08x}", crc32c::crc32c(&file.bytes))},
-        }});
+        let partition_values = file.partition.into_iter().map(|(column, value)| (column, Some(value)));
+        // For `verify`: a value that changes within the bounds of the statistics changes this.
+        let checksum = format!("{:08x}", crc32c::crc32c(&file.bytes));
         Ok(StagedFile {
-            path: file.path,
             rows: file.rows,
             bytes: file.bytes.len() as u64,
-            add,
+            add: Add {
+                path: file.path,
+                partition_values: partition_values.collect(),
+                size: file.bytes.len() as i64,
+                modification_time: now_ms,
+                data_change: true,
+                stats: Some(file.stats),
+                tags: Some([("crc32c".to_owned(), Some(checksum))].into()),
+                deletion_vector: None,
+                base_row_id: None,
+                default_row_commit_version: None,
+                clustering_provider: None,
+                rest: serde_json::Map::new(),
+            },
         })
     }
 }
