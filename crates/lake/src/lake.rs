@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use model::{Clock, Stream};
+use async_trait::async_trait;
+use model::{COMMITS, Clock, Stream};
 use object_store::{Error as StoreError, ObjectStore};
 use parquet::basic::Compression;
 use url::Url;
 
+use crate::delta::keeper::CommitKeeper;
 use crate::delta::log::Log;
 use crate::delta::open::open;
 use crate::delta::spec::TableSpec;
 use crate::store::probe::check_conditional_put;
 use crate::store::root::Place;
 use crate::write::properties::compression;
-use crate::{Backoff, DeadLetters, Gaps, LakeError, Names, Pause, Root, Table};
+use crate::table::commits::Commits;
+use crate::{Backoff, DeadLetters, Erasures, Gaps, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.
 #[derive(Clone)]
@@ -131,6 +134,19 @@ impl Lake {
         Gaps::new(self.log(Gaps::spec()?, application).await?, self.compression)
     }
 
+    /// A handle on the erasures of all streams, whose table is created when absent: open it when there is one to record.
+    pub async fn erasures(&self, application: &str) -> Result<Erasures, LakeError> {
+        Erasures::new(self.log(Erasures::spec()?, application).await?, self.compression)
+    }
+
+    /// Keeps what `verify` needs to know of a table's commits up to a version in the table `commits`, each once. Every
+    /// checkpoint does so first; do so before commits are deleted for another reason.
+    pub async fn record_commits(&self, table: &str, until: i64) -> Result<(), LakeError> {
+        let snapshot = self.root.snapshot(table, None).await?;
+        let until = until.min(snapshot.version());
+        self.keep(table, &snapshot.metadata().id, until).await
+    }
+
     /// Every Delta table of the lake, in the order of the names.
     pub async fn table_names(&self) -> Result<Vec<String>, LakeError> {
         self.root.table_names().await
@@ -149,6 +165,19 @@ impl Lake {
     async fn log(&self, spec: TableSpec, application: &str) -> Result<Log, LakeError> {
         let location = self.root.location_of(&spec.name);
         let (clock, names, pause) = (self.clock.clone(), self.names.clone(), self.pause.clone());
-        open(spec, application, location, clock, names, pause).await
+        let keeper: Option<Arc<dyn CommitKeeper>> = match spec.name == COMMITS {
+            true => None,
+            false => Some(Arc::new(self.clone())),
+        };
+        open(spec, application, location, clock, names, pause, keeper).await
+    }
+}
+
+#[async_trait]
+impl CommitKeeper for Lake {
+    async fn keep(&self, table: &str, table_id: &str, until: i64) -> Result<(), LakeError> {
+        let log = self.log(Commits::spec()?, &Commits::application(table)).await?;
+        let commits = Commits::new(log, table, table_id, self.compression)?;
+        commits.record(&self.root.location_of(table), until).await
     }
 }

@@ -320,6 +320,9 @@ pub struct CommitInfo {
     /// This writer's: records that Kafka gave in these spans, rows and dead letters together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<u64>,
+    /// This writer's: rows and dead letters that these records make, where a record makes several or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elements: Option<u64>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -331,6 +334,9 @@ pub struct CommitSpan {
     pub partition: i32,
     pub from: i64,
     pub to: i64,
+    /// Of a replay: the dead letter of this one message became so many rows and dead letters of elements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elements: Option<u64>,
 }
 
 impl CommitInfo {
@@ -359,6 +365,7 @@ impl<'de> Deserialize<'de> for CommitInfo {
             commit_id: take(&mut rest, "commitId"),
             spans: take(&mut rest, "spans"),
             records: take(&mut rest, "records"),
+            elements: take(&mut rest, "elements"),
             rest,
         })
     }

@@ -40,6 +40,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) rows: u64,
     /// Records that Kafka gave in the spans, rows and dead letters together, where the caller knows.
     pub(crate) records: Option<u64>,
+    /// Rows and dead letters that these records make, where a record may make several or none.
+    pub(crate) elements: Option<u64>,
 }
 
 impl Log {
@@ -147,12 +149,14 @@ impl<D, M: Fn(Option<i64>, Span) -> i64> Append<'_, D, M> {
             partition: place.partition,
             from: span.from,
             to: span.to,
+            elements: None,
         });
         let info = CommitInfo {
             operation_metrics: Some(metrics.into_iter().collect()),
             // For `verify`: an offset without a row was never a record, if as many records as these are there.
             spans: Some(spans.collect()),
             records: commit.records,
+            elements: commit.elements,
             ..self.log.commit_info(APPEND, &commit.id, Some(view.version))
         };
         let mut actions = vec![Action::CommitInfo(Box::new(info))];

@@ -1,4 +1,5 @@
-//! When a writer writes a checkpoint: every N versions, beside the commits and without holding them up.
+//! When a writer writes a checkpoint: every N versions, beside the commits and without holding them up, and after what
+//! must be kept of the commits was.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +30,8 @@ impl Log {
         let location = self.location.clone();
         let table = self.spec.name.clone();
         let checkpointed = Arc::clone(&self.checkpointed);
+        let table_id = self.view().metadata().map(|metadata| metadata.id.clone());
+        let keeper = self.keeper.clone().zip(table_id);
         let now_ms = self.clock.now_us() / 1000;
         tokio::spawn(async move {
             let _running = running;
@@ -40,6 +43,9 @@ impl Log {
                 return;
             }
             let write = async {
+                if let Some((keeper, table_id)) = keeper {
+                    keeper.keep(&table, &table_id, version).await?;
+                }
                 let snapshot = Snapshot::load(&location, Some(version)).await?;
                 write_checkpoint(&snapshot, now_ms).await
             };

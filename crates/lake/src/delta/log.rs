@@ -3,7 +3,7 @@
 //! Read once from the newest checkpoint, then moved forward commit by commit. The commits are small files; the table's
 //! list of data files is never held, so that the cost of a commit does not grow with the table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -15,6 +15,7 @@ use serde_json::Map;
 use crate::delta::action::{Action, CommitInfo, Metadata, parse_lines};
 use crate::delta::append::APPEND;
 use crate::delta::checkpoint::read::Kinds;
+use crate::delta::keeper::CommitKeeper;
 use crate::delta::listing::Segment;
 use crate::delta::location::TableLocation;
 use crate::delta::replay::{RecordedTxn, Replay, TableState};
@@ -36,6 +37,8 @@ pub(crate) struct Log {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Names,
     pub(crate) pause: Pause,
+    /// `None` for the table that keeps the commits of the others.
+    pub(crate) keeper: Option<Arc<dyn CommitKeeper>>,
     /// The declaration properties as they were when this writer opened the table; `None` until then.
     held: Option<Vec<Option<String>>>,
     view: RwLock<View>,
@@ -88,6 +91,7 @@ impl Log {
         clock: Arc<dyn Clock>,
         names: Names,
         pause: Pause,
+        keeper: Option<Arc<dyn CommitKeeper>>,
     ) -> Log {
         let view = View {
             version: -1,
@@ -104,6 +108,7 @@ impl Log {
             clock,
             names,
             pause,
+            keeper,
             held: None,
             view: RwLock::new(view),
             commit_lock: tokio::sync::Mutex::new(()),
@@ -146,6 +151,17 @@ impl Log {
             "{}/{}/{}",
             self.application, topic_partition.topic, topic_partition.partition
         )
+    }
+
+    /// The topics of which the log records an offset of this partition, whichever application recorded it.
+    pub(crate) fn topics_of(&self, partition: i32) -> BTreeSet<String> {
+        let view = self.view.read();
+        let places = view.txns.keys().filter_map(|id| {
+            let mut parts = id.rsplitn(3, '/');
+            let (number, topic, _application) = (parts.next()?, parts.next()?, parts.next()?);
+            (number.parse() == Ok(partition)).then(|| topic.to_owned())
+        });
+        places.collect()
     }
 
     pub(crate) fn application(&self) -> &str {

@@ -16,6 +16,7 @@ pub(crate) mod decide;
 pub mod deletion_vector;
 pub(crate) mod field_ids;
 pub mod listing;
+pub(crate) mod keeper;
 pub(crate) mod live_files;
 pub mod location;
 pub(crate) mod log;

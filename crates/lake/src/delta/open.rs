@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::Clock;
 
+use crate::delta::keeper::CommitKeeper;
 use crate::delta::location::TableLocation;
 use crate::delta::log::Log;
 use crate::delta::spec::TableSpec;
@@ -16,8 +17,9 @@ pub(crate) async fn open(
     clock: Arc<dyn Clock>,
     names: Names,
     pause: Pause,
+    keeper: Option<Arc<dyn CommitKeeper>>,
 ) -> Result<Log, LakeError> {
-    let mut log = Log::new(spec, application, location, clock, names, pause);
+    let mut log = Log::new(spec, application, location, clock, names, pause, keeper);
     log.load().await?;
     if log.version() < 0 {
         log.create().await?;

@@ -8,24 +8,25 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use bytes::Bytes;
 use model::event_time;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use roaring::RoaringTreemap;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::report::Finding;
+use super::files::{Survivors, decode, in_microseconds};
+use super::finding::Finding;
 use super::state::LiveFile;
 
-/// Rows decoded at a time.
-const BATCH_ROWS: usize = 8192;
 /// Writers cut timestamps to milliseconds, some of them both bounds down.
 const TIMESTAMP_SLACK_US: i64 = 999;
 
-/// Compares a file with its `add` action; each batch of rows is handed on. What is wrong comes back.
+/// Compares a file with its `add` action; each batch of rows that are not deleted is handed on. Returns how many these
+/// were and what is wrong.
 pub(crate) fn check_file(
     path: &str,
     logged: &LiveFile,
     bytes: Bytes,
+    deleted: Option<RoaringTreemap>,
     mut rows_to: impl FnMut(&RecordBatch),
 ) -> (u64, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -39,12 +40,14 @@ pub(crate) fn check_file(
     } else if logged.crc32c.is_some_and(|logged| logged != crc32c::crc32c(&bytes)) {
         findings.push(Finding::FileChanged { path: path() });
     }
-    let mut seen = Seen::default();
+    let (mut seen, mut rows) = (Seen::default(), 0);
+    let mut survivors = Survivors::new(deleted);
     let read = (|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-        for batch in builder.with_batch_size(BATCH_ROWS).build()? {
-            let batch = batch?;
+        for batch in decode(bytes)? {
+            let batch = in_microseconds(batch?)?;
             seen.take(&batch);
+            let batch = survivors.of(&batch)?;
+            rows += batch.num_rows() as u64;
             rows_to(&batch);
         }
         Ok::<_, Box<dyn std::error::Error>>(())
@@ -74,7 +77,7 @@ pub(crate) fn check_file(
             }),
         }
     }
-    (seen.rows, findings)
+    (rows, findings)
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
-use model::{DeadLetter, EVENT_DATE, INGESTED_AT, OFFSET, PARTITION};
+use model::{DeadLetter, EVENT_DATE, INGESTED_AT, TOPIC};
+
+use super::places::{Kind, Place, Places};
 
 /// Offsets that share one sum: 32 bytes for each block, 80 MB for ten billion rows.
 pub const BLOCK_OFFSETS: i64 = 4096;
@@ -43,11 +45,13 @@ impl Digest {
         block.add(offset, hash);
     }
 
-    pub fn letter(&mut self, offset: i64, hash: u64) {
+    /// `hash` is of the whole message, so the element is told apart here.
+    pub fn letter(&mut self, offset: i64, element: Option<u32>, hash: u64) {
         let block = self.block(offset);
         block.letters += 1;
-        // A letter is no row of the same hash.
-        block.add(offset, !hash);
+        let element = element.map_or(0, |element| (u64::from(element) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // A dead letter is no row of the same hash.
+        block.add(offset, !hash ^ element);
     }
 
     /// Adds the sums of other rows and letters of the same partition.
@@ -125,23 +129,27 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A row's place and the hash of its values.
+/// A row's identity, but for its topic, and the hash of its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowHash {
     pub partition: i32,
     pub offset: i64,
+    pub element: Option<u32>,
     pub hash: u64,
     /// By column, when that was asked; for telling which one differs.
     pub columns: Vec<(String, u64)>,
 }
 
-/// The columns that are compared, by name: all that the record makes, so not when it was read; and not the day, which is
-/// no column of a file.
+/// Columns that are not compared: when it was read, the day, which is no column of a file, and the topic, which older
+/// rows do not name.
+const NOT_COMPARED: [&str; 3] = [INGESTED_AT, EVENT_DATE, TOPIC];
+
+/// The columns that are compared, by name: all that the record makes.
 fn compared(batch: &RecordBatch) -> Vec<(String, Values<'_>)> {
     let schema = batch.schema();
     let all = schema.fields().iter().zip(batch.columns());
     let mut columns: Vec<_> = all
-        .filter(|(field, _)| field.name() != INGESTED_AT && field.name() != EVENT_DATE)
+        .filter(|(field, _)| !NOT_COMPARED.contains(&field.name().as_str()))
         .filter_map(|(field, array)| Some((field.name().clone(), Values::of(array)?)))
         .collect();
     columns.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -149,17 +157,18 @@ fn compared(batch: &RecordBatch) -> Vec<(String, Values<'_>)> {
 }
 
 /// Hashes each row of a stream's batch; `each` gets them in order. `by_column` also tells the columns apart, which costs
-/// memory. A batch without the place of its rows gives nothing.
+/// memory. A batch without the identity of its rows gives nothing.
 pub fn hash_rows(batch: &RecordBatch, by_column: bool, mut each: impl FnMut(RowHash)) {
-    let place = |name: &str| batch.column_by_name(name);
-    let (Some(partitions), Some(offsets)) = (
-        place(PARTITION).and_then(|column| column.as_primitive_opt::<Int32Type>()),
-        place(OFFSET).and_then(|column| column.as_primitive_opt::<Int64Type>()),
-    ) else {
+    hash_places(batch, by_column, |_, row| each(row));
+}
+
+/// The same, with each row's identity.
+pub(super) fn hash_places(batch: &RecordBatch, by_column: bool, mut each: impl FnMut(Place<'_>, RowHash)) {
+    let Some(places) = Places::of(batch, Kind::Rows) else {
         return;
     };
     let columns = compared(batch);
-    for row in 0..batch.num_rows() {
+    for (row, place) in places.iter().enumerate() {
         let mut all = DefaultHasher::new();
         let mut each_column = Vec::new();
         for (name, column) in &columns {
@@ -170,23 +179,38 @@ pub fn hash_rows(batch: &RecordBatch, by_column: bool, mut each: impl FnMut(RowH
             }
             column.hash(name, row, &mut all);
         }
-        each(RowHash {
-            partition: partitions.value(row),
-            offset: offsets.value(row),
+        let row = RowHash {
+            partition: place.partition,
+            offset: place.offset,
+            element: place.element,
             hash: all.finish(),
             columns: each_column,
-        });
+        };
+        each(place, row);
     }
 }
 
-/// The raw parts of a letter: what a replay would read.
+/// The identity of each dead letter of a batch, and the hash of its message.
+pub(super) fn each_dead_letter(batch: &RecordBatch, mut each: impl FnMut(Place<'_>, u64)) {
+    let raw = |name: &str| batch.column_by_name(name)?.as_binary_opt::<i32>();
+    let (Some(places), Some(keys), Some(values)) = (Places::of(batch, Kind::DeadLetters), raw("key"), raw("value")) else {
+        return;
+    };
+    for (row, place) in places.iter().enumerate() {
+        let key = keys.is_valid(row).then(|| keys.value(row));
+        let value = values.is_valid(row).then(|| values.value(row));
+        each(place, hash_letter(key, value));
+    }
+}
+
+/// The raw parts of a dead letter's message: what a replay would read.
 pub fn hash_letter(key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (key, value).hash(&mut hasher);
     hasher.finish()
 }
 
-/// The same of one that was just made.
+/// The same of a dead letter that was just made.
 pub fn hash_dead_letter(letter: &DeadLetter) -> u64 {
     hash_letter(letter.key.as_deref(), letter.value.as_deref())
 }
@@ -214,8 +238,15 @@ mod tests {
             assert_eq!(one.differences(&digest(other)), [0], "{other:?}");
         }
         let mut letter = digest(&rows[..2]);
-        letter.letter(7, 70);
+        letter.letter(7, None, 70);
         assert_eq!(one.differences(&letter), [0]);
+        let elements = |of: [u32; 2]| {
+            let mut digest = Digest::default();
+            of.iter().for_each(|element| digest.letter(5, Some(*element), 70));
+            digest
+        };
+        assert_eq!(elements([0, 1]), elements([1, 0]));
+        assert_eq!(elements([0, 1]).differences(&elements([0, 2])), [0]);
         let mut later = one.clone();
         later.row(BLOCK_OFFSETS + 1, 1);
         assert_eq!(one.differences(&later), [BLOCK_OFFSETS]);

@@ -1,53 +1,58 @@
-//! Whether a lake holds what its log says, each offset once. Reads everything, writes nothing.
+//! Whether a lake holds what its log says, each record once. Reads everything, writes nothing.
 //!
-//! `state` reads the log, `contents` one data file, `coverage` knows offsets, `classify` what a hole means: all but this
-//! file are pure. `docs/design/verify.md` says what can be told from what.
+//! `state` reads a log and `ledger` the table of commits, `check` and `contents` a file, `attribution` knows whose rows
+//! are whose, `sweep` goes over all offsets, `coverage` counts them and `classify` says what holes mean. `finding` and
+//! `report` are what comes out. `docs/design/verify.md` says what can be told from what, and what is shared with the writer.
 //!
-//! Memory does not grow with rows: the list of live files (about 1 KB each), [`FILES_AT_ONCE`] files in memory, and two
-//! bits for each offset of one pass.
+//! Memory does not grow with rows: the list of live files (about 1 KB each), two files in memory, and for each pass two
+//! bits an offset and eight bytes an element, both bounded by [`VerifyOptions`].
 
+mod attribution;
+mod check;
 mod classify;
 mod contents;
 mod coverage;
 mod digest;
+mod exceptions;
+mod files;
+mod finding;
+mod ledger;
+mod passes;
 mod places;
 mod report;
 mod state;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use metrics::counter;
-use model::{DEAD_LETTERS, GAPS, OFFSET, PARTITION, Span, TopicPartition};
-use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt};
-#[allow(deprecated, reason = "its successor is to write the same by hand")]
-use parquet::arrow::async_reader::ParquetObjectReader;
-use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use model::{COMMITS, DEAD_LETTERS, ERASURES, GAPS, Span, TopicPartition};
 
 pub use self::digest::{BLOCK_OFFSETS, Block, Digest, RowHash, hash_dead_letter, hash_letter, hash_rows};
-pub use self::report::{Finding, Findings, Offsets, PartitionReport, Severity, TableReport};
+pub use self::finding::{Finding, Offsets, Severity};
+pub use self::report::{Findings, PartitionReport, TableReport};
 
-use self::classify::{Evidence, classify};
-use self::contents::check_file;
-use self::coverage::{Marks, plan};
-use self::places::{Summary, each_letter, each_place, each_topic_place};
-use self::state::{LiveFile, TableState};
+use self::attribution::Attribution;
+use self::check::{Checked, check_table, find_orphans};
+use self::digest::{each_dead_letter, hash_places};
+use self::exceptions::{AllExceptions, read_erasures, read_gaps};
+use self::files::read_rows;
+use self::ledger::Ledger;
+use self::places::{Kind, Summary};
+use self::state::TableState;
+use self::sweep::Sweep;
 use crate::{LakeError, Root};
-
-/// Files that lie in memory at the same time.
-const FILES_AT_ONCE: usize = 2;
 
 /// How thorough a check is, and what it may hold.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Offsets that one pass looks at; 2 bits of memory each.
+    /// Offsets that one pass looks at; 2 bits of memory each, 3 where messages hold several elements.
     pub offsets_per_pass: u64,
-    /// Sum up rows and letters for a comparison with their topic.
+    /// Elements of messages that one pass looks at; 8 bytes of memory each.
+    pub elements_per_pass: u64,
+    /// Sum up rows and dead letters for a comparison with their topic.
     pub digests: bool,
 }
 
@@ -55,6 +60,7 @@ impl Default for VerifyOptions {
     fn default() -> Self {
         Self {
             offsets_per_pass: 1 << 30,
+            elements_per_pass: 1 << 24,
             digests: false,
         }
     }
@@ -64,11 +70,13 @@ impl Default for VerifyOptions {
 #[derive(Debug)]
 pub struct VerifiedTable {
     pub report: TableReport,
-    /// By topic and partition, when that was asked: rows and letters summed up.
+    /// By topic and partition, when that was asked: rows and dead letters summed up. Partitions whose offsets could not
+    /// be checked are not among them.
     pub digests: BTreeMap<TopicPartition, Digest>,
     root: Root,
     state: Arc<TableState>,
     summaries: BTreeMap<String, Summary>,
+    attribution: Attribution,
 }
 
 /// Checks the tables of a lake one by one; `progress` hears of bytes read and bytes to read.
@@ -76,25 +84,18 @@ pub struct Verifier<'a> {
     root: &'a Root,
     options: VerifyOptions,
     progress: &'a (dyn Fn(&str, u64, u64) + Send + Sync),
-    /// The tables' logs, read before the letters: letters are committed first, so those of every commit seen here are
-    /// there when they are read, also while a writer is at work.
+    /// The tables' logs. Those of rows are read before that of the dead letters: dead letters are committed first, so
+    /// those of every commit seen here are there when they are read, also while a writer is at work.
     logs: BTreeMap<String, (Arc<TableState>, Findings)>,
-    letters: Option<Checked>,
-    gaps: Vec<(TopicPartition, Span)>,
-}
-
-/// A table's log and files, before its offsets are looked at.
-#[derive(Debug, Clone)]
-struct Checked {
-    state: Arc<TableState>,
-    summaries: BTreeMap<String, Summary>,
-    findings: Findings,
-    checksums: u64,
-    digests: BTreeMap<(String, i32), Digest>,
+    dead_letters: Option<Checked>,
+    exceptions: AllExceptions,
+    /// What is wrong with the tables that tell the exceptions; every check rests on them.
+    damage: Vec<Finding>,
 }
 
 impl<'a> Verifier<'a> {
-    /// Reads the logs of these tables (of all, where none is named), then the dead letters and the gaps, which all need.
+    /// Reads the logs of these tables (of all, where none is named), then the dead letters, gaps, erasures and commits,
+    /// which all need.
     pub async fn open(
         root: &'a Root,
         tables: &[String],
@@ -102,33 +103,55 @@ impl<'a> Verifier<'a> {
         progress: &'a (dyn Fn(&str, u64, u64) + Send + Sync),
     ) -> Result<Verifier<'a>, LakeError> {
         let names = root.table_names().await?;
-        let mut logs = BTreeMap::new();
-        for name in names.iter().filter(|name| tables.is_empty() || tables.contains(name)) {
-            if *name != DEAD_LETTERS {
-                logs.insert(name.clone(), read_log(root, name).await?);
+        let is_there = |name: &str| names.iter().any(|there| there == name);
+        let wanted = names.iter().filter(|name| tables.is_empty() || tables.contains(name));
+        // The dead letters after those with rows; the commits last of all, so that what is gone from a log is there.
+        let needed = [DEAD_LETTERS, GAPS, ERASURES];
+        let first = wanted.map(String::as_str).filter(|name| !needed.contains(name) && *name != COMMITS);
+        let order = first.chain(needed.into_iter().filter(|name| is_there(name)));
+        let mut logs: BTreeMap<String, (TableState, Findings)> = BTreeMap::new();
+        for name in order {
+            logs.insert(name.to_owned(), read_log(root, name).await?);
+        }
+        if is_there(COMMITS) {
+            let ids: BTreeSet<String> = logs.values().filter_map(|(state, _)| state.id.clone()).collect();
+            let ledger = Ledger::read(root, &ids).await?;
+            for (name, (state, findings)) in &mut logs {
+                ledger.reconcile(name, state, findings);
             }
+        } else {
+            logs.values_mut().for_each(|(state, _)| state.rely_on_log());
+        }
+        let logs: BTreeMap<_, _> = logs
+            .into_iter()
+            .map(|(name, (state, findings))| (name, (Arc::new(state), findings)))
+            .collect();
+        let (mut exceptions, mut damage) = (AllExceptions::new(), Vec::new());
+        if let Some((state, _)) = logs.get(GAPS) {
+            damage.extend(read_gaps(root, state, &mut exceptions).await?);
+        }
+        if let Some((state, _)) = logs.get(ERASURES) {
+            damage.extend(read_erasures(root, state, &mut exceptions).await?);
         }
         let mut verifier = Verifier {
             root,
             options,
             progress,
             logs,
-            letters: None,
-            gaps: Vec::new(),
+            dead_letters: None,
+            exceptions,
+            damage,
         };
-        if names.iter().any(|name| name == DEAD_LETTERS) {
-            verifier.letters = Some(verifier.check(DEAD_LETTERS).await?);
-        }
-        if names.iter().any(|name| name == GAPS) {
-            verifier.gaps = verifier.read_gaps().await?;
+        if is_there(DEAD_LETTERS) {
+            verifier.dead_letters = Some(verifier.check(DEAD_LETTERS).await?);
         }
         Ok(verifier)
     }
 
     /// Checks one table.
     pub async fn table(&self, name: &str) -> Result<VerifiedTable, LakeError> {
-        let checked = match (&self.letters, name) {
-            (Some(letters), DEAD_LETTERS) => letters.clone(),
+        let checked = match (&self.dead_letters, name) {
+            (Some(dead_letters), DEAD_LETTERS) => dead_letters.clone(),
             _ => self.check(name).await?,
         };
         let Checked {
@@ -136,23 +159,32 @@ impl<'a> Verifier<'a> {
             summaries,
             mut findings,
             checksums,
-            mut digests,
+            digests,
         } = checked;
-        self.orphans(name, &state, &mut findings).await?;
-        let mut partitions = Vec::new();
-        let mut by_place = BTreeMap::new();
-        if name != DEAD_LETTERS && name != GAPS {
-            partitions = self.offsets(name, &state, &summaries, &mut findings).await?;
-            for place in &partitions {
-                let mut digest = digests.remove(&(String::new(), place.partition)).unwrap_or_default();
-                let letters = self.letters.as_ref();
-                if let Some(letters) = letters.and_then(|all| all.digests.get(&(place.topic.clone(), place.partition)))
-                {
-                    digest.merge(letters);
-                }
-                by_place.insert(TopicPartition::new(place.topic.as_str(), place.partition), digest);
-            }
+        find_orphans(self.root, name, &state, &mut findings).await?;
+        let (mut partitions, mut empty_messages) = (Vec::new(), 0);
+        let mut attribution = Attribution::default();
+        if Kind::of(name) == Kind::Rows {
+            self.damage.iter().for_each(|damage| findings.add(damage.clone()));
+            let (found, unattributed) = Attribution::new(&state.recorded, summaries.values());
+            attribution = found;
+            unattributed.into_iter().for_each(|finding| findings.add(finding));
+            let sweep = Sweep {
+                root: self.root,
+                options: &self.options,
+                table: name,
+                state: &state,
+                summaries: &summaries,
+                attribution: &attribution,
+                dead_letters: self.dead_letters.as_ref(),
+                exceptions: &self.exceptions,
+            };
+            (partitions, empty_messages) = sweep.run(&mut findings).await?;
         }
+        let digests = match self.options.digests {
+            true => self.digests_of(&attribution, &digests),
+            false => BTreeMap::new(),
+        };
         for (kind, count) in findings.counts() {
             counter!("smartcity_verify_findings_total", "table" => name.to_owned(), "kind" => *kind).increment(*count);
         }
@@ -163,375 +195,132 @@ impl<'a> Verifier<'a> {
             bytes: state.bytes,
             rows: summaries.values().map(|summary| summary.rows).sum(),
             checksums,
+            empty_messages,
             partitions,
             findings,
         };
         Ok(VerifiedTable {
             report,
-            digests: by_place,
+            digests,
             root: self.root.clone(),
             state,
             summaries,
+            attribution,
         })
     }
 
-    /// The log, then every file against it.
-    async fn check(&self, name: &str) -> Result<Checked, LakeError> {
-        let (state, mut findings) = match self.logs.get(name) {
-            Some(read) => read.clone(),
-            None => read_log(self.root, name).await?,
+    /// Of each partition that can be checked, rows and dead letters together.
+    fn digests_of(
+        &self,
+        attribution: &Attribution,
+        rows: &BTreeMap<(Option<String>, i32), Digest>,
+    ) -> BTreeMap<TopicPartition, Digest> {
+        let of_place = |place: &TopicPartition| {
+            let mut digest = Digest::default();
+            let named = (Some(place.topic.to_string()), place.partition);
+            let unnamed = (None, place.partition);
+            let unnamed = rows.get(&unnamed).filter(|_| attribution.owns_unnamed(place));
+            let dead_letters = self.dead_letters.as_ref().and_then(|all| all.digests.get(&named));
+            let parts = rows.get(&named).into_iter().chain(unnamed).chain(dead_letters);
+            parts.for_each(|part| digest.merge(part));
+            digest
         };
-        let table = self.root.table_path(name);
-        let (mut summaries, mut digests) = (BTreeMap::new(), BTreeMap::new());
-        let (mut checksums, mut done) = (0, 0);
-        (self.progress)(name, 0, state.bytes);
-        let files = stream::iter(&state.files).map(|(path, file)| {
-            let below = below(&table, path);
-            let digest = self.options.digests;
-            async move {
-                let read = async { self.root.store().get(&below).await?.bytes().await };
-                let bytes = match read.await {
-                    Ok(bytes) => bytes,
-                    Err(StoreError::NotFound { .. }) => return Ok((path, file, None)),
-                    Err(error) => return Err(LakeError::store("read", below, error)),
-                };
-                let (name, logged) = (path.clone(), file.clone());
-                let judged = tokio::task::spawn_blocking(move || judge(&name, &logged, bytes, digest)).await;
-                let judged = judged.map_err(|error| LakeError::parquet(path, "check", error))?;
-                Ok((path, file, Some(judged)))
-            }
-        });
-        let mut files = files.buffered(FILES_AT_ONCE);
-        while let Some((path, file, judged)) = files.try_next().await? {
-            done += file.size;
-            (self.progress)(name, done, state.bytes);
-            counter!("smartcity_verify_bytes_total", "table" => name.to_owned()).increment(file.size);
-            let Some(judged) = judged else {
-                findings.add(Finding::MissingFile { path: path.clone() });
-                continue;
-            };
-            checksums += u64::from(file.crc32c.is_some());
-            judged.findings.into_iter().for_each(|finding| findings.add(finding));
-            for (place, digest) in judged.digests {
-                digests.entry(place).or_insert_with(Digest::default).merge(&digest);
-            }
-            summaries.insert(path.clone(), judged.summary);
-        }
-        drop(files);
-        Ok(Checked {
-            state,
-            summaries,
-            findings,
-            checksums,
-            digests,
-        })
+        let places = attribution.checkable.keys();
+        places.map(|place| (place.clone(), of_place(place))).collect()
     }
 
-    /// Files below the table that no version names. A writer's upload is one for as long as its commit is on the way.
-    async fn orphans(&self, name: &str, state: &TableState, findings: &mut Findings) -> Result<(), LakeError> {
-        let table = self.root.table_path(name);
-        let failed = |error| LakeError::store("list", table.clone(), error);
-        let mut listed = self.root.store().list(Some(&table));
-        let (mut files, mut bytes, mut example) = (0, 0, None);
-        while let Some(object) = listed.try_next().await.map_err(failed)? {
-            let Some(parts) = object.location.prefix_match(&table) else {
-                continue;
-            };
-            let path = Path::from_iter(parts).to_string();
-            if path.starts_with("_delta_log/") || path.starts_with("_symlink") || state.names(&path) {
-                continue;
+    /// Every file of a table against its log.
+    async fn check(&self, name: &str) -> Result<Checked, LakeError> {
+        let (state, findings) = match self.logs.get(name) {
+            Some(read) => read.clone(),
+            None => {
+                let (mut state, findings) = read_log(self.root, name).await?;
+                state.rely_on_log();
+                (Arc::new(state), findings)
             }
-            files += 1;
-            bytes += object.size;
-            example.get_or_insert(path);
-        }
-        if let Some(example) = example {
-            findings.add(Finding::Orphans { files, bytes, example });
-        }
-        Ok(())
+        };
+        check_table(self.root, name, state, findings, self.options.digests, self.progress).await
     }
 
-    /// Every offset of every partition.
-    async fn offsets(
+    /// Whether the offset lies in a recorded gap.
+    pub fn is_gap(&self, place: &TopicPartition, offset: i64) -> bool {
+        let exceptions = self.exceptions.get(place);
+        exceptions.is_some_and(|exceptions| exceptions.is_gap(offset))
+    }
+
+    /// Whether the record was removed on purpose, alone or with its whole message.
+    pub fn is_erased(&self, place: &TopicPartition, offset: i64, element: Option<u32>) -> bool {
+        let exceptions = self.exceptions.get(place);
+        exceptions.is_some_and(|exceptions| exceptions.is_erased(offset, element))
+    }
+
+    /// The hashes of the dead letters in a span, by offset and element: of the whole message, as [`hash_letter`] gives it.
+    pub async fn letters_in(
         &self,
-        name: &str,
-        state: &TableState,
-        summaries: &BTreeMap<String, Summary>,
-        findings: &mut Findings,
-    ) -> Result<Vec<PartitionReport>, LakeError> {
-        let sources: BTreeSet<(&str, &str)> = state
-            .recorded
-            .keys()
-            .map(|(application, place)| (application.as_str(), &*place.topic))
-            .collect();
-        let mut rows: BTreeMap<i32, (i64, i64, u64)> = BTreeMap::new();
-        for ((_, partition), (least, greatest, count)) in summaries.values().flat_map(|summary| &summary.places) {
-            let all = rows.entry(*partition).or_insert((*least, *greatest, 0));
-            *all = (all.0.min(*least), all.1.max(*greatest), all.2 + count);
-        }
-        if sources.len() > 1 {
-            findings.add(Finding::Unattributable { sources: sources.len() });
-            return Ok(Vec::new());
-        }
-        for (partition, (_, _, count)) in &rows {
-            if !state.recorded.keys().any(|(_, place)| place.partition == *partition) {
-                findings.add(Finding::Unrecorded {
-                    partition: *partition,
-                    rows: *count,
+        place: &TopicPartition,
+        span: Span,
+    ) -> Result<BTreeMap<(i64, Option<u32>), u64>, LakeError> {
+        let mut found = BTreeMap::new();
+        let Some(dead_letters) = &self.dead_letters else {
+            return Ok(found);
+        };
+        let location = self.root.location_of(DEAD_LETTERS);
+        let [topic, partition, offset, element] = Kind::DeadLetters.columns();
+        let columns = [topic, partition, offset, element, "key", "value"];
+        for (path, summary) in &dead_letters.summaries {
+            let file = dead_letters.state.files.get(path);
+            let Some(file) = file.filter(|_| summary.overlaps(&place.topic, place.partition, span.from, span.to)) else {
+                continue;
+            };
+            let read = read_rows(&location, file, Some(&columns), |batch| {
+                each_dead_letter(batch, |of, hash| {
+                    let is_of = of.topic == Some(&*place.topic) && of.partition == place.partition;
+                    if is_of && (span.from..span.to).contains(&of.offset) {
+                        found.insert((of.offset, of.element), hash);
+                    }
                 });
-            }
+                ControlFlow::Continue(())
+            });
+            read.await?;
         }
-        let letter_files = self.letters.as_ref().map(|letters| &letters.summaries);
-        let mut all: Vec<Evidence> = Vec::new();
-        for ((_, place), recorded) in &state.recorded {
-            let letters = letter_files
-                .into_iter()
-                .flat_map(|files| files.values())
-                .filter_map(|summary| summary.places.get(&(place.topic.to_string(), place.partition)));
-            let gaps = self
-                .gaps
-                .iter()
-                .filter(|(gap, _)| gap == place)
-                .map(|(_, span)| *span)
-                .collect();
-            all.push(Evidence::new(
-                place.clone(),
-                *recorded,
-                rows.get(&place.partition).copied(),
-                letters.copied(),
-                gaps,
-                state,
-            ));
-        }
-        let spans: Vec<Span> = all.iter().map(|evidence| evidence.span).collect();
-        for pass in plan(&spans, self.options.offsets_per_pass) {
-            let mut marks: BTreeMap<usize, Marks> = pass
-                .iter()
-                .map(|window| (window.partition, Marks::new(window.span)))
-                .collect();
-            let by_partition: BTreeMap<i32, usize> = pass
-                .iter()
-                .map(|window| (all[window.partition].place.partition, window.partition))
-                .collect();
-            let overlaps = |topic: &str, summary: &Summary| {
-                marks.iter().any(|(index, marks)| {
-                    let place = (topic.to_owned(), all[*index].place.partition);
-                    let found = summary.places.get(&place);
-                    found.is_some_and(|(least, greatest, _)| *least < marks.span.to && *greatest >= marks.span.from)
-                })
-            };
-            let topic = all
-                .first()
-                .map_or_else(String::new, |evidence| evidence.place.topic.to_string());
-            let of_rows: Vec<&String> = summaries
-                .iter()
-                .filter(|(_, summary)| overlaps("", summary))
-                .map(|(path, _)| path)
-                .collect();
-            let of_letters: Vec<&String> = letter_files
-                .into_iter()
-                .flatten()
-                .filter(|(_, summary)| overlaps(&topic, summary))
-                .map(|(path, _)| path)
-                .collect();
-            for path in of_rows {
-                self.read_places(name, path, [PARTITION, OFFSET], |batch| {
-                    each_place(batch, PARTITION, OFFSET, |partition, offset| {
-                        if let Some(marks) = by_partition.get(&partition).and_then(|index| marks.get_mut(index)) {
-                            marks.row(offset);
-                        }
-                    });
-                })
-                .await?;
-            }
-            for path in of_letters {
-                self.read_places(DEAD_LETTERS, path, ["topic", "partition", "offset"], |batch| {
-                    each_topic_place(batch, "partition", "offset", |of_topic, partition, offset| {
-                        if of_topic != topic {
-                            return;
-                        }
-                        if let Some(marks) = by_partition.get(&partition).and_then(|index| marks.get_mut(index)) {
-                            marks.letter(offset);
-                        }
-                    });
-                })
-                .await?;
-            }
-            for (index, mut marks) in marks {
-                all[index].take(&mut marks);
-            }
-        }
-        Ok(classify(all, &state.commits, findings))
-    }
-
-    async fn read_places<const N: usize>(
-        &self,
-        table: &str,
-        path: &str,
-        columns: [&str; N],
-        mut batch_to: impl FnMut(&RecordBatch),
-    ) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet(table, "read", error);
-        #[allow(deprecated, reason = "its successor is to write the same by hand")]
-        let reader = ParquetObjectReader::new(self.root.store().clone(), below(&self.root.table_path(table), path));
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-        let columns = ProjectionMask::columns(builder.parquet_schema(), columns);
-        let mut batches = builder.with_projection(columns).build().map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            batch_to(&batch);
-        }
-        Ok(())
-    }
-
-    /// All of them: a gap is a person's decision or a disaster, so there are few.
-    async fn read_gaps(&self) -> Result<Vec<(TopicPartition, Span)>, LakeError> {
-        let state = TableState::read(self.root, GAPS, &mut Findings::default()).await?;
-        let mut gaps = Vec::new();
-        for path in state.files.keys() {
-            let columns = ["topic", "partition", "from_offset", "to_offset"];
-            self.read_places(GAPS, path, columns, |batch| {
-                let offsets = |name: &str| Some(batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()?.clone());
-                if let (Some(from), Some(to)) = (offsets("from_offset"), offsets("to_offset")) {
-                    let mut row = 0;
-                    each_topic_place(batch, "partition", "from_offset", |topic, partition, _| {
-                        let span = Span {
-                            from: from.value(row),
-                            to: to.value(row),
-                        };
-                        gaps.push((TopicPartition::new(topic, partition), span));
-                        row += 1;
-                    });
-                }
-            })
-            .await?;
-        }
-        Ok(gaps)
+        Ok(found)
     }
 }
 
 impl VerifiedTable {
-    /// Whether a comparison with the topic is of use: rows can be told by their offsets.
+    /// Whether a comparison with the topic is of use: of some partition, rows can be told.
     pub fn is_comparable(&self) -> bool {
-        !self.report.findings.has("unattributable")
+        !self.report.partitions.is_empty()
     }
 
     /// The hashes of the rows in a span, column by column.
     pub async fn rows_in(&self, place: &TopicPartition, span: Span) -> Result<Vec<RowHash>, LakeError> {
         let mut found = Vec::new();
-        let key = (String::new(), place.partition);
+        let location = self.root.location_of(&self.report.table);
         for (path, summary) in &self.summaries {
-            let holds = summary
-                .places
-                .get(&key)
-                .is_some_and(|(least, greatest, _)| *least < span.to && *greatest >= span.from);
-            if !holds || !self.state.files.contains_key(path) {
+            let file = self.state.files.get(path);
+            let Some(file) = file.filter(|_| summary.overlaps(&place.topic, place.partition, span.from, span.to)) else {
                 continue;
-            }
-            let failed = |error| LakeError::parquet(&self.report.table, "read", error);
-            let path = below(&self.root.table_path(&self.report.table), path);
-            #[allow(deprecated, reason = "its successor is to write the same by hand")]
-            let reader = ParquetObjectReader::new(self.root.store().clone(), path);
-            let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-            let mut batches = builder.build().map_err(failed)?;
-            while let Some(batch) = batches.try_next().await.map_err(failed)? {
-                hash_rows(&batch, true, |row| {
-                    if row.partition == place.partition && (span.from..span.to).contains(&row.offset) {
+            };
+            let read = read_rows(&location, file, None, |batch| {
+                hash_places(batch, true, |of, row| {
+                    let is_of = of.partition == place.partition
+                        && (span.from..span.to).contains(&of.offset)
+                        && self.attribution.topic_of(&of) == Some(&*place.topic);
+                    if is_of {
                         found.push(row);
                     }
                 });
-            }
+                ControlFlow::Continue(())
+            });
+            read.await?;
         }
         Ok(found)
     }
 }
 
-impl Verifier<'_> {
-    /// Whether the offset lies in a recorded gap.
-    pub fn is_gap(&self, place: &TopicPartition, offset: i64) -> bool {
-        self.gaps
-            .iter()
-            .any(|(gap, span)| gap == place && (span.from..span.to).contains(&offset))
-    }
-
-    /// The hashes of the letters in a span, by offset.
-    pub async fn letters_in(&self, place: &TopicPartition, span: Span) -> Result<BTreeMap<i64, u64>, LakeError> {
-        let mut found = BTreeMap::new();
-        let Some(letters) = &self.letters else {
-            return Ok(found);
-        };
-        let key = (place.topic.to_string(), place.partition);
-        for (path, summary) in &letters.summaries {
-            let places = summary.places.get(&key);
-            if places.is_none_or(|(least, greatest, _)| *least >= span.to || *greatest < span.from) {
-                continue;
-            }
-            let columns = ["topic", "partition", "offset", "key", "value"];
-            self.read_places(DEAD_LETTERS, path, columns, |batch| {
-                each_letter(batch, |topic, partition, offset, hash| {
-                    if topic == &*place.topic && partition == place.partition && (span.from..span.to).contains(&offset)
-                    {
-                        found.insert(offset, hash);
-                    }
-                });
-            })
-            .await?;
-        }
-        Ok(found)
-    }
-}
-
-async fn read_log(root: &Root, name: &str) -> Result<(Arc<TableState>, Findings), LakeError> {
+async fn read_log(root: &Root, name: &str) -> Result<(TableState, Findings), LakeError> {
     let mut findings = Findings::default();
-    let state = TableState::read(root, name, &mut findings).await?;
-    Ok((Arc::new(state), findings))
-}
-
-struct Judged {
-    summary: Summary,
-    findings: Vec<Finding>,
-    digests: BTreeMap<(String, i32), Digest>,
-}
-
-/// One file, on a thread of its own.
-fn judge(path: &str, logged: &LiveFile, bytes: bytes::Bytes, digest: bool) -> Judged {
-    let mut summary = Summary::default();
-    let mut digests: BTreeMap<(String, i32), Digest> = BTreeMap::new();
-    let (rows, mut findings) = check_file(path, logged, bytes, |batch| {
-        each_place(batch, PARTITION, OFFSET, |partition, offset| {
-            summary.add("", partition, offset)
-        });
-        each_topic_place(batch, "partition", "offset", |topic, partition, offset| {
-            summary.add(topic, partition, offset);
-        });
-        if digest {
-            hash_rows(batch, false, |row| {
-                digests
-                    .entry((String::new(), row.partition))
-                    .or_default()
-                    .row(row.offset, row.hash);
-            });
-            each_letter(batch, |topic, partition, offset, hash| {
-                digests
-                    .entry((topic.to_owned(), partition))
-                    .or_default()
-                    .letter(offset, hash);
-            });
-        }
-    });
-    if logged.has_deletion_vector {
-        findings.push(Finding::UnreadableFile {
-            path: path.to_owned(),
-            why: "it has a deletion vector, which we do not read".to_owned(),
-        });
-    }
-    summary.rows = rows;
-    Judged {
-        summary,
-        findings,
-        digests,
-    }
-}
-
-fn below(table: &Path, path: &str) -> Path {
-    Path::from_iter(table.parts().chain(Path::from(path).parts()))
+    let state = TableState::read(&root.location_of(name), &mut findings).await?;
+    Ok((state, findings))
 }

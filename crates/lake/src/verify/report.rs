@@ -1,288 +1,11 @@
-//! What a check finds, in words for people and fields for machines.
+//! What a check found of a table, summed up.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use model::TopicPartition;
 use serde::Serialize;
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Harmless; good to know.
-    Note,
-    /// May be a fault; what would tell is gone or was not asked.
-    Doubt,
-    /// Something was lost, doubled or changed.
-    Fault,
-}
-
-/// Offsets `[from, to)` of a partition.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Offsets {
-    pub topic: String,
-    pub partition: i32,
-    pub from: i64,
-    pub to: i64,
-}
-
-/// One thing that a check has found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Finding {
-    /// A version between others is not in the log.
-    MissingVersion {
-        version: i64,
-    },
-    /// A commit or checkpoint that is no such file.
-    UnreadableLog {
-        path: String,
-        why: String,
-    },
-    /// The files a commit names hold another number of rows than it recorded.
-    CommitRows {
-        version: i64,
-        recorded: u64,
-        found: u64,
-    },
-    /// A commit was given so many records, and fewer rows and letters are there.
-    CommitShort {
-        version: i64,
-        recorded: u64,
-        found: u64,
-    },
-    MissingFile {
-        path: String,
-    },
-    FileSize {
-        path: String,
-        logged: u64,
-        found: u64,
-    },
-    /// The bytes are not those that were committed.
-    FileChanged {
-        path: String,
-    },
-    UnreadableFile {
-        path: String,
-        why: String,
-    },
-    Statistics {
-        path: String,
-        column: String,
-        why: String,
-    },
-    /// More than one row.
-    Doubled(Offsets),
-    /// More than one letter.
-    DoubledLetters(Offsets),
-    /// A row and a letter.
-    RowAndLetter(Offsets),
-    /// In a recorded gap, and yet there.
-    RowInGap(Offsets),
-    /// Rows from the recorded offset on: the next run would land them again.
-    BeyondRecorded(Offsets),
-    /// Letters from the recorded offset on, as a crash between the two commits leaves them; the next run mends it.
-    LettersAhead(Offsets),
-    /// Rows of a partition of which the log records no offset.
-    Unrecorded {
-        partition: i32,
-        rows: u64,
-    },
-    /// Offsets without a row, letter or gap, among those of a commit that has lost rows.
-    Lost(Offsets),
-    /// Offsets without a row, letter or gap, from before the oldest commit that the log still holds.
-    Unexplained(Offsets),
-    /// Several topics or applications fill the table, and rows do not tell which; offsets were not checked.
-    Unattributable {
-        sources: usize,
-    },
-    /// Kafka holds these records; the table does not.
-    NotLanded(Offsets),
-    /// The row is another than the record makes.
-    RowDiffers {
-        topic: String,
-        partition: i32,
-        offset: i64,
-        columns: Vec<String>,
-    },
-    /// The letter's bytes are not the record's.
-    LetterDiffers {
-        topic: String,
-        partition: i32,
-        offset: i64,
-    },
-    /// A letter whose record is good by the present declaration.
-    WouldPass(Offsets),
-    /// A row whose record is bad by the present declaration.
-    WouldFail(Offsets),
-    /// Rows or letters whose records Kafka does not hold.
-    NotInKafka(Offsets),
-    /// Records that differ in ways that were not looked at one by one, there being so many.
-    NotExamined(Offsets),
-    /// Files that no version of the log names; vacuum removes them.
-    Orphans {
-        files: u64,
-        bytes: u64,
-        example: String,
-    },
-}
-
-impl Finding {
-    pub fn severity(&self) -> Severity {
-        match self {
-            Finding::Orphans { .. } | Finding::LettersAhead(_) | Finding::WouldPass(_) => Severity::Note,
-            Finding::Unexplained(_)
-            | Finding::Unattributable { .. }
-            | Finding::NotInKafka(_)
-            | Finding::WouldFail(_)
-            | Finding::NotExamined(_) => Severity::Doubt,
-            _ => Severity::Fault,
-        }
-    }
-
-    /// The name in JSON, by which findings are counted.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Finding::MissingVersion { .. } => "missing_version",
-            Finding::UnreadableLog { .. } => "unreadable_log",
-            Finding::CommitRows { .. } => "commit_rows",
-            Finding::CommitShort { .. } => "commit_short",
-            Finding::MissingFile { .. } => "missing_file",
-            Finding::FileSize { .. } => "file_size",
-            Finding::FileChanged { .. } => "file_changed",
-            Finding::UnreadableFile { .. } => "unreadable_file",
-            Finding::Statistics { .. } => "statistics",
-            Finding::Doubled(_) => "doubled",
-            Finding::DoubledLetters(_) => "doubled_letters",
-            Finding::RowAndLetter(_) => "row_and_letter",
-            Finding::RowInGap(_) => "row_in_gap",
-            Finding::BeyondRecorded(_) => "beyond_recorded",
-            Finding::LettersAhead(_) => "letters_ahead",
-            Finding::Unrecorded { .. } => "unrecorded",
-            Finding::Lost(_) => "lost",
-            Finding::Unexplained(_) => "unexplained",
-            Finding::Unattributable { .. } => "unattributable",
-            Finding::NotLanded(_) => "not_landed",
-            Finding::RowDiffers { .. } => "row_differs",
-            Finding::LetterDiffers { .. } => "letter_differs",
-            Finding::WouldPass(_) => "would_pass",
-            Finding::WouldFail(_) => "would_fail",
-            Finding::NotInKafka(_) => "not_in_kafka",
-            Finding::NotExamined(_) => "not_examined",
-            Finding::Orphans { .. } => "orphans",
-        }
-    }
-}
-
-impl fmt::Display for Offsets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            topic,
-            partition,
-            from,
-            to,
-        } = self;
-        match to - from {
-            1 => write!(f, "{topic}[{partition}] offset {from}"),
-            count => write!(f, "{topic}[{partition}] offsets {from} to {} ({count})", to - 1),
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Finding::MissingVersion { version } => write!(f, "version {version} is missing in the log"),
-            Finding::UnreadableLog { path, why } => write!(f, "{path} cannot be read: {why}"),
-            Finding::CommitRows {
-                version,
-                recorded,
-                found,
-            } => {
-                write!(
-                    f,
-                    "version {version} committed {recorded} rows and names files of {found}"
-                )
-            }
-            Finding::CommitShort {
-                version,
-                recorded,
-                found,
-            } => {
-                write!(
-                    f,
-                    "version {version} took over {recorded} records, {found} are there as rows or dead letters"
-                )
-            }
-            Finding::MissingFile { path } => write!(f, "{path} is named by the log and is not there"),
-            Finding::FileSize { path, logged, found } => write!(f, "{path} has {found} bytes, the log says {logged}"),
-            Finding::FileChanged { path } => write!(f, "{path} was changed after its commit: another checksum"),
-            Finding::UnreadableFile { path, why } => write!(f, "{path} cannot be read: {why}"),
-            Finding::Statistics { path, column, why } => write!(f, "{path}: statistics of {column}: {why}"),
-            Finding::Doubled(offsets) => write!(f, "{offsets}: more than one row"),
-            Finding::DoubledLetters(offsets) => write!(f, "{offsets}: more than one dead letter"),
-            Finding::RowAndLetter(offsets) => write!(f, "{offsets}: both a row and a dead letter"),
-            Finding::RowInGap(offsets) => write!(f, "{offsets}: in the table, and recorded as a gap"),
-            Finding::BeyondRecorded(offsets) => write!(f, "{offsets}: rows beyond the recorded offset"),
-            Finding::LettersAhead(offsets) => write!(f, "{offsets}: dead letters ahead of their rows"),
-            Finding::Unrecorded { partition, rows } => {
-                write!(
-                    f,
-                    "partition {partition}: {rows} rows, and the log records no offset of it"
-                )
-            }
-            Finding::Lost(offsets) => write!(f, "{offsets}: no row, dead letter or gap, in a commit that lost rows"),
-            Finding::Unexplained(offsets) => {
-                write!(
-                    f,
-                    "{offsets}: no row, dead letter or gap, and the commit's record is gone"
-                )
-            }
-            Finding::Unattributable { sources } => {
-                write!(
-                    f,
-                    "{sources} topics or applications fill the table: offsets were not checked"
-                )
-            }
-            Finding::NotLanded(offsets) => write!(f, "{offsets}: in Kafka, not in the lake"),
-            Finding::RowDiffers {
-                topic,
-                partition,
-                offset,
-                columns,
-            } => {
-                write!(
-                    f,
-                    "{topic}[{partition}] offset {offset}: the row is not the record's: {}",
-                    columns.join(", ")
-                )
-            }
-            Finding::LetterDiffers {
-                topic,
-                partition,
-                offset,
-            } => {
-                write!(
-                    f,
-                    "{topic}[{partition}] offset {offset}: the dead letter's bytes are not the record's"
-                )
-            }
-            Finding::WouldPass(offsets) => write!(f, "{offsets}: dead, and good by the present declaration"),
-            Finding::WouldFail(offsets) => write!(f, "{offsets}: a row, and bad by the present declaration"),
-            Finding::NotInKafka(offsets) => write!(f, "{offsets}: in the lake, and Kafka has no such record"),
-            Finding::NotExamined(offsets) => {
-                write!(f, "{offsets}: something differs from Kafka, not looked at closely")
-            }
-            Finding::Orphans { files, bytes, example } => {
-                write!(
-                    f,
-                    "{files} files of {bytes} bytes that no version names, such as {example}"
-                )
-            }
-        }
-    }
-}
+use super::finding::{Finding, Severity};
 
 /// Findings of one kind that are told one by one.
 const TOLD_MAX: u64 = 20;
@@ -328,6 +51,11 @@ impl Findings {
         self.worst
     }
 
+    /// Whether nothing was found that a check must not pass.
+    pub fn passes(&self) -> bool {
+        self.worst.is_none_or(Severity::passes)
+    }
+
     pub fn has(&self, kind: &str) -> bool {
         self.counts.contains_key(kind)
     }
@@ -343,6 +71,8 @@ pub struct TableReport {
     pub rows: u64,
     /// Files whose bytes were compared with the checksum in the log; the others have none (written by others).
     pub checksums: u64,
+    /// Messages that hold no element, by the commits' counts.
+    pub empty_messages: u64,
     pub partitions: Vec<PartitionReport>,
     pub findings: Findings,
 }
@@ -358,8 +88,13 @@ pub struct PartitionReport {
     pub recorded: i64,
     pub rows: u64,
     pub letters: u64,
+    /// Messages: offsets with a row or a dead letter.
+    pub messages: u64,
     pub gap_offsets: u64,
-    /// Offsets that Kafka never handed out (transaction markers, aborted or compacted records), by the commits' counts.
+    /// Records that were removed on purpose: offsets, and single elements.
+    pub erased: u64,
+    /// Offsets without anything that the commits' counts explain: Kafka never handed them out (transaction markers,
+    /// aborted or compacted records), or the message held no element.
     pub skipped: u64,
     /// Offsets without anything, of which nothing tells whether they ever were records.
     pub unexplained: u64,
@@ -367,4 +102,25 @@ pub struct PartitionReport {
     pub doubled: u64,
     /// Records compared one to one with Kafka; `None` when that was not asked.
     pub compared: Option<u64>,
+}
+
+impl PartitionReport {
+    pub(super) fn new(place: &TopicPartition, start: i64, recorded: i64) -> Self {
+        Self {
+            topic: place.topic.to_string(),
+            partition: place.partition,
+            start,
+            recorded,
+            rows: 0,
+            letters: 0,
+            messages: 0,
+            gap_offsets: 0,
+            erased: 0,
+            skipped: 0,
+            unexplained: 0,
+            lost: 0,
+            doubled: 0,
+            compared: None,
+        }
+    }
 }

@@ -2,189 +2,212 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
-use futures::TryStreamExt;
-use model::{Span, TopicPartition};
+use model::TopicPartition;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt};
-#[allow(deprecated, reason = "its successor is to write the same by hand")]
-use parquet::arrow::async_reader::ParquetObjectReader;
-use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use serde::Deserialize;
+use parking_lot::Mutex;
 
-use super::report::{Finding, Findings};
-use crate::{LakeError, Root};
+use super::finding::Finding;
+use super::report::Findings;
+use crate::LakeError;
+use crate::delta::{
+    Action, Add, CommitInfo, Damage, DeletionVector, FileReconciler, Kinds, Origin, Piece, Replay, TableLocation,
+};
+use crate::table::commits::{CommitEvidence, CommitSpan};
 
 /// A file that the newest version names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct LiveFile {
+    /// Within the store.
+    pub(crate) path: Path,
     pub(crate) size: u64,
     /// Delta's statistics, JSON text.
     pub(crate) stats: Option<Box<str>>,
     pub(crate) crc32c: Option<u32>,
-    pub(crate) partition_values: BTreeMap<String, Option<String>>,
-    /// Rows deleted without rewriting the file, by a foreign writer.
-    pub(crate) has_deletion_vector: bool,
+    /// Rows deleted without rewriting the file, by another writer.
+    pub(crate) deletion_vector: Option<DeletionVector>,
 }
 
-/// What a commit of ours says of itself.
+/// What a commit of ours says of the offsets that it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommitRecord {
     pub(crate) version: i64,
-    /// Records that Kafka gave in these spans: rows and letters. `None` where a writer did not say.
+    /// Records that Kafka gave in these spans: rows and dead letters. `None` where a writer did not say.
     pub(crate) records: Option<u64>,
-    pub(crate) spans: Vec<(TopicPartition, Span)>,
+    /// Rows and dead letters that they make, where a record makes several or none.
+    pub(crate) elements: Option<u64>,
+    pub(crate) spans: Vec<CommitSpan>,
+}
+
+/// A commit that took files out of the table, or rows out of files, as a change of its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub(crate) version: i64,
+    pub(crate) operation: String,
+    pub(crate) by: String,
+    /// Of the files that it took out, or of which it deleted rows.
+    pub(crate) files: Vec<Path>,
+}
+
+impl CommitRecord {
+    /// `None` for a commit that says nothing of offsets.
+    pub(crate) fn of(evidence: &CommitEvidence) -> Option<Self> {
+        Some(Self {
+            version: evidence.version,
+            records: evidence.records,
+            elements: evidence.elements,
+            spans: evidence.spans.clone()?,
+        })
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct TableState {
     pub(crate) version: i64,
-    /// By path below the table.
+    /// The table's own, from its metadata.
+    pub(crate) id: Option<String>,
+    /// By path below the table, or in the store where it lies elsewhere.
     pub(crate) files: BTreeMap<String, LiveFile>,
     /// By application and topic partition: the recorded offset.
     pub(crate) recorded: BTreeMap<(String, TopicPartition), i64>,
+    /// What the commits whose JSON is there say of themselves, by version.
+    pub(crate) evidence: BTreeMap<i64, CommitEvidence>,
+    /// Those that cover offsets, by version; from the JSON, and from the table of commits where that is gone.
     pub(crate) commits: Vec<CommitRecord>,
+    /// By version, newest first.
+    pub(crate) removals: Vec<Removal>,
     /// Hashes of every path that the log still names, live or removed.
     named: HashSet<u64>,
     pub(crate) bytes: u64,
 }
 
 impl TableState {
-    /// Reads the newest checkpoint and every commit that is there.
-    pub(crate) async fn read(root: &Root, table: &str, findings: &mut Findings) -> Result<TableState, LakeError> {
-        let log = root.table_path(table).join("_delta_log");
-        let listing = root.location_of(table).list().await?;
+    /// Reads the newest checkpoint and every commit that is there, several at a time.
+    pub(crate) async fn read(location: &TableLocation, findings: &mut Findings) -> Result<TableState, LakeError> {
+        let listing = location.list().await?;
+        let damage = Arc::new(Mutex::new(Vec::new()));
+        let on_damage = Arc::clone(&damage);
+        let mut replay = Replay::lenient(location, &listing, Kinds::All, move |damage| on_damage.lock().push(damage));
         let mut state = TableState {
-            version: -1,
+            version: listing.newest().unwrap_or(-1),
             ..TableState::default()
         };
-        let versions: Vec<i64> = listing.commits().iter().map(|commit| commit.version).collect();
-        let checkpoint = listing.checkpoints().last();
-        let checkpoint = checkpoint.map(|checkpoint| (checkpoint.version, &checkpoint.files));
-        let base = checkpoint.map_or(-1, |(version, _)| version);
-        if let Some((version, paths)) = checkpoint {
-            state.version = version;
-            for path in paths {
-                if let Err(error) = state.read_checkpoint(root, path).await {
-                    if error.is_retryable() {
-                        return Err(error);
-                    }
-                    findings.add(Finding::UnreadableLog {
-                        path: path.to_string(),
-                        why: crate::error::describe(&error),
-                    });
+        let mut files = FileReconciler::default();
+        let mut table = crate::delta::TableState::default();
+        while let Some(piece) = replay.next().await? {
+            state.take_names(location, &piece);
+            if let Origin::Commit(version) | Origin::History(version) = piece.origin {
+                state.take_commit(location, version, &piece.actions, findings);
+            }
+            table.take(&piece);
+            for action in files.keep(piece) {
+                if let Action::Add(add) = action {
+                    state.take_file(location, *add, findings);
                 }
             }
         }
-        // What lies before the oldest commit was cleaned up, unless no checkpoint sums it up.
-        let first = versions.first().copied().unwrap_or(base + 1);
-        let expected_first = if base < 0 { 0 } else { first.min(base + 1) };
-        let newest = versions.last().copied().unwrap_or(base).max(base);
-        let there: HashSet<i64> = versions.iter().copied().collect();
-        for version in expected_first..=newest {
-            if !there.contains(&version) {
-                findings.add(Finding::MissingVersion { version });
-            }
+        damage.lock().drain(..).for_each(|damage| findings.add(finding(damage)));
+        for (id, txn) in &table.txns {
+            state.take_recorded(id, txn.version);
         }
-        for version in versions {
-            let path = log.clone().join(format!("{version:020}.json"));
-            let read = async { root.store().get(&path).await?.bytes().await };
-            let bytes = match read.await {
-                Ok(bytes) => bytes,
-                Err(StoreError::NotFound { .. }) => {
-                    findings.add(Finding::MissingVersion { version });
-                    continue;
-                }
-                Err(error) => return Err(LakeError::store("read", path, error)),
-            };
-            if let Err(why) = state.apply(version, version > base, &bytes, findings) {
-                findings.add(Finding::UnreadableLog {
-                    path: path.to_string(),
-                    why,
-                });
-            }
-        }
-        state.version = newest;
+        state.id = table.metadata.map(|metadata| metadata.id);
         state.bytes = state.files.values().map(|file| file.size).sum();
         Ok(state)
     }
 
-    /// Whether any version that the log still holds names this path.
+    /// Whether any version that the log still holds names this path below the table.
     pub(crate) fn names(&self, path: &str) -> bool {
         self.named.contains(&hash(path))
     }
 
-    /// One commit. Those below the checkpoint are in the state already; they tell what they committed.
-    fn apply(&mut self, version: i64, newer: bool, bytes: &[u8], findings: &mut Findings) -> Result<(), String> {
-        let mut info = CommitInfo::default();
-        let (mut rows, mut txns) = (0, Vec::new());
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let action: Action = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-            info = action.commit_info.unwrap_or(info);
-            txns.extend(action.txn);
-            if let Some(add) = action.add {
-                let path = decoded(&add.path);
-                let stats: Option<Counted> = add.stats.as_deref().and_then(|text| serde_json::from_str(text).ok());
-                rows += stats.map_or(0, |stats| stats.num_records);
-                self.named.insert(hash(&path));
-                if newer {
-                    let file = LiveFile {
-                        size: add.size,
-                        crc32c: add
-                            .tags
-                            .as_ref()
-                            .and_then(|tags| checksum(tags.get("crc32c")?.as_deref()?)),
-                        stats: add.stats.map(String::into_boxed_str),
-                        partition_values: add.partition_values,
-                        has_deletion_vector: add.deletion_vector.is_some(),
-                    };
-                    self.files.insert(path, file);
-                }
-            }
-            if let Some(remove) = action.remove {
-                let path = decoded(&remove.path);
-                self.named.insert(hash(&path));
-                if newer {
-                    self.files.remove(&path);
-                }
+    /// Without a table of commits, the log alone says what was committed.
+    pub(crate) fn rely_on_log(&mut self) {
+        let evidence = std::mem::take(&mut self.evidence);
+        self.commits = evidence.values().filter_map(CommitRecord::of).collect();
+    }
+
+    fn take_names(&mut self, location: &TableLocation, piece: &Piece) {
+        for action in &piece.actions {
+            let path = match action {
+                Action::Add(add) => &add.path,
+                Action::Remove(remove) => &remove.path,
+                Action::Cdc(cdc) => &cdc.path,
+                _ => continue,
+            };
+            if let Ok(path) = location.data_path(path) {
+                self.named.insert(hash(&below(location, &path)));
             }
         }
-        if newer {
-            for txn in txns {
-                self.record(&txn.app_id, txn.version);
-            }
-        }
-        let recorded = info
-            .operation_metrics
-            .and_then(|metrics| metrics.num_output_rows.parse::<u64>().ok());
-        if let Some(spans) = info.spans {
-            if let Some(recorded) = recorded.filter(|recorded| *recorded != rows) {
+    }
+
+    fn take_file(&mut self, location: &TableLocation, add: Add, findings: &mut Findings) {
+        let path = match location.data_path(&add.path) {
+            Ok(path) => path,
+            Err(why) => return findings.add(Finding::UnreadableFile { path: add.path, why }),
+        };
+        let file = LiveFile {
+            size: add.size.max(0) as u64,
+            crc32c: add.tag("crc32c").and_then(checksum),
+            stats: add.stats.map(String::into_boxed_str),
+            deletion_vector: add.deletion_vector,
+            path,
+        };
+        self.files.insert(below(location, &file.path), file);
+    }
+
+    /// What a commit says of itself, against the files that it names.
+    fn take_commit(&mut self, location: &TableLocation, version: i64, actions: &[Action], findings: &mut Findings) {
+        let infos = actions.iter().filter_map(|action| match action {
+            Action::CommitInfo(info) => Some(&**info),
+            _ => None,
+        });
+        let info = infos.last();
+        let evidence = CommitEvidence::of(version, info);
+        if let (Some(recorded), Some(_)) = (evidence.rows, &evidence.spans) {
+            let adds = actions.iter().filter_map(|action| match action {
+                Action::Add(add) => add.stats.as_deref(),
+                _ => None,
+            });
+            let found = adds.map(rows_in).sum();
+            if recorded != found {
                 findings.add(Finding::CommitRows {
                     version,
                     recorded,
-                    found: rows,
+                    found,
                 });
             }
-            let spans = spans.into_iter().filter(|span| span.from <= span.to).map(|span| {
-                (
-                    TopicPartition::new(span.topic, span.partition),
-                    Span::new(span.from, span.to),
-                )
-            });
-            self.commits.push(CommitRecord {
-                version,
-                records: info.records,
-                spans: spans.collect(),
-            });
         }
-        Ok(())
+        self.take_removal(location, version, info, actions);
+        self.evidence.insert(version, evidence);
+    }
+
+    fn take_removal(
+        &mut self,
+        location: &TableLocation,
+        version: i64,
+        info: Option<&CommitInfo>,
+        actions: &[Action],
+    ) {
+        let files = actions.iter().filter_map(|action| match action {
+            Action::Remove(remove) if remove.data_change => location.data_path(&remove.path).ok(),
+            _ => None,
+        });
+        let files: Vec<Path> = files.collect();
+        if files.is_empty() {
+            return;
+        }
+        let text = |text: Option<&String>| text.cloned().unwrap_or_else(|| "unknown".to_owned());
+        self.removals.push(Removal {
+            version,
+            operation: text(info.and_then(|info| info.operation.as_ref())),
+            by: text(info.and_then(|info| info.engine_info.as_ref())),
+            files,
+        });
     }
 
     /// `<application>/<topic>/<partition>`; ids of other shapes are other people's. A topic's name holds no slash.
-    fn record(&mut self, id: &str, offset: i64) {
+    fn take_recorded(&mut self, id: &str, offset: i64) {
         let mut parts = id.rsplitn(3, '/');
         let (partition, topic, application) = (parts.next(), parts.next(), parts.next());
         if let (Some(Ok(partition)), Some(topic), Some(application)) = (partition.map(str::parse), topic, application) {
@@ -192,55 +215,22 @@ impl TableState {
             self.recorded.insert((application.to_owned(), place), offset);
         }
     }
+}
 
-    async fn read_checkpoint(&mut self, root: &Root, path: &Path) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet("its log", "read the checkpoint's", error);
-        #[allow(deprecated, reason = "its successor is to write the same by hand")]
-        let reader = ParquetObjectReader::new(root.store().clone(), path.clone());
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-        let columns = ProjectionMask::columns(builder.parquet_schema(), ["txn", "add", "remove"]);
-        let mut batches = builder.with_projection(columns).build().map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            self.take_checkpoint(&batch);
+fn finding(damage: Damage) -> Finding {
+    match damage {
+        Damage::MissingCommit { version } => Finding::MissingVersion { version },
+        Damage::UnreadableCommit { path, why, .. } | Damage::UnreadableCheckpoint { path, why, .. } => {
+            Finding::UnreadableLog { path, why }
         }
-        Ok(())
     }
+}
 
-    fn take_checkpoint(&mut self, batch: &RecordBatch) {
-        let part = |name: &str| batch.column_by_name(name).and_then(|column| column.as_struct_opt());
-        if let Some(txn) = part("txn") {
-            for row in 0..txn.len() {
-                if let (Some(id), Some(offset)) = (text(txn, "appId", row), whole(txn, "version", row)) {
-                    self.record(&id, offset);
-                }
-            }
-        }
-        if let Some(remove) = part("remove") {
-            for row in 0..remove.len() {
-                if let Some(path) = text(remove, "path", row) {
-                    self.named.insert(hash(&decoded(&path)));
-                }
-            }
-        }
-        let Some(add) = part("add") else { return };
-        for row in 0..add.len() {
-            let (Some(path), Some(size)) = (text(add, "path", row), whole(add, "size", row)) else {
-                continue;
-            };
-            let path = decoded(&path);
-            let tags = map(add, "tags", row);
-            let file = LiveFile {
-                size: size.max(0) as u64,
-                stats: text(add, "stats", row).map(String::into_boxed_str),
-                crc32c: tags.get("crc32c").and_then(|text| checksum(text.as_deref()?)),
-                partition_values: map(add, "partitionValues", row),
-                has_deletion_vector: add
-                    .column_by_name("deletionVector")
-                    .is_some_and(|column| column.is_valid(row)),
-            };
-            self.named.insert(hash(&path));
-            self.files.insert(path, file);
-        }
+/// A file's path as findings name it.
+fn below(location: &TableLocation, path: &Path) -> String {
+    match path.prefix_match(location.path()) {
+        Some(parts) => parts.collect::<Path>().to_string(),
+        None => path.to_string(),
     }
 }
 
@@ -250,106 +240,16 @@ fn hash(path: &str) -> u64 {
     hasher.finish()
 }
 
-/// Paths are percent-encoded in the log (PROTOCOL.md, "Add File").
-fn decoded(path: &str) -> String {
-    Path::from_url_path(path).map_or_else(|_| path.to_owned(), String::from)
-}
-
 /// As [`crate::write::upload`] writes it.
 fn checksum(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 16).ok()
 }
 
-fn field<'a>(of: &'a StructArray, name: &str, row: usize) -> Option<&'a ArrayRef> {
-    let column = of.column_by_name(name)?;
-    (of.is_valid(row) && column.is_valid(row)).then_some(column)
-}
-
-fn text(of: &StructArray, name: &str, row: usize) -> Option<String> {
-    let column = field(of, name, row)?;
-    Some(column.as_string_opt::<i32>()?.value(row).to_owned())
-}
-
-fn whole(of: &StructArray, name: &str, row: usize) -> Option<i64> {
-    Some(field(of, name, row)?.as_primitive_opt::<Int64Type>()?.value(row))
-}
-
-fn map(of: &StructArray, name: &str, row: usize) -> BTreeMap<String, Option<String>> {
-    let entries = field(of, name, row).and_then(|column| Some(column.as_map_opt()?.value(row)));
-    let Some(entries) = entries else {
-        return BTreeMap::new();
-    };
-    let keys = entries.column(0).as_string_opt::<i32>();
-    let values = entries.column(1).as_string_opt::<i32>();
-    let (Some(keys), Some(values)) = (keys, values) else {
-        return BTreeMap::new();
-    };
-    (0..entries.len())
-        .map(|at| {
-            let value = values.is_valid(at).then(|| values.value(at).to_owned());
-            (keys.value(at).to_owned(), value)
-        })
-        .collect()
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Action {
-    add: Option<Add>,
-    remove: Option<Remove>,
-    txn: Option<Txn>,
-    commit_info: Option<CommitInfo>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Add {
-    path: String,
-    size: u64,
-    #[serde(default)]
-    partition_values: BTreeMap<String, Option<String>>,
-    stats: Option<String>,
-    tags: Option<BTreeMap<String, Option<String>>>,
-    deletion_vector: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Remove {
-    path: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Txn {
-    app_id: String,
-    version: i64,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct CommitInfo {
-    operation_metrics: Option<Metrics>,
-    spans: Option<Vec<SpanRecord>>,
-    records: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metrics {
-    #[serde(default)]
-    num_output_rows: String,
-}
-
-#[derive(Deserialize)]
-struct SpanRecord {
-    topic: String,
-    partition: i32,
-    from: i64,
-    to: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Counted {
-    num_records: u64,
+fn rows_in(stats: &str) -> u64 {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Counted {
+        num_records: u64,
+    }
+    serde_json::from_str(stats).map_or(0, |stats: Counted| stats.num_records)
 }

@@ -4,6 +4,7 @@
 
 mod commit;
 mod dead_letters;
+mod erasures;
 mod faults;
 mod field_ids;
 mod files;
@@ -16,3 +17,6 @@ mod s3;
 mod s3_server;
 mod snapshot;
 mod verify;
+mod verify_elements;
+mod verify_ledger;
+mod verify_topics;

@@ -3,6 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+
 use lake::verify::{Finding, Severity, TableReport, Verifier, VerifyOptions};
 use lake::{Lake, Names, Table};
 use model::{ManualClock, Span};
@@ -12,21 +17,16 @@ use std::sync::Arc;
 use crate::dead_letters::letter;
 use crate::rows::{NOON_US, batch, partition, vehicle_data};
 
-struct Planted {
-    folder: tempfile::TempDir,
-    lake: Lake,
+pub(crate) struct Planted {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) lake: Lake,
 }
 
 impl Planted {
     /// Two partitions in eight commits; every tenth offset of partition 0 is a dead letter, and of the offsets of
     /// partition 1 Kafka never handed out every seventh.
-    async fn new() -> Planted {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::new(NOON_US));
-        let lake = Lake::open(folder.path().to_str().unwrap(), clock, Names::seeded(1))
-            .await
-            .unwrap();
-        let planted = Planted { folder, lake };
+    pub(crate) async fn new() -> Planted {
+        let planted = Planted::empty();
         let table = planted.lake.table(&vehicle_data(), "ingest").await.unwrap();
         for commit in 0..4 {
             planted
@@ -40,8 +40,21 @@ impl Planted {
         planted
     }
 
+    pub(crate) fn empty() -> Planted {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Planted::open(folder.path(), 1);
+        Planted { folder, lake }
+    }
+
+    /// Another writer's handle on the lake.
+    pub(crate) fn open(folder: &Path, seed: u64) -> Lake {
+        let url = url::Url::from_directory_path(folder.canonicalize().unwrap()).unwrap();
+        let store = Arc::new(object_store::local::LocalFileSystem::new());
+        Lake::with_store(store, url, Arc::new(ManualClock::new(NOON_US)), Names::seeded(seed))
+    }
+
     /// What `keeps` refuses becomes a letter.
-    async fn land(&self, table: &Table, number: i32, span: Span, keeps: fn(i64) -> bool) {
+    pub(crate) async fn land(&self, table: &Table, number: i32, span: Span, keeps: fn(i64) -> bool) {
         let dead: Vec<_> = (span.from..span.to)
             .filter(|offset| !keeps(*offset))
             .map(|o| letter(number, o))
@@ -74,33 +87,33 @@ impl Planted {
         }
         let staged = table.upload(writer.finish().unwrap()).await.unwrap();
         table
-            .commit_counted(vec![staged], &[(partition(number), span)], Some(records))
+            .commit_counted(vec![staged], &[(partition(number), span)], Some(records), None)
             .await
             .unwrap();
     }
 
-    fn table(&self) -> PathBuf {
+    pub(crate) fn table(&self) -> PathBuf {
         self.folder.path().join("data/vehicle_data")
     }
 
-    fn commit_file(&self, table: &str, version: u64) -> PathBuf {
+    pub(crate) fn commit_file(&self, table: &str, version: u64) -> PathBuf {
         self.folder
             .path()
             .join(format!("data/{table}/_delta_log/{version:020}.json"))
     }
 
-    fn actions(&self, version: u64) -> Vec<Value> {
+    pub(crate) fn actions(&self, version: u64) -> Vec<Value> {
         let text = std::fs::read_to_string(self.commit_file("vehicle_data", version)).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn set_actions(&self, version: u64, actions: &[Value]) {
+    pub(crate) fn set_actions(&self, version: u64, actions: &[Value]) {
         let lines: String = actions.iter().map(|action| format!("{action}\n")).collect();
         std::fs::write(self.commit_file("vehicle_data", version), lines).unwrap();
     }
 
     /// The data file that a version added.
-    fn data_file(&self, version: u64) -> PathBuf {
+    pub(crate) fn data_file(&self, version: u64) -> PathBuf {
         let actions = self.actions(version);
         let path = actions
             .iter()
@@ -109,10 +122,36 @@ impl Planted {
         self.table().join(path)
     }
 
-    async fn check(&self, table: &str) -> TableReport {
+    /// Takes rows out of the file of a version, and puts the log right.
+    pub(crate) fn rewrite_without(&self, version: u64, is_gone: impl Fn(i64) -> bool) {
+        let path = self.data_file(version);
+        let mut rows = 0;
+        rewrite(&path, |batch| {
+            let offsets = batch.column_by_name("_offset").unwrap().as_primitive::<Int64Type>();
+            let stays: BooleanArray = offsets.values().iter().map(|offset| Some(!is_gone(*offset))).collect();
+            let left = filter_record_batch(&batch, &stays).unwrap();
+            rows += left.num_rows();
+            left
+        });
+        let size = std::fs::metadata(&path).unwrap().len();
+        let mut actions = self.actions(version);
+        for action in &mut actions {
+            if action.get("add").is_some() {
+                action["add"]["size"] = json!(size);
+                action["add"]["stats"] = json!(format!("{{\"numRecords\":{rows}}}"));
+                action["add"]["tags"] = json!({});
+            } else if action.get("commitInfo").is_some() {
+                action["commitInfo"]["operationMetrics"]["numOutputRows"] = json!(rows.to_string());
+            }
+        }
+        self.set_actions(version, &actions);
+    }
+
+    pub(crate) async fn check(&self, table: &str) -> TableReport {
         let options = VerifyOptions {
             // Several passes even over so few.
             offsets_per_pass: 150,
+            elements_per_pass: 10,
             digests: false,
         };
         let verifier = Verifier::open(self.lake.root(), &[], options, &|_, _, _| {})
@@ -122,7 +161,7 @@ impl Planted {
     }
 
     /// The kinds of fault and doubt.
-    async fn kinds(&self) -> BTreeSet<&'static str> {
+    pub(crate) async fn kinds(&self) -> BTreeSet<&'static str> {
         let report = self.check("vehicle_data").await;
         let bad = report
             .findings
@@ -133,7 +172,18 @@ impl Planted {
     }
 }
 
-fn kinds<const N: usize>(of: [&'static str; N]) -> BTreeSet<&'static str> {
+/// Writes a Parquet file again with other rows.
+pub(crate) fn rewrite(path: &Path, mut change: impl FnMut(RecordBatch) -> RecordBatch) {
+    let bytes = bytes::Bytes::from(std::fs::read(path).unwrap());
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    let schema = reader.schema().clone();
+    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(std::fs::File::create(path).unwrap(), schema, None).unwrap();
+    batches.into_iter().for_each(|batch| writer.write(&change(batch)).unwrap());
+    writer.close().unwrap();
+}
+
+pub(crate) fn kinds<const N: usize>(of: [&'static str; N]) -> BTreeSet<&'static str> {
     of.into()
 }
 
@@ -356,12 +406,7 @@ async fn a_letter_beside_its_row_is_found() {
 
 #[tokio::test]
 async fn a_checkpoint_keeps_what_is_needed() {
-    let folder = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::new(NOON_US));
-    let lake = Lake::open(folder.path().to_str().unwrap(), clock, Names::seeded(1))
-        .await
-        .unwrap();
-    let planted = Planted { folder, lake };
+    let planted = Planted::empty();
     let table = planted.lake.table(&vehicle_data(), "ingest").await.unwrap();
     for commit in 0..100 {
         planted

@@ -1,0 +1,12 @@
+//! What must be kept of commits before a checkpoint allows anyone to delete them.
+
+use async_trait::async_trait;
+
+use crate::LakeError;
+
+/// Keeps what `verify` needs to know of commits beyond their JSON.
+#[async_trait]
+pub(crate) trait CommitKeeper: Send + Sync {
+    /// Keeps the commits of a table up to a version. A checkpoint of that version is written only when this succeeds.
+    async fn keep(&self, table: &str, table_id: &str, until: i64) -> Result<(), LakeError>;
+}
