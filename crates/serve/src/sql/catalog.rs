@@ -116,7 +116,7 @@ impl StatementCatalog {
     }
 
     async fn open_table(&self, name: &str) -> Result<Arc<dyn TableProvider>, SqlError> {
-        let unreadable = |error: LakeError| SqlError::unreadable(name, error);
+        let unreadable = |error: LakeError| SqlError::unreadable(name, &error);
         let location = self.root.location_of(name);
         let at = match self.time_travel {
             TimeTravel::Newest => None,

