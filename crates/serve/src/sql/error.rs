@@ -464,8 +464,14 @@ mod tests {
     #[test]
     fn a_failure_while_running_is_no_wrong_usage() {
         let kind = |error: DataFusionError| SqlError::from_datafusion(&error, "select 1", &[]).kind;
-        assert_eq!(kind(DataFusionError::Execution("a file is damaged".to_owned())), ErrorKind::Failed);
-        assert_eq!(kind(DataFusionError::Plan("no such function".to_owned())), ErrorKind::Usage);
+        assert_eq!(
+            kind(DataFusionError::Execution("a file is damaged".to_owned())),
+            ErrorKind::Failed
+        );
+        assert_eq!(
+            kind(DataFusionError::Plan("no such function".to_owned())),
+            ErrorKind::Usage
+        );
         let divided = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
         assert_eq!(kind(divided), ErrorKind::Usage);
     }
