@@ -27,9 +27,6 @@ pub(super) const SCHEMA: &str = "public";
 
 const INFORMATION_SCHEMA: &str = "information_schema";
 
-/// Views of the information schema for which no table has to be opened.
-const VIEWS_OF_NAMES: [&str; 5] = ["tables", "schemata", "df_settings", "routines", "parameters"];
-
 /// Tables of one statement that are opened at the same time.
 const OPENED_AT_ONCE: usize = 8;
 
@@ -80,14 +77,6 @@ impl StatementCatalog {
         for names in lake_tables(references).chunks(OPENED_AT_ONCE) {
             try_join_all(names.iter().map(|name| self.open_named(name))).await?;
         }
-        let about_columns = references.iter().any(|reference| {
-            reference.schema() == Some(INFORMATION_SCHEMA) && !VIEWS_OF_NAMES.contains(&reference.table())
-        });
-        if about_columns {
-            for names in self.names.chunks(OPENED_AT_ONCE) {
-                join_all(names.iter().map(|name| self.readable(name))).await;
-            }
-        }
         Ok(())
     }
 
@@ -116,11 +105,15 @@ impl StatementCatalog {
     }
 
     async fn open_table(&self, name: &str) -> Result<Arc<dyn TableProvider>, SqlError> {
-        let unreadable = |error: LakeError| SqlError::unreadable(name, error);
+        let unreadable = |error: LakeError| SqlError::unreadable(name, &error);
         let location = self.root.location_of(name);
         let at = match self.time_travel {
             TimeTravel::Newest => None,
-            travel => Some(version::choose(&location.list().await.map_err(unreadable)?, name, travel)?),
+            travel => Some(version::choose(
+                &location.list().await.map_err(unreadable)?,
+                name,
+                travel,
+            )?),
         };
         let snapshot = Snapshot::load(&location, at).await.map_err(unreadable)?;
         Ok(Arc::new(LakeTable::new(snapshot)))
@@ -142,9 +135,14 @@ impl SchemaProvider for StatementCatalog {
         self.names.to_vec()
     }
 
-    /// What [`StatementCatalog::open`] opened. The information schema asks for any other table too, and one that cannot
-    /// be read must not hide the rest from it.
+    /// What [`StatementCatalog::open`] opened. Only the information schema asks for other tables, and then for one after
+    /// the other, so the first such call opens them all. One that cannot be read must not hide the rest from it.
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if self.tables.get(name).is_some_and(|table| !table.initialized()) {
+            for names in self.names.chunks(OPENED_AT_ONCE) {
+                join_all(names.iter().map(|name| self.readable(name))).await;
+            }
+        }
         Ok(self.readable(name).await)
     }
 

@@ -66,9 +66,12 @@ impl Environment {
             .map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), schemas);
-        Ok(SessionStateBuilder::new_from_existing(self.template.clone())
+        let mut state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_catalog_list(Arc::new(catalogs))
-            .build())
+            .build();
+        // What `now()` means in the statement.
+        state.mark_start_execution();
+        Ok(state)
     }
 
     pub(super) fn memory_reserved(&self) -> usize {

@@ -88,9 +88,9 @@ impl SqlError {
         }
     }
 
-    /// Of a table that cannot be opened.
-    pub(super) fn unreadable(table: &str, error: LakeError) -> SqlError {
-        let why = match &error {
+    /// Of the named table, which cannot be opened.
+    pub(super) fn unreadable(table: &str, error: &LakeError) -> SqlError {
+        let why = match error {
             LakeError::Unusable { why, .. } => why.clone(),
             error => with_causes(error),
         };
@@ -101,15 +101,21 @@ impl SqlError {
         }
     }
 
+    /// Of a table whose log or files cannot be read while a query is planned or runs.
+    fn of_table(error: &LakeError) -> SqlError {
+        match error {
+            LakeError::Unusable { table, .. } => SqlError::unreadable(table, error),
+            error => SqlError::new(ErrorKind::Failed, with_causes(error)),
+        }
+    }
+
     /// Translates an error of DataFusion. `tables` are the names that a misspelt one may have meant.
     pub(super) fn from_datafusion(error: &DataFusionError, sql: &str, tables: &[String]) -> SqlError {
         // A collection holds every mistake found in one statement; the first is shown, the next run shows the next.
         let error = error.iter().next().unwrap_or(error);
         let root = error.find_root();
-        if let Some(LakeError::Unusable { table, why }) = lake_error(root) {
-            let why = why.clone();
-            let table = table.clone();
-            return SqlError::unreadable(&table.clone(), LakeError::Unusable { table, why });
+        if let Some(error) = lake_error(root) {
+            return SqlError::of_table(error);
         }
         let diagnostic = error.diagnostic();
         let (message, place) = match (root, diagnostic) {
@@ -329,7 +335,7 @@ fn lake_error(root: &DataFusionError) -> Option<&LakeError> {
     }
 }
 
-/// Whether a file was not there: of the object store itself, or within an error of Parquet.
+/// Whether a file was not there.
 fn is_missing_file(root: &DataFusionError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(root);
     while let Some(error) = cause {
@@ -338,7 +344,9 @@ fn is_missing_file(root: &DataFusionError) -> bool {
         }
         cause = error.source();
     }
-    false
+    // Reading a footer leaves only the text of the cause.
+    let text = root.message();
+    text.contains("Failed to fetch metadata for file") && text.contains(" not found")
 }
 
 fn plain_message(root: &DataFusionError) -> String {
@@ -452,6 +460,21 @@ fn nearest_or_list(name: &str, known: &[&str], list: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_while_running_is_no_wrong_usage() {
+        let kind = |error: DataFusionError| SqlError::from_datafusion(&error, "select 1", &[]).kind;
+        assert_eq!(
+            kind(DataFusionError::Execution("a file is damaged".to_owned())),
+            ErrorKind::Failed
+        );
+        assert_eq!(
+            kind(DataFusionError::Plan("no such function".to_owned())),
+            ErrorKind::Usage
+        );
+        let divided = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
+        assert_eq!(kind(divided), ErrorKind::Usage);
+    }
 
     #[test]
     fn the_mark_stands_under_the_place() {

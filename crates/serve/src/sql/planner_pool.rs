@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Stack of a thread that plans. Only the pages that a statement touches cost memory.
-const STACK_BYTES: usize = 256 * 1024 * 1024;
+const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most threads that plan: planning is short, and the cores belong to those that run queries.
 const THREADS_MAX: usize = 8;

@@ -102,7 +102,9 @@ mod tests {
                 "{us}"
             );
         }
-        let error = choose(&listing, "t", TimeTravel::Timestamp(99)).unwrap_err().to_string();
+        let error = choose(&listing, "t", TimeTravel::Timestamp(99))
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "table 't' has nothing as old as 1970-01-01T00:00:00.000099Z: version 0 is of 1970-01-01T00:00:00.000100Z"

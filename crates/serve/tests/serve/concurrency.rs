@@ -15,6 +15,8 @@ use serve::sql::Engine;
 use crate::lake::{TestLake, TestTable, metadata};
 
 const QUERIES: usize = 200;
+/// Each adds a file that the queries after it read.
+const COMMITS_MAX: i64 = 16;
 /// Rows that each commit adds to `a` and to `b`.
 const ROWS_A: i64 = 3;
 const ROWS_B: i64 = 5;
@@ -41,7 +43,9 @@ fn commit(lake: &TestLake, version: i64) {
     }
     let table = lake.table("grows");
     let batch = growing(version);
-    let fields: Vec<Field> = (0..=version).map(|column| Field::new(format!("c{column}"), DataType::Int64, true)).collect();
+    let fields: Vec<Field> = (0..=version)
+        .map(|column| Field::new(format!("c{column}"), DataType::Int64, true))
+        .collect();
     let schema = serde_json::to_string(&from_arrow(&Schema::new(fields)).unwrap()).unwrap();
     let mut actions = vec![metadata(&schema, &[], json!({})), table.write_file(&batch)];
     if version == 0 {
@@ -53,31 +57,34 @@ fn commit(lake: &TestLake, version: i64) {
 async fn numbers(engine: &Engine, sql: &str) -> Vec<i64> {
     let batches = engine.query(sql).await.unwrap().collect().await.unwrap();
     let columns = batches[0].columns().iter();
-    columns.map(|column| column.as_primitive::<Int64Type>().value(0)).collect()
+    columns
+        .map(|column| column.as_primitive::<Int64Type>().value(0))
+        .collect()
 }
 
 /// One of the queries, and what must hold of its result whatever the versions were.
 async fn check(engine: &Engine, query: usize) -> i64 {
     match query % 6 {
         0 => {
-            let sql = "select (select count(*) from a), (select count(*) from public.a), \
-                       (select count(*) from smartcity.public.a), (select max(version) from a)";
+            let sql = "select (select count(*) from a) as n1, (select count(*) from public.a) as n2, \
+                       (select count(*) from smartcity.public.a) as n3, (select max(version) from a) as v";
             let found = numbers(engine, sql).await;
             assert_eq!(found[..3], [(found[3] + 1) * ROWS_A; 3], "{found:?}");
             found[3]
         }
         1 => {
             // Each row meets the rows of its version: any other version of either side would change the count.
-            let sql = "select count(*), max(x.version), max(y.version) from b x join public.b y on x.version = y.version";
+            let sql =
+                "select count(*), max(x.version), max(y.version) from b x join public.b y on x.version = y.version";
             let found = numbers(engine, sql).await;
             assert_eq!(found[1], found[2], "{found:?}");
             assert_eq!(found[0], (found[1] + 1) * ROWS_B * ROWS_B, "{found:?}");
             found[1]
         }
         2 | 5 => {
-            let sql = "select (select count(*) from information_schema.columns where table_name = 'grows'), \
-                       (select count(*) from grows), \
-                       (select count(distinct column_name) from information_schema.columns where table_name = 'grows')";
+            let sql = "select (select count(*) from information_schema.columns where table_name = 'grows') as a, \
+                       (select count(*) from grows) as b, \
+                       (select count(distinct column_name) from information_schema.columns where table_name = 'grows') as c";
             let found = numbers(engine, sql).await;
             assert_eq!(found, [found[0]; 3]);
             found[0] - 1
@@ -109,10 +116,10 @@ async fn every_statement_sees_one_version_of_each_table() {
         let (lake, done) = (Arc::clone(&lake), Arc::clone(&done));
         move || {
             let mut version = 0;
-            while !done.load(Ordering::Relaxed) && version < 60 {
+            while !done.load(Ordering::Relaxed) && version < COMMITS_MAX {
                 version += 1;
                 commit(&lake, version);
-                std::thread::sleep(Duration::from_millis(40));
+                std::thread::sleep(Duration::from_millis(200));
             }
             version
         }
@@ -129,7 +136,10 @@ async fn every_statement_sees_one_version_of_each_table() {
         versions.push(query.await.unwrap());
     }
     done.store(true, Ordering::Relaxed);
-    let newest = tokio::task::spawn_blocking(move || writer.join()).await.unwrap().unwrap();
+    let newest = tokio::task::spawn_blocking(move || writer.join())
+        .await
+        .unwrap()
+        .unwrap();
     versions.sort_unstable();
     versions.dedup();
     println!(

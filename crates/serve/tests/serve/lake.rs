@@ -98,7 +98,9 @@ impl TestTable {
     }
 
     pub(crate) fn next_version(&self) -> u64 {
-        (0..).find(|version| !self.log().join(format!("{version:020}.json")).exists()).unwrap()
+        (0..)
+            .find(|version| !self.log().join(format!("{version:020}.json")).exists())
+            .unwrap()
     }
 
     /// The first two actions of a table that needs no feature.
@@ -122,14 +124,22 @@ impl TestTable {
 
     /// Writes a file for each combination of partition values; their `add`s.
     pub(crate) fn write(&self, batch: &RecordBatch, partitions: &[&str]) -> Vec<Value> {
-        let columns: Vec<usize> = partitions.iter().map(|name| batch.schema().index_of(name).unwrap()).collect();
-        let in_files: Vec<usize> = (0..batch.num_columns()).filter(|place| !columns.contains(place)).collect();
+        let columns: Vec<usize> = partitions
+            .iter()
+            .map(|name| batch.schema().index_of(name).unwrap())
+            .collect();
+        let in_files: Vec<usize> = (0..batch.num_columns())
+            .filter(|place| !columns.contains(place))
+            .collect();
         let mut groups: BTreeMap<Vec<Option<String>>, Vec<u32>> = BTreeMap::new();
         let options = FormatOptions::default();
         for row in 0..batch.num_rows() {
             let values = columns.iter().map(|place| {
                 let column = batch.column(*place);
-                let text = ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
+                let text = ArrayFormatter::try_new(column, &options)
+                    .unwrap()
+                    .value(row)
+                    .to_string();
                 column.is_valid(row).then_some(text)
             });
             groups.entry(values.collect()).or_default().push(row as u32);
@@ -137,8 +147,11 @@ impl TestTable {
         let adds = groups.into_iter().map(|(values, rows)| {
             let rows = take_record_batch(batch, &UInt32Array::from(rows)).unwrap();
             let file = rows.project(&in_files).unwrap();
-            let values: serde_json::Map<String, Value> =
-                partitions.iter().zip(values).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+            let values: serde_json::Map<String, Value> = partitions
+                .iter()
+                .zip(values)
+                .map(|(name, value)| ((*name).to_owned(), json!(value)))
+                .collect();
             let mut add = self.write_file(&file);
             add["add"]["partitionValues"] = Value::Object(values);
             add
@@ -148,7 +161,10 @@ impl TestTable {
 
     /// Writes one file; its `add`, with the number of its rows as statistics.
     pub(crate) fn write_file(&self, batch: &RecordBatch) -> Value {
-        self.write_named(&format!("part-{}.parquet", NAMES.fetch_add(1, Ordering::Relaxed)), batch)
+        self.write_named(
+            &format!("part-{}.parquet", NAMES.fetch_add(1, Ordering::Relaxed)),
+            batch,
+        )
     }
 
     /// The same with the file's name in the folder.

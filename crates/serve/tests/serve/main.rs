@@ -6,5 +6,6 @@ mod http;
 mod lake;
 mod output;
 mod sessions;
+mod speed;
 mod sql;
 mod table;

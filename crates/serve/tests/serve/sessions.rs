@@ -36,7 +36,10 @@ async fn a_prepared_statement_has_types_and_sees_later_commits() {
     let prepared = session.prepare(sql).await.unwrap();
     assert_eq!(prepared.parameters(), [Some(DataType::Int64), Some(DataType::Utf8View)]);
     let schema = prepared.schema();
-    assert_eq!((schema.field(0).name().as_str(), schema.field(0).data_type()), ("n", &DataType::Int64));
+    assert_eq!(
+        (schema.field(0).name().as_str(), schema.field(0).data_type()),
+        ("n", &DataType::Int64)
+    );
     let values = || vec![ScalarValue::from(100_i64), ScalarValue::from("Vehicle-Adam0731")];
     assert_eq!(number(prepared.execute(values()).await.unwrap()).await, 3);
     lake.append("vehicle_data", vehicles(3)).await;
@@ -47,19 +50,28 @@ async fn a_prepared_statement_has_types_and_sees_later_commits() {
 
     let open = session.prepare("select $1").await.unwrap();
     assert_eq!(open.parameters(), [None]);
-    assert_eq!(number(open.execute(vec![ScalarValue::from(7_i64)]).await.unwrap()).await, 7);
+    assert_eq!(
+        number(open.execute(vec![ScalarValue::from(7_i64)]).await.unwrap()).await,
+        7
+    );
 }
 
 #[tokio::test]
 async fn a_prepared_statement_refuses_what_does_not_fit() {
     let lake = TestLake::filled().await;
     let session = lake.engine().await.session(SessionSettings::default());
-    let prepared = session.prepare("select * from vehicle_data where id = $1").await.unwrap();
+    let prepared = session
+        .prepare("select * from vehicle_data where id = $1")
+        .await
+        .unwrap();
     let error = prepared.execute(Vec::new()).await.err().unwrap();
-    assert_eq!((error.kind, error.to_string().as_str()), (
-        ErrorKind::Usage,
-        "the statement has 1 parameters, and 0 values were given"
-    ));
+    assert_eq!(
+        (error.kind, error.to_string().as_str()),
+        (
+            ErrorKind::Usage,
+            "the statement has 1 parameters, and 0 values were given"
+        )
+    );
     let error = session.query("select $1").await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Usage, "{error}");
     let error = session.prepare("select $name").await.err().unwrap();
@@ -75,7 +87,10 @@ async fn a_prepared_statement_refuses_what_does_not_fit() {
     let all = session.prepare("select * from vehicle_data").await.unwrap();
     table.commit(&crate::lake::TestTable::created(&vehicles(0).schema(), &["event_date"])[1..]);
     let error = all.execute(Vec::new()).await.err().unwrap();
-    assert!(error.to_string().contains("other columns than when it was prepared"), "{error}");
+    assert!(
+        error.to_string().contains("other columns than when it was prepared"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,14 +111,20 @@ async fn a_cancelled_query_ends_and_stops_working() {
             });
         }
         let error = result.next().await.unwrap().unwrap_err();
-        assert_eq!((error.kind, error.to_string().as_str()), (ErrorKind::Cancelled, "the query was cancelled"));
+        assert_eq!(
+            (error.kind, error.to_string().as_str()),
+            (ErrorKind::Cancelled, "the query was cancelled")
+        );
         assert!(result.next().await.is_none());
         nothing_runs(tasks).await;
         assert_eq!(engine.memory_reserved(), 0);
     }
     // What starts later is not affected, nor is another session.
     session.cancel_handle().cancel();
-    assert_eq!(number(session.query("select count(*) from vehicle_data").await.unwrap()).await, 6);
+    assert_eq!(
+        number(session.query("select count(*) from vehicle_data").await.unwrap()).await,
+        6
+    );
     let other = engine.session(SessionSettings::default());
     let result = other.query("select count(*) from vehicle_data").await.unwrap();
     session.cancel_handle().cancel();
@@ -116,7 +137,11 @@ async fn a_dropped_query_stops_working() {
     let engine = lake.engine().await;
     let tasks = Handle::current().metrics().num_alive_tasks();
     let mut result = engine.query(ENDLESS).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(200), result.next()).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), result.next())
+            .await
+            .is_err()
+    );
     drop(result);
     nothing_runs(tasks).await;
     assert_eq!(engine.memory_reserved(), 0);
@@ -146,7 +171,10 @@ async fn a_statement_timeout_counts_planning_and_running() {
         Err(error) => error,
     };
     assert_eq!(error.kind, ErrorKind::Cancelled, "{error}");
-    let unlimited = session(Duration::MAX).query("select count(*) from vehicle_data").await.unwrap();
+    let unlimited = session(Duration::MAX)
+        .query("select count(*) from vehicle_data")
+        .await
+        .unwrap();
     assert_eq!(number(unlimited).await, 6);
 }
 
@@ -162,5 +190,8 @@ async fn sessions_of_one_engine_travel_apart() {
         let result = session.query("select count(*) from vehicle_data").await.unwrap();
         assert_eq!(number(result).await, 2 * (version + 1));
     }
-    assert_eq!(number(engine.query("select count(*) from vehicle_data").await.unwrap()).await, 6);
+    assert_eq!(
+        number(engine.query("select count(*) from vehicle_data").await.unwrap()).await,
+        6
+    );
 }

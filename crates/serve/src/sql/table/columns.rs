@@ -37,7 +37,8 @@ impl Columns {
             .iter()
             .map(|place| snapshot.physical_name(declared[*place].name()).to_owned())
             .collect();
-        let select = |places: &[usize]| -> Fields { places.iter().map(|place| Arc::clone(&declared[*place])).collect() };
+        let select =
+            |places: &[usize]| -> Fields { places.iter().map(|place| Arc::clone(&declared[*place])).collect() };
         let file_schema = Arc::new(Schema::new(select(&files)));
         Columns {
             scanned: TableSchema::builder(file_schema)
@@ -87,7 +88,11 @@ impl Columns {
 
 /// Without metadata, which would make equal columns of two tables differ.
 fn scanned_field(field: &FieldRef) -> FieldRef {
-    Arc::new(Field::new(field.name(), scanned_type(field.data_type()), field.is_nullable()))
+    Arc::new(Field::new(
+        field.name(),
+        scanned_type(field.data_type()),
+        field.is_nullable(),
+    ))
 }
 
 /// A type as scans give it: text and bytes as views, at every level.

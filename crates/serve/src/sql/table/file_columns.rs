@@ -20,8 +20,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_adapter::{
     DefaultPhysicalExprAdapterFactory, PhysicalExprAdapter, PhysicalExprAdapterFactory,
 };
-use lake::delta::{ColumnMapping, Snapshot};
 use lake::delta::schema::{COLUMN_MAPPING_ID, COLUMN_MAPPING_NAME};
+use lake::delta::{ColumnMapping, Snapshot};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::columns::scanned_type;
@@ -206,7 +206,10 @@ fn relabel(array: &ArrayRef, data_type: &DataType) -> std::result::Result<ArrayR
     match (array.data_type(), data_type) {
         (DataType::Struct(_), DataType::Struct(fields)) => {
             let (_, columns, nulls) = array.as_struct().clone().into_parts();
-            let columns = columns.iter().zip(fields).map(|(column, field)| relabel(column, field.data_type()));
+            let columns = columns
+                .iter()
+                .zip(fields)
+                .map(|(column, field)| relabel(column, field.data_type()));
             let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
             let relabelled = StructArray::try_new_with_length(fields.clone(), columns, nulls, array.len())?;
             Ok(Arc::new(relabelled))
@@ -214,7 +217,12 @@ fn relabel(array: &ArrayRef, data_type: &DataType) -> std::result::Result<ArrayR
         (DataType::List(_), DataType::List(element)) => {
             let (_, offsets, values, nulls) = array.as_list::<i32>().clone().into_parts();
             let values = relabel(&values, element.data_type())?;
-            Ok(Arc::new(ListArray::try_new(Arc::clone(element), offsets, values, nulls)?))
+            Ok(Arc::new(ListArray::try_new(
+                Arc::clone(element),
+                offsets,
+                values,
+                nulls,
+            )?))
         }
         (DataType::LargeList(_), DataType::LargeList(element)) => {
             let (_, offsets, values, nulls) = array.as_list::<i64>().clone().into_parts();

@@ -51,7 +51,10 @@ impl StatisticsReader {
             let Some(data_type) = log_type(field.data_type()) else {
                 continue;
             };
-            if log_names.insert(column.name().to_owned(), log_name.to_owned()).is_none() {
+            if log_names
+                .insert(column.name().to_owned(), log_name.to_owned())
+                .is_none()
+            {
                 bounds.push(Field::new(log_name, data_type, true));
                 nulls.push(Field::new(log_name, DataType::Int64, true));
             }
@@ -97,10 +100,14 @@ impl StatisticsReader {
                 }
             }
         }
-        let batch = decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&self.schema)));
+        let batch = decoder
+            .flush()?
+            .unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&self.schema)));
         match batch.num_rows() == texts.len() {
             true => Ok(batch),
-            false => Err(ArrowError::JsonError("statistics are one object for each file".to_owned())),
+            false => Err(ArrowError::JsonError(
+                "statistics are one object for each file".to_owned(),
+            )),
         }
     }
 }
@@ -170,10 +177,13 @@ impl PruningStatistics for FileStatistics<'_> {
         let values = self.of(MIN, column)?;
         Some(match values.as_primitive_opt::<TimestampMicrosecondType>() {
             // Before 1970 some writers cut towards 1970.
-            Some(us) => Arc::new(us.unary::<_, TimestampMicrosecondType>(|us| match us < 0 {
-                true => us.saturating_sub(CUT_OFF_US),
-                false => us,
-            }).with_data_type(values.data_type().clone())),
+            Some(us) => Arc::new(
+                us.unary::<_, TimestampMicrosecondType>(|us| match us < 0 {
+                    true => us.saturating_sub(CUT_OFF_US),
+                    false => us,
+                })
+                .with_data_type(values.data_type().clone()),
+            ),
             None => Arc::clone(values),
         })
     }
@@ -189,7 +199,9 @@ impl PruningStatistics for FileStatistics<'_> {
         }
         if let Some(texts) = values.as_string_opt::<i32>() {
             let whole = |text: &&str| text.chars().nth(CUT_TEXT_CHARS - 1).is_none();
-            return Some(Arc::new(texts.iter().map(|text| text.filter(whole)).collect::<StringArray>()));
+            return Some(Arc::new(
+                texts.iter().map(|text| text.filter(whole)).collect::<StringArray>(),
+            ));
         }
         Some(Arc::clone(values))
     }

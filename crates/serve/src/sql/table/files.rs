@@ -81,7 +81,9 @@ pub(super) async fn select(
         let mut keep = vec![true; adds.len()];
         if let Some(expr) = &selection.partitions {
             let passes = passing(expr, &partitions)?;
-            keep.iter_mut().zip(&passes).for_each(|(keep, passes)| *keep &= passes == Some(true));
+            keep.iter_mut()
+                .zip(&passes)
+                .for_each(|(keep, passes)| *keep &= passes == Some(true));
         }
         if let Some(pruning) = &pruning {
             let passes = pruning.prune(&statistics)?;
@@ -116,7 +118,9 @@ pub(super) async fn select(
 fn pruning_predicate(rows: Option<&Arc<dyn PhysicalExpr>>, columns: &Columns) -> Option<PruningPredicate> {
     let schema = Arc::clone(columns.scanned().table_schema());
     // What it does not understand it takes as true.
-    let predicate = PruningPredicateBuilder::new().with_file_schema(schema).try_build(Arc::clone(rows?));
+    let predicate = PruningPredicateBuilder::new()
+        .with_file_schema(schema)
+        .try_build(Arc::clone(rows?));
     predicate.ok().filter(|predicate| !predicate.always_true())
 }
 
@@ -125,7 +129,10 @@ fn passing(expr: &Arc<dyn PhysicalExpr>, partitions: &RecordBatch) -> Result<Boo
     let result = expr.evaluate(partitions)?.into_array(partitions.num_rows())?;
     match result.as_boolean_opt() {
         Some(passes) => Ok(passes.clone()),
-        None => Err(DataFusionError::Internal(format!("a filter gives {}", result.data_type()))),
+        None => Err(DataFusionError::Internal(format!(
+            "a filter gives {}",
+            result.data_type()
+        ))),
     }
 }
 

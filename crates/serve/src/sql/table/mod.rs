@@ -34,8 +34,8 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use lake::delta::Snapshot;
 use lake::Root;
+use lake::delta::Snapshot;
 
 use self::columns::Columns;
 use self::file_columns::FileColumns;

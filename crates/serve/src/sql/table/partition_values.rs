@@ -38,13 +38,19 @@ fn parse(text: Option<&str>, data_type: &DataType) -> Result<ScalarValue, DataFu
 
 /// One row for each file.
 pub(super) fn to_batch(values: &[Vec<ScalarValue>], fields: &Fields) -> Result<RecordBatch, DataFusionError> {
-    let arrays = fields.iter().enumerate().map(|(column, field)| match values.is_empty() {
-        true => Ok(arrow_array::new_empty_array(field.data_type())),
-        false => ScalarValue::iter_to_array(values.iter().map(|row| row[column].clone())),
-    });
+    let arrays = fields
+        .iter()
+        .enumerate()
+        .map(|(column, field)| match values.is_empty() {
+            true => Ok(arrow_array::new_empty_array(field.data_type())),
+            false => ScalarValue::iter_to_array(values.iter().map(|row| row[column].clone())),
+        });
     let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(values.len()));
-    let nullable: Fields = fields.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let nullable: Fields = fields
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
     let schema = Arc::new(Schema::new(nullable));
     Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
 }
@@ -68,7 +74,11 @@ mod tests {
             ("2026-01-01", DataType::Date32, "2026-01-01"),
             ("1970-01-01 00:00:00.000001", utc.clone(), "1"),
             ("1970-01-01T00:00:01.5Z", utc, "1500000"),
-            ("1970-01-01 00:00:01", DataType::Timestamp(TimeUnit::Microsecond, None), "1000000"),
+            (
+                "1970-01-01 00:00:01",
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+                "1000000",
+            ),
         ];
         for (text, data_type, expected) in cases {
             let value = parse(Some(text), &data_type).unwrap();
