@@ -8,10 +8,10 @@ use parquet::basic::Compression;
 use url::Url;
 
 use crate::delta::log::Log;
-use crate::store::probe::check_conditional_put;
-use crate::write::properties::compression;
-use crate::store::root::Place;
 use crate::delta::schema::TableSpec;
+use crate::store::probe::check_conditional_put;
+use crate::store::root::Place;
+use crate::write::properties::compression;
 use crate::{Backoff, DeadLetters, Gaps, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::error::is_contended;
 use crate::delta::log::{Log, View, json_lines};
-use crate::pause::jittered;
 use crate::delta::schema::CHECKPOINT_INTERVAL;
+use crate::error::is_contended;
+use crate::pause::jittered;
 use crate::{Decision, LakeError, Recorded};
 
 /// The operation of a commit that adds rows and reads nothing, as Spark names it.

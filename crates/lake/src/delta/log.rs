@@ -25,8 +25,8 @@ use serde_json::json;
 use tracing::info;
 use url::Url;
 
-use crate::store::root::log_store;
 use crate::delta::schema::{Declaration, MetadataAction, ProtocolAction, TableSpec};
+use crate::store::root::log_store;
 use crate::{LakeError, Mark, Names, Pause};
 
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use crate::delta::commit::Commit;
 use crate::delta::decide::letters_move_to;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
-use crate::write::properties::letter_properties;
 use crate::delta::schema::{Declaration, TableSpec};
 use crate::table::stream::{REPLAY, check_spans};
+use crate::write::encode::FileFormat;
+use crate::write::properties::letter_properties;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, StagedFiles, decide_letters};
 
 const NAME: &str = model::DEAD_LETTERS;

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::delta::commit::Commit;
 use crate::delta::decide::letters_move_to;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
-use crate::write::properties::letter_properties;
 use crate::delta::schema::TableSpec;
+use crate::write::encode::FileFormat;
+use crate::write::properties::letter_properties;
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, decide_letters};
 
 const NAME: &str = model::GAPS;

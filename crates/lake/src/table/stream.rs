@@ -10,10 +10,10 @@ use parquet::basic::Compression;
 use serde_json::Value;
 
 use crate::delta::commit::Commit;
-use crate::write::encode::FileFormat;
 use crate::delta::log::Log;
-use crate::write::properties::stream_properties;
 use crate::delta::schema::{Declaration, TableSpec};
+use crate::write::encode::FileFormat;
+use crate::write::properties::stream_properties;
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
 
 /// The operation of commits that turn dead letters into rows.

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use crate::delta::commit::describe;
-use crate::write::encode::EncodedFile;
 use crate::delta::log::Log;
+use crate::write::encode::EncodedFile;
 use crate::{EncodedFiles, LakeError};
 
 const TRIES_MAX: u32 = 8;
