@@ -263,7 +263,10 @@ mod tests {
         let (dir, old, new) = (TempDir::new().unwrap(), authority(), authority());
         certify(dir.path(), &old);
         let server = open(dir.path());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             assert!(connects(&server, &old).await && !connects(&server, &new).await);
             certify(dir.path(), &new);
@@ -287,7 +290,10 @@ mod tests {
         ));
         let error = error.unwrap_err();
         shown += &format!("{error} {error:?}");
-        assert!(shown.contains("server.key") && shown.contains("no certificates"), "{shown}");
+        assert!(
+            shown.contains("server.key") && shown.contains("no certificates"),
+            "{shown}"
+        );
         for line in key.lines().filter(|line| !line.starts_with("---")) {
             assert!(!shown.contains(line), "{shown}");
         }

@@ -11,9 +11,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use crate::credential::{
-    Credential, Hash, ITERATIONS_MIN, PASSWORD_BYTES_MAX, SALT_BYTES, SHAPE, check_iterations,
-};
+use crate::credential::{Credential, Hash, ITERATIONS_MIN, PASSWORD_BYTES_MAX, SALT_BYTES, SHAPE, check_iterations};
 use crate::entropy::Entropy;
 use crate::error::AuthError;
 use crate::secret_file::read_private;
@@ -111,12 +109,7 @@ fn entry(line: &str) -> Result<(&str, Credential), String> {
 ///
 /// # Errors
 /// A name, a password or a count of iterations that the file cannot hold.
-pub fn user_entries(
-    name: &str,
-    password: &str,
-    iterations: u32,
-    entropy: &dyn Entropy,
-) -> Result<String, AuthError> {
+pub fn user_entries(name: &str, password: &str, iterations: u32, entropy: &dyn Entropy) -> Result<String, AuthError> {
     let fault = |setting, reason| AuthError::Setting { name: setting, reason };
     check_name(name).map_err(|reason| fault("user", reason))?;
     let iterations = check_iterations(iterations).map_err(|reason| fault("iterations", reason))?;
@@ -176,7 +169,7 @@ mod tests {
         assert!(!file.contains("wonder"));
     }
 
-    /// Written by `smartcity broker user` of version 0.1.0, commit 79bc174, with the password `wonder`.
+    /// Written by the broker of version 0.1.0 (commit 79bc174), with the password `wonder`.
     #[test]
     fn a_file_of_an_earlier_version_is_read() {
         let file = include_str!("../tests/users-0.1.0");

@@ -1,13 +1,16 @@
 //! The command line: reads settings, wires the crates, prints. Protocols and formats are the other crates'.
 
+mod args;
 mod cli;
+mod clients;
 mod commands;
 mod config;
 mod declarations;
 mod exit;
+mod ingest_job;
+mod process;
 mod simulation;
 mod status;
-mod wiring;
 
 use std::process::ExitCode;
 

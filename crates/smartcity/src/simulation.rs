@@ -169,14 +169,14 @@ pub(crate) fn pace(pace: Option<Pace>, profile: Profile, classic_step: Duration)
 
 /// What the topics hold of a run already: the last event time of each device in each stream.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct AlreadySent {
     pub(crate) last_us: HashMap<(u32, usize), i64>,
-    /// Devices of which nothing is known are held up to here.
+    /// Devices of which nothing is known have sent all up to here.
     pub(crate) others_us: Option<i64>,
 }
 
-impl Held {
-    fn has(&self, record: &Record<'_>) -> bool {
+impl AlreadySent {
+    fn contains(&self, record: &Record<'_>) -> bool {
         if self.last_us.is_empty() {
             return false;
         }
@@ -191,7 +191,7 @@ pub(crate) struct Ledger {
     situations: BufWriter<File>,
     incidents: BufWriter<File>,
     /// Incidents reported before this are written, microseconds since the epoch.
-    told_us: Option<i64>,
+    reported_upto_us: Option<i64>,
 }
 
 /// How much event time passes between two looks for new incidents.
@@ -207,7 +207,7 @@ impl Ledger {
             faults: file("faults.ndjson")?,
             situations: file("situations.ndjson")?,
             incidents: file("incidents.ndjson")?,
-            told_us: None,
+            reported_upto_us: None,
         })
     }
 
@@ -215,16 +215,16 @@ impl Ledger {
     fn take(&mut self, batch: &Batch, fleet: &Fleet, now_us: i64) -> Result<()> {
         self.faults.write_all(batch.faults())?;
         self.situations.write_all(batch.situations())?;
-        let told_us = self.told_us.unwrap_or(now_us);
-        if self.told_us.is_none() || now_us - told_us >= INCIDENTS_EVERY_US {
-            self.tell_incidents(fleet, now_us)?;
+        let reported_upto_us = self.reported_upto_us.unwrap_or(now_us);
+        if self.reported_upto_us.is_none() || now_us - reported_upto_us >= INCIDENTS_EVERY_US {
+            self.write_incidents(fleet, now_us)?;
         }
         Ok(())
     }
 
-    fn tell_incidents(&mut self, fleet: &Fleet, now_us: i64) -> Result<()> {
-        let from_us = self.told_us.unwrap_or(now_us);
-        let is_first = self.told_us.is_none();
+    fn write_incidents(&mut self, fleet: &Fleet, now_us: i64) -> Result<()> {
+        let from_us = self.reported_upto_us.unwrap_or(now_us);
+        let is_first = self.reported_upto_us.is_none();
         let mut lines = Vec::new();
         let new = |incident: &Incident| is_first || incident.reported_us >= from_us;
         fleet
@@ -232,12 +232,12 @@ impl Ledger {
             .iter()
             .filter(|incident| new(incident))
             .for_each(|incident| incident.write_line(&mut lines));
-        self.told_us = Some(now_us + 1);
+        self.reported_upto_us = Some(now_us + 1);
         Ok(self.incidents.write_all(&lines)?)
     }
 
     fn finish(mut self, fleet: &Fleet, now_us: i64) -> Result<()> {
-        self.tell_incidents(fleet, now_us)?;
+        self.write_incidents(fleet, now_us)?;
         for mut file in [self.faults, self.situations, self.incidents] {
             file.flush()?;
         }
@@ -316,14 +316,14 @@ impl<W: Write> Sink for Lines<W> {
 pub(crate) struct Drive {
     pub(crate) pace: Pace,
     pub(crate) topics: Topics,
-    pub(crate) held: Held,
+    pub(crate) already_sent: AlreadySent,
     pub(crate) ledger: Option<Ledger>,
     pub(crate) stop: CancellationToken,
     pub(crate) counters: Arc<Counters>,
 }
 
 impl Drive {
-    /// Drives a run to its end or until it is told to stop, leaving out what is held. A run that is stopped ends the step
+    /// Drives a run to its end or until it is stopped, leaving out what has been sent already. A run that is stopped ends the step
     /// it is in at once, so that no device is a step behind the others. Blocks: give it a thread.
     pub(crate) fn run(mut self, run: &mut Run, sink: &mut dyn Sink) -> Result<()> {
         let counters = Arc::clone(&self.counters);
@@ -333,7 +333,7 @@ impl Drive {
         let (mut last_step, mut newest_us) = (None, None);
         while run.fill(&mut batch) {
             let mut taken = 0;
-            for record in batch.iter().filter(|record| !self.held.has(record)) {
+            for record in batch.iter().filter(|record| !self.already_sent.contains(record)) {
                 if !stopped && !pacer.wait(&record, &self.stop, sink)? {
                     stopped = true;
                     run.stop();

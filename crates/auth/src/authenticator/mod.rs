@@ -90,7 +90,10 @@ pub struct Exchange {
 
 enum State {
     First,
-    Final { conversation: Box<Conversation>, user: String },
+    Final {
+        conversation: Box<Conversation>,
+        user: String,
+    },
 }
 
 /// What a token led to.
@@ -166,8 +169,12 @@ impl Exchange {
                 authenticator.verify_password(named, password).await?;
                 Ok(Step::Done(Vec::new(), named.to_owned()))
             }
-            (State::First, Mechanism::ScramSha256) => first(authenticator, self.mechanism, Hash::Sha256, self.user, token),
-            (State::First, Mechanism::ScramSha512) => first(authenticator, self.mechanism, Hash::Sha512, self.user, token),
+            (State::First, Mechanism::ScramSha256) => {
+                first(authenticator, self.mechanism, Hash::Sha256, self.user, token)
+            }
+            (State::First, Mechanism::ScramSha512) => {
+                first(authenticator, self.mechanism, Hash::Sha512, self.user, token)
+            }
         }
     }
 }

@@ -59,7 +59,11 @@ impl Server {
         let challenge = String::from_utf8(challenge).unwrap();
         let attribute = |name: &str| {
             let attributes = challenge.split(',');
-            attributes.filter_map(|a| a.strip_prefix(name)).next().unwrap().to_owned()
+            attributes
+                .filter_map(|a| a.strip_prefix(name))
+                .next()
+                .unwrap()
+                .to_owned()
         };
         let rounds = NonZeroU32::new(attribute("i=").parse().unwrap()).unwrap();
         let salt = BASE64.decode(attribute("s=")).unwrap();
@@ -215,7 +219,9 @@ fn nothing_secret_is_shown() {
     let Ok(Step::Continue(_, exchange)) = &step else {
         panic!("{step:?}")
     };
-    let failure = server.step(Exchange::new(Mechanism::Plain), b"\0alice\0sesame").unwrap_err();
+    let failure = server
+        .step(Exchange::new(Mechanism::Plain), b"\0alice\0sesame")
+        .unwrap_err();
     let shown = [
         format!("{:?}", server.authenticator),
         format!("{users:?} {:?}", users.any_credential("alice")),
@@ -226,7 +232,11 @@ fn nothing_secret_is_shown() {
     let key = users.any_credential("alice").stored_key;
     let numbers = format!("{}, {}, {}", key[0], key[1], key[2]);
     for text in shown {
-        for secret in secrets.iter().map(String::as_str).chain(["mynonce", "sesame", &numbers]) {
+        for secret in secrets
+            .iter()
+            .map(String::as_str)
+            .chain(["mynonce", "sesame", &numbers])
+        {
             assert!(!text.contains(secret), "{text}");
         }
     }

@@ -78,7 +78,10 @@ impl Group {
         now: Instant,
         keep: &Keep<'_>,
     ) -> Option<Self> {
-        let members = settled.members.into_iter().map(|kept| Member::restored(kept, now, keep));
+        let members = settled
+            .members
+            .into_iter()
+            .map(|kept| Member::restored(kept, now, keep));
         Some(Self {
             state: GroupState::Stable,
             protocol: settled.protocol,

@@ -5,7 +5,8 @@ use super::messages::Join;
 
 /// Whether who joins has a protocol in common with all the others.
 pub(super) fn is_compatible(members: &[Member], protocol_type: Option<&str>, join: &Join) -> bool {
-    let is_other = |m: &&Member| m.id != join.member_id && (m.instance_id.is_none() || m.instance_id != join.instance_id);
+    let is_other =
+        |m: &&Member| m.id != join.member_id && (m.instance_id.is_none() || m.instance_id != join.instance_id);
     let others = || members.iter().filter(is_other);
     let same_type = others().next().is_none() || protocol_type == Some(&join.protocol_type);
     let common = |name: &str| others().all(|member| member.supports(name));

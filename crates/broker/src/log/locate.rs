@@ -92,7 +92,12 @@ pub(super) fn max_timestamp(segments: &[Segment], log_start: i64) -> Result<Opti
     let position = segment
         .place_of_offset(segment.max_timestamp_at)
         .at("read the index of", &segment.path)?;
-    Ok(Some(timestamp_plan(segment, position, segment.max_timestamp, log_start)))
+    Ok(Some(timestamp_plan(
+        segment,
+        position,
+        segment.max_timestamp,
+        log_start,
+    )))
 }
 
 fn timestamp_plan(segment: &Segment, position: u64, timestamp: i64, log_start: i64) -> TimestampPlan {

@@ -13,14 +13,14 @@ use crate::journal::write_atomically;
 use super::aborted::{self, AbortedTransaction, aborted_path};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
 use super::config::{LogConfig, TimestampType};
+use super::error::{LogError, StorageAt};
+use super::locate;
 use super::producers::{ProducerView, Producers, Snapshot, Verdict};
 use super::read::{ReadPlan, TimestampPlan};
 use super::records::first_outside;
 use super::recovery::{open_segments, read_snapshot};
-use super::segment::{Segment, index_path};
-use super::error::{LogError, StorageAt};
-use super::locate;
 use super::retention::expired_segments;
+use super::segment::{Segment, index_path};
 use super::upkeep::Upkeep;
 
 /// A start after a kill scans about so much of each partition, and what was written in the last second.

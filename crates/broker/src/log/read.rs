@@ -14,9 +14,9 @@ use kafka_protocol::error::ResponseError;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
+use super::error::{LogError, StorageAt};
 use super::records::first_at_or_after;
 use super::segment::Scanner;
-use super::error::{LogError, StorageAt};
 
 /// Read first, to find where the wanted batches begin. An answer that lies in it is given as bytes, any other as a range
 /// of the file. Room for the batches between an indexed place and the wanted one.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::aborted;
 use super::batch::BatchHeader;
+use super::error::{LogError, StorageAt};
 use super::producers::{Producers, Snapshot};
 use super::segment::{Scanner, Segment, index_path};
-use super::error::{LogError, StorageAt};
 
 /// The segments and the producers' state that follows from them, with a snapshot's help. `None` when the snapshot does
 /// not fit what the files hold (a power cut, a file that was lost), and all must be read.

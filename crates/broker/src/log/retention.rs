@@ -22,10 +22,7 @@ pub(super) fn expired_segments(segments: &[Segment], config: &LogConfig, held: i
             expired += 1;
         }
     }
-    segments[..expired]
-        .iter()
-        .take_while(|s| s.next_offset <= held)
-        .count()
+    segments[..expired].iter().take_while(|s| s.next_offset <= held).count()
 }
 
 #[cfg(test)]

@@ -119,7 +119,9 @@ impl Registry {
     /// The transactions that `is_wanted`, with their ids.
     pub(super) fn transactions(&self, is_wanted: impl Fn(&Transaction) -> bool) -> Vec<(String, Transaction)> {
         let wanted = self.by_id.iter().filter(|(_, live)| is_wanted(&live.transaction));
-        wanted.map(|(id, live)| (id.clone(), live.transaction.clone())).collect()
+        wanted
+            .map(|(id, live)| (id.clone(), live.transaction.clone()))
+            .collect()
     }
 
     /// The ids of the transactions that are open for longer than their time-out.

@@ -35,9 +35,7 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         let config = BrokerConfig::new(([127, 0, 0, 1], 0).into(), dir.path());
         let topics = Topics::open(&config).unwrap();
-        topics
-            .create(TOPIC, 1, Default::default(), &Ids::new(7), 0)
-            .unwrap();
+        topics.create(TOPIC, 1, Default::default(), &Ids::new(7), 0).unwrap();
         Self {
             topics,
             groups: Groups::open(&dir.path().join("groups.journal"), &config, &|_, bytes| {
@@ -115,7 +113,10 @@ struct Lines {
 
 impl Lines {
     fn counts(&self) -> (u64, u64) {
-        (self.errors.load(Ordering::Relaxed), self.aborted.load(Ordering::Relaxed))
+        (
+            self.errors.load(Ordering::Relaxed),
+            self.aborted.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -182,7 +183,10 @@ fn an_abandoned_transaction_is_aborted_once_the_disk_takes_it() {
         for _ in 0..21 {
             bench.pass(50);
         }
-        assert!(bench.is_stable(), "readers wait no longer than a second more than the fault lasts");
+        assert!(
+            bench.is_stable(),
+            "readers wait no longer than a second more than the fault lasts"
+        );
         assert_eq!(lines.counts(), (errors, 1));
     });
 }

@@ -109,7 +109,11 @@ fn a_full_file_system_stops_writers_alone() {
         .status();
     if !can.is_ok_and(|status| status.success()) {
         // Past the test harness, which swallows a passing test's output.
-        writeln!(std::io::stderr(), "SKIPPED: no file system of our own can be mounted here").ok();
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: no file system of our own can be mounted here"
+        )
+        .ok();
         return;
     }
     // The second broker starts in the same file system when the first has ended.

@@ -1,18 +1,25 @@
-//! `smartcity config show`
+//! `smartcity config`
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::config::{Config, DEFAULT, effective, shown};
+use crate::config::{DEFAULT, show};
 
-pub(crate) fn run(file: Option<&Path>, default: bool) -> Result<()> {
-    if default {
-        print!("{DEFAULT}");
-        return Ok(());
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print the settings in force as TOML, secrets masked
+    Show {
+        /// Print the commented defaults instead
+        #[arg(long)]
+        default: bool,
+    },
+}
+
+pub(crate) fn run(file: Option<&Path>, command: &Command) -> Result<()> {
+    match command {
+        Command::Show { default: true } => print!("{DEFAULT}"),
+        Command::Show { default: false } => print!("{}", show(file)?),
     }
-    let settings = effective(file, std::env::vars(), &Vec::new())?;
-    Config::from_settings(settings.clone())?;
-    print!("{}", shown(settings));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `smartcity ingest`
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,15 +8,81 @@ use anyhow::Result;
 use ingest::Until;
 use serve::http::HttpServer;
 
-use crate::cli::Ingest;
-use crate::config::Config;
+use crate::args::{ApplicationArgs, KafkaArgs, LakeArgs, StreamsArgs, flags};
+use crate::clients::kafka_config;
+use crate::config::{self, Flags};
 use crate::declarations;
+use crate::ingest_job::{new_progress, run_ingest};
+use crate::process::{block_on, init_logging, init_metrics, stop_on_signals};
 use crate::status::{JobStatus, StatusLine};
-use crate::wiring::{block_on, init_logging, init_metrics, kafka_config, new_progress, run_ingest, stop_on_signals};
 
-pub(crate) fn run(config: &Config, ingest: &Ingest) -> Result<()> {
-    init_logging(if ingest.until_caught_up { "warn" } else { "info" });
-    let streams = declarations::load(config, &ingest.only)?;
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// Stop when everything that Kafka held at the start is committed
+    #[arg(long)]
+    until_caught_up: bool,
+    /// The longest a record waits for its commit
+    #[arg(long, value_name = "DURATION")]
+    latency: Option<String>,
+    #[command(flatten)]
+    streams: StreamsArgs,
+    /// Ingest only these streams
+    #[arg(long, value_name = "STREAM", value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    application: ApplicationArgs,
+    /// Consumer group
+    #[arg(long, value_name = "GROUP")]
+    group_id: Option<String>,
+    /// Where to begin a partition of which nothing is committed
+    #[arg(long, value_parser = ["earliest", "latest"])]
+    starting_offsets: Option<String>,
+    /// Whether to stop when records are gone from Kafka before they are committed, instead of recording them in `gaps`
+    #[arg(long, value_name = "BOOL")]
+    fail_on_data_loss: Option<bool>,
+    /// How much of a stream may be broken before it is stopped: all, none, or a share such as 5%
+    #[arg(long, value_name = "SHARE")]
+    errors_tolerance: Option<String>,
+    /// Threads that decode and encode; 0 means one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Where progress, health and metrics are shown [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn flags(&self) -> Flags {
+        let own = flags! {
+            "kafka.group_id" = self.group_id,
+            "ingest.latency" = self.latency,
+            "ingest.starting_offsets" = self.starting_offsets,
+            "ingest.fail_on_data_loss" = self.fail_on_data_loss,
+            "ingest.errors_tolerance" = self.errors_tolerance,
+            "ingest.workers" = self.workers,
+            "ingest.http_listen" = self.http_listen,
+        };
+        let shared = [
+            self.kafka.flags(),
+            self.lake.flags(),
+            self.streams.flags(),
+            self.application.flags(),
+        ];
+        [own, shared.concat()].concat()
+    }
+}
+
+pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
+    init_logging(if args.until_caught_up { "warn" } else { "info" });
+    let config = &config::load(file, &args.flags())?;
+    let streams = declarations::load(config, &args.only)?;
     block_on(async {
         let stop = stop_on_signals()?;
         let started = Instant::now();
@@ -30,7 +97,7 @@ pub(crate) fn run(config: &Config, ingest: &Ingest) -> Result<()> {
             }
             None => None,
         };
-        let until = if ingest.until_caught_up {
+        let until = if args.until_caught_up {
             Until::CaughtUp
         } else {
             Until::Stopped
@@ -53,7 +120,7 @@ pub(crate) fn run(config: &Config, ingest: &Ingest) -> Result<()> {
 
         let seconds = started.elapsed().as_secs_f64();
         let totals = progress.totals();
-        if ingest.json {
+        if args.json {
             let streams: serde_json::Map<_, _> = totals
                 .iter()
                 .map(|(name, totals)| {
@@ -71,7 +138,7 @@ pub(crate) fn run(config: &Config, ingest: &Ingest) -> Result<()> {
                     totals.rows, totals.dead_letters
                 );
             }
-            eprintln!("landed in {} in {seconds:.1} s", config.lake.path);
+            eprintln!("committed to {} in {seconds:.1} s", config.lake.path);
         }
         Ok(())
     })

@@ -1,8 +1,6 @@
-//! One file per command.
+//! One file per command: its arguments and what it does.
 
-pub(crate) mod backfill;
 pub(crate) mod broker;
-pub(crate) mod broker_user;
 pub(crate) mod config;
 pub(crate) mod dlq;
 pub(crate) mod ingest;

@@ -1,6 +1,7 @@
 //! `smartcity simulate`: a run of the simulator to any Kafka, or printed.
 
 use std::io::{self, BufWriter, IsTerminal as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,11 +13,12 @@ use model::event_time;
 use sim::Profile as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Simulate;
-use crate::config::{Config, Profile};
+use crate::args::{self, FleetArgs, KafkaArgs, PaceArgs, display, flags};
+use crate::clients::kafka_config;
+use crate::config::{self, Flags, Profile};
 use crate::declarations;
-use crate::simulation::{Counters, Drive, Held, Ledger, Lines, Run, Topics, pace};
-use crate::wiring::{block_on, init_logging, kafka_config, stop_on_signals};
+use crate::process::{block_on, init_logging, stop_on_signals};
+use crate::simulation::{AlreadySent, Counters, Drive, Ledger, Lines, Run, Topics, pace};
 
 /// How long acknowledgements may take once the last record is sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,8 +26,56 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const LINGER: Duration = Duration::from_millis(5);
 const CLASSIC_STEP: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(config: &Config, simulate: &Simulate) -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// How much event time the fleet's run lasts [default: until stopped]
+    #[arg(long, value_name = "DURATION")]
+    duration: Option<String>,
+    /// Threads that make the fleet's records; 0 means one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// What goes wrong: none, malformed, disorder, everything, or a TOML file of rates
+    #[arg(long, value_name = "FILE|NAME")]
+    faults: Option<String>,
+    /// Folder for the ledger: every fault, every incident, every situation to alert on
+    #[arg(long, value_name = "DIR")]
+    truth: Option<PathBuf>,
+    /// Let traffic cameras send pictures
+    #[arg(long)]
+    snapshots: bool,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// Print {"topic":..,"key":..,"value":{..}} lines to stdout instead of sending
+    #[arg(long, conflicts_with = "bootstrap_servers")]
+    print: bool,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn flags(&self) -> Flags {
+        let own = flags! {
+            "simulator.profile" = self.fleet.profile.map(args::Profile::setting),
+            "simulator.duration" = self.duration,
+            "simulator.threads" = self.threads,
+            "simulator.faults" = self.faults,
+            "simulator.truth" = display(&self.truth),
+            "simulator.snapshots" = self.snapshots.then_some(true),
+            "simulator.start" = self.pace.start,
+            "simulator.pace" = self.pace.pace,
+        };
+        [own, self.fleet.flags(), self.kafka.flags()].concat()
+    }
+}
+
+pub(crate) fn run(file: Option<&Path>, simulate: &Args) -> Result<()> {
     init_logging("warn");
+    let config = &config::load(file, &simulate.flags())?;
     let simulator = &config.simulator;
     let topics = Topics::new(&declarations::load(config, &[])?);
     let mut run = Run::new(simulator, simulator.profile, simulator.start, None, &topics)?;
@@ -34,7 +84,7 @@ pub(crate) fn run(config: &Config, simulate: &Simulate) -> Result<()> {
     let drive = |stop| Drive {
         pace: pace(simulator.pace, simulator.profile, CLASSIC_STEP),
         topics,
-        held: Held::default(),
+        already_sent: AlreadySent::default(),
         ledger,
         stop,
         counters: Arc::clone(&counters),

@@ -1,5 +1,7 @@
 //! `smartcity status`
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, anyhow};
 use futures::TryStreamExt as _;
 use ingest::drift::Drift;
@@ -8,19 +10,32 @@ use serde_json::{Value, json};
 use serve::output::{Format, write_result};
 use serve::sql::Engine;
 
-use crate::cli;
-use crate::config::Config;
+use crate::args::{LakeArgs, StreamsArgs};
+use crate::clients::open_tables;
+use crate::config;
 use crate::declarations;
-use crate::wiring::{block_on, init_logging, open_tables};
+use crate::process::{block_on, init_logging};
 
 /// Undeclared fields that are shown of each stream, the most frequent first.
 const FIELDS_SHOWN: usize = 20;
 
-pub(crate) fn run(config: &Config, status: &cli::Status) -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    lake: LakeArgs,
+    #[command(flatten)]
+    streams: StreamsArgs,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
     init_logging("error");
-    let streams = declarations::load(config, &[])?;
+    let config = config::load(file, &[args.lake.flags(), args.streams.flags()].concat())?;
+    let streams = declarations::load(&config, &[])?;
     block_on(async {
-        let (engine, names) = open_tables(config).await?;
+        let (engine, names) = open_tables(&config).await?;
         let has_letters = names.iter().any(|name| name == DEAD_LETTERS);
         let mut told = Vec::new();
         for stream in streams.iter().filter(|stream| names.contains(&stream.name)) {
@@ -30,7 +45,7 @@ pub(crate) fn run(config: &Config, status: &cli::Status) -> Result<()> {
                 false => Vec::new(),
             };
             let drift = drift(&engine, stream).await?;
-            if status.json {
+            if args.json {
                 told.push(json!({
                     "stream": stream.name, "topic": stream.topic, "rows": landed["rows"],
                     "last_event_time": landed["last_event_time"], "last_landed": landed["last_landed"],
@@ -41,7 +56,7 @@ pub(crate) fn run(config: &Config, status: &cli::Status) -> Result<()> {
                 print(stream, &landed, &letters, &drift);
             }
         }
-        if status.json {
+        if args.json {
             println!("{}", json!({ "lake": config.lake.path, "streams": told }));
         }
         Ok(())

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::broker::Broker;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use ingest::Until;
 use kafka::KafkaConfig;
@@ -19,17 +20,19 @@ use sim::fleet::Fleet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::args::{self, FleetArgs, PaceArgs, StreamsArgs, flags};
 use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
-use crate::config::{Config, Profile, Start};
+use crate::config::{self, Config, Flags, Profile, Start};
 use crate::declarations;
 use crate::exit::usage;
-use crate::simulation::{Counters, Drive, Held, Ledger, Run, Topics, fleet_settings, pace};
+use crate::ingest_job::{new_progress, run_ingest};
+use crate::process::{block_on, init_logging, init_metrics, stop_on_signals};
+use crate::simulation::{AlreadySent, Counters, Drive, Ledger, Run, Topics, fleet_settings, pace};
 use crate::status::{JobStatus, StatusLine};
-use crate::wiring::{block_on, init_logging, init_metrics, new_progress, run_ingest, stop_on_signals};
 
-/// Records at the end of each partition that are searched for the vehicles' last messages: at least so many, and so many
-/// for each vehicle, up to a bound.
+/// Records at the end of each partition that are searched for the vehicles' last messages: at least the first number, and
+/// the second for each vehicle, up to the third.
 const TAIL_RECORDS: i64 = 1000;
 const TAIL_PER_VEHICLE: i64 = 4;
 const TAIL_RECORDS_MAX: i64 = 200_000;
@@ -39,7 +42,52 @@ const CLASSIC_STEP: Duration = Duration::from_millis(250);
 /// A vehicle whose last message is older has been silent for another reason than the end of the run.
 const BEHIND_MAX_US: i64 = 600_000_000;
 
-pub(crate) fn run(config: &Config) -> Result<()> {
+/// When a part has failed, the others have this long to end in order.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The member of the consumer group that each run takes the place of.
+const GROUP_INSTANCE_ID: &str = "up";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// The longest a record waits for its commit
+    #[arg(long, value_name = "DURATION")]
+    latency: Option<String>,
+    /// Folder for the lake and the broker's topics [default: ./smartcity-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    streams: StreamsArgs,
+    /// Where the embedded broker listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    kafka_listen: Option<String>,
+    /// Where progress, health and metrics are shown; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
+}
+
+impl Args {
+    fn flags(&self) -> Flags {
+        let below = |name: &str| self.data_dir.as_ref().map(|dir| dir.join(name).display().to_string());
+        let own = flags! {
+            "up.profile" = self.fleet.profile.map(args::Profile::setting),
+            "up.start" = self.pace.start,
+            "up.pace" = self.pace.pace,
+            "up.latency" = self.latency,
+            "lake.path" = below("lake"),
+            "broker.data_dir" = below("broker"),
+            "broker.listen" = self.kafka_listen,
+            "http.listen" = self.http_listen,
+        };
+        [own, self.fleet.flags(), self.streams.flags()].concat()
+    }
+}
+
+pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
+    let config = config::load(file, &args.flags())?;
     init_logging("warn");
     if config.broker.tls.certificate_chain.is_some() || config.broker.sasl.users.is_some() {
         // What is meant to be locked must not stand open unnoticed.
@@ -48,8 +96,35 @@ pub(crate) fn run(config: &Config) -> Result<()> {
              broker.sasl are for `smartcity broker`. Leave them out of the settings of `up`.",
         ));
     }
-    let streams = declarations::load(config, &[])?;
-    block_on(up(config, &streams))
+    check_properties(&config)?;
+    let streams = declarations::load(&config, &[])?;
+    block_on(up(&config, &streams))
+}
+
+/// Properties of Kafka's clients say more than how to reach a cluster, so `up` applies them, but for those that are meant
+/// for another cluster than its own.
+fn check_properties(config: &Config) -> Result<()> {
+    let refused: Vec<&str> = config
+        .kafka
+        .properties
+        .keys()
+        .map(String::as_str)
+        .filter(|key| is_for_a_cluster(key))
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "`up` starts its own broker on the loopback and cannot use {} of [kafka.properties]: leave them out of the settings \
+         of `up`",
+        refused.join(", ")
+    )))
+}
+
+fn is_for_a_cluster(key: &str) -> bool {
+    let families = ["sasl.", "ssl.", "security."];
+    let keys = ["bootstrap.servers", "metadata.broker.list", "group.instance.id"];
+    keys.contains(&key) || families.iter().any(|family| key.starts_with(family)) || key.contains("oauthbearer")
 }
 
 async fn up(config: &Config, streams: &Streams) -> Result<()> {
@@ -60,7 +135,10 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
 
     starting.say("opening the broker's topics");
     let broker = broker::start(config).await?;
-    let kafka = KafkaConfig::new(broker.address().to_string());
+    let kafka = KafkaConfig {
+        properties: config.kafka.properties.clone(),
+        ..KafkaConfig::new(broker.address().to_string())
+    };
     let status = Arc::new(JobStatus::new(Arc::clone(&progress), metrics));
     let http = match config.http.listen {
         Some(address) => Some(HttpServer::start(address, status).await?),
@@ -77,7 +155,7 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
     let names: Vec<&str> = names.into_iter().collect();
     kafka::create_topics(&kafka, &names, config.broker.partitions).await?;
 
-    // The vehicles stop first, ingest lands what they have sent, then the broker goes.
+    // The vehicles stop first, ingest commits what they have sent, then the broker goes.
     let (stop_vehicles, stop_ingest) = (stop.child_token(), CancellationToken::new());
     let mut config_up = config.clone();
     config_up.ingest.latency = config.up.latency;
@@ -85,7 +163,7 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
     let mut member = kafka.clone();
     member
         .properties
-        .insert("group.instance.id".to_owned(), "up".to_owned());
+        .insert("group.instance.id".to_owned(), GROUP_INSTANCE_ID.to_owned());
     let ingest = run_ingest(
         &config_up,
         &member,
@@ -94,48 +172,65 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
         Until::Stopped,
         stop_ingest.clone(),
     );
-    let work = async {
-        tokio::pin!(ingest);
-        let driven = async {
-            let city = City {
-                config,
-                kafka: &kafka,
-                topics: &topics,
-            };
-            let (arrived, status_line) = city
-                .drive(&stop_vehicles, &starting, || {
-                    greet(config, &broker.address().to_string(), http.as_ref());
-                    StatusLine::start(Arc::clone(&progress), "on the way")
-                })
-                .await?;
-            if arrived && config.up.profile == Profile::Classic {
-                status_line.say("the vehicle has arrived in Birmingham; everything stays up, Ctrl-C ends it");
-                status_line.set_note("arrived");
-            }
-            stop.cancelled().await;
-            status_line.end().await;
-            anyhow::Ok(())
-        };
-        tokio::select! {
-            // Ingest ends by itself only when it fails.
-            failed = &mut ingest => return failed,
-            error = storage_error(&broker) => bail!(
-                "the broker cannot write its topics: {error}. Free some space and start again: it goes on from here, \
-                 nothing acknowledged is lost."
-            ),
-            driven = driven => driven?,
-        }
-        eprintln!("stopping: landing what is under way");
-        stop_ingest.cancel();
-        ingest.await
+    let city = City {
+        config,
+        kafka: &kafka,
+        topics: &topics,
     };
-    let result = work.await;
-    if let Some(http) = http {
-        http.shutdown().await;
+    let driven = async {
+        let (arrived, status_line) = city
+            .drive(&stop_vehicles, &starting, || {
+                greet(config, &broker.address().to_string(), http.as_ref());
+                StatusLine::start(Arc::clone(&progress), "on the way")
+            })
+            .await?;
+        if arrived && config.up.profile == Profile::Classic {
+            status_line.say("the vehicle has arrived in Birmingham; everything stays up, Ctrl-C ends it");
+            status_line.set_note("arrived");
+        }
+        stop.cancelled().await;
+        status_line.end().await;
+        anyhow::Ok(())
+    };
+    // `None` while ingest runs.
+    let mut ingested = None;
+    let mut ingest = std::pin::pin!(ingest);
+    let ended = tokio::select! {
+        end = &mut ingest => {
+            ingested = Some(Ok(()));
+            end.and_then(|()| bail!("ingest has ended without a reason"))
+        }
+        error = storage_error(&broker) => Err(anyhow!(
+            "the broker cannot write its topics: {error}. Free some space and start again: it goes on from here, \
+             nothing acknowledged is lost."
+        )),
+        end = driven => end,
+    };
+    let failed = ended.is_err();
+    if !failed {
+        eprintln!("stopping: committing what is under way");
     }
-    let ended = broker.shutdown().await;
-    result?;
+    starting.end();
+    stop_vehicles.cancel();
+    stop_ingest.cancel();
+    let stopping = async {
+        let ingested = match ingested {
+            Some(ingested) => ingested,
+            None => ingest.await,
+        };
+        if let Some(http) = http {
+            http.shutdown().await;
+        }
+        broker.shutdown().await?;
+        ingested
+    };
+    let stopped = match failed {
+        // Whoever waits for a part that is gone waits for ever; what is not committed is read again at the next start.
+        true => tokio::time::timeout(STOP_TIMEOUT, stopping).await.unwrap_or(Ok(())),
+        false => stopping.await,
+    };
     ended?;
+    stopped?;
     let rows: u64 = progress.totals().iter().map(|(_, totals)| totals.rows).sum();
     eprintln!("stopped after {rows} rows; start again to go on");
     Ok(())
@@ -185,7 +280,7 @@ impl City<'_> {
         let drive = Drive {
             pace: pace(up.pace, up.profile, CLASSIC_STEP),
             topics: self.topics.clone(),
-            held: found.held,
+            already_sent: found.already_sent,
             ledger: simulator.truth.as_deref().map(Ledger::create).transpose()?,
             stop: stop.clone(),
             counters: Arc::clone(&counters),
@@ -238,7 +333,7 @@ impl City<'_> {
 struct Found {
     /// `None` when the topics hold nothing of it.
     start_us: Option<i64>,
-    held: Held,
+    already_sent: AlreadySent,
 }
 
 #[derive(Deserialize)]
@@ -269,7 +364,7 @@ impl Found {
             let resume = Classic::resume(seed, &message.id, event_time_us).filter(|resume| resume.stream == stream);
             if let Some(resume) = resume {
                 found.start_us = Some(resume.start_us);
-                let last = found.held.last_us.entry((0, stream)).or_insert(event_time_us);
+                let last = found.already_sent.last_us.entry((0, stream)).or_insert(event_time_us);
                 *last = event_time_us.max(*last);
             }
         }
@@ -304,7 +399,7 @@ impl Found {
         let is_cut = firsts.values().any(|first| *first > 0);
         Ok(Found {
             start_us: starts.min(),
-            held: Held {
+            already_sent: AlreadySent {
                 last_us,
                 others_us: is_cut.then_some(newest_us),
             },

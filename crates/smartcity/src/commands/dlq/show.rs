@@ -1,163 +1,53 @@
-//! A dead letter for a person: its bytes made readable, the place of the fault marked.
+//! `smartcity dlq show`
 
-use std::fmt::Write;
+use std::path::Path;
 
-use ingest::replay::Letter;
+use anyhow::{Context as _, Result};
+use futures::TryStreamExt as _;
+use ingest::replay::{LETTER_COLUMNS, Letter};
 
-/// Characters of a value shown, around the fault where it has a place.
-const WIDTH: usize = 100;
+use crate::args::LakeArgs;
+use crate::config;
+use crate::process::{block_on, init_logging};
 
-pub(super) fn text(letter: &Letter) -> String {
-    let mut out = String::new();
-    let field = letter
-        .field
-        .as_ref()
-        .map_or(String::new(), |field| format!(", field {field}"));
-    // Writing to a String does not fail.
-    let _ = writeln!(
-        out,
-        "{} offset {}: {} / {}{field}",
-        letter.topic_partition, letter.offset, letter.stage, letter.error_class
-    );
-    let _ = writeln!(out, "  error  {}", letter.error);
-    if let Some(key) = &letter.key {
-        let _ = writeln!(out, "  key    {}", Readable::of(key).cut(0).0);
-    }
-    match &letter.value {
-        None => out.push_str("  value  null\n"),
-        Some(value) => {
-            let readable = Readable::of(value);
-            let fault = place(&letter.error).map(|byte| readable.column(byte));
-            let (shown, mark) = readable.cut(fault.unwrap_or(0));
-            let _ = writeln!(out, "  value  {shown}");
-            if fault.is_some() {
-                let _ = writeln!(out, "         {:>1$}", "^", mark + 1);
-            }
-        }
-    }
-    out.push('\n');
-    out
+use super::letter_text::text;
+use super::query::{FilterArgs, none, print, query};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    lake: LakeArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    limit: u64,
+    /// Print one JSON object per line, with all columns
+    #[arg(long)]
+    json: bool,
 }
 
-/// The byte that an error text names at its end.
-fn place(error: &str) -> Option<usize> {
-    let (_, after) = error.rsplit_once("(byte ")?;
-    after.strip_suffix(')')?.parse().ok()
-}
-
-/// Bytes as text, with a column for each byte.
-struct Readable {
-    /// Pieces of text, each with the byte it stands for.
-    pieces: Vec<(usize, String)>,
-}
-
-impl Readable {
-    /// Printable characters as they are, all else escaped.
-    fn of(bytes: &[u8]) -> Self {
-        let (mut pieces, mut at) = (Vec::new(), 0);
-        for chunk in bytes.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                let piece = match character {
-                    '\\' => "\\".to_owned(),
-                    character if character.is_control() => character.escape_default().to_string(),
-                    character => character.to_string(),
-                };
-                pieces.push((at, piece));
-                at += character.len_utf8();
-            }
-            for byte in chunk.invalid() {
-                pieces.push((at, format!("\\x{byte:02x}")));
-                at += 1;
+pub(super) fn run(file: Option<&Path>, show: &Args) -> Result<()> {
+    init_logging("error");
+    let config = &config::load(file, &show.lake.flags())?;
+    let order = format!(r#"order by topic, "partition", "offset" limit {}"#, show.limit);
+    let filtered = show.filter.sql();
+    block_on(async {
+        if show.json {
+            let Some(result) = query(config, &format!("{filtered} {order}")).await? else {
+                return none(true);
+            };
+            return print(result, true).await;
+        }
+        let sql = format!("select {LETTER_COLUMNS} from ({filtered}) {order}");
+        let Some(mut found) = query(config, &sql).await? else {
+            return none(false);
+        };
+        while let Some(batch) = found.try_next().await? {
+            for letter in Letter::read(&batch).context("the dead letters have other columns than expected")? {
+                print!("{}", text(&letter));
             }
         }
-        Self { pieces }
-    }
-
-    /// The piece that a byte belongs to, or the end.
-    fn column(&self, byte: usize) -> usize {
-        self.pieces.partition_point(|(at, _)| *at <= byte).saturating_sub(1)
-            + usize::from(self.pieces.last().is_some_and(|(at, piece)| byte >= at + piece.len()))
-    }
-
-    /// At most [`WIDTH`] pieces around one, and the column at which that one now stands.
-    fn cut(&self, around: usize) -> (String, usize) {
-        let from = around
-            .saturating_sub(WIDTH / 2)
-            .min(self.pieces.len().saturating_sub(WIDTH));
-        let to = (from + WIDTH).min(self.pieces.len());
-        let mut text = String::from(if from > 0 { "..." } else { "" });
-        let mut mark = text.len();
-        for (index, (_, piece)) in self.pieces.iter().enumerate().take(to).skip(from) {
-            if index < around {
-                mark += piece.chars().count();
-            }
-            text.push_str(piece);
-        }
-        if to < self.pieces.len() {
-            let _ = write!(text, "... ({} bytes more)", self.pieces.len() - to);
-        }
-        (text, mark)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use model::TopicPartition;
-
-    use super::*;
-
-    fn letter(value: &[u8], error: &str) -> Letter {
-        Letter {
-            topic_partition: TopicPartition::new("gps_data", 3),
-            offset: 17,
-            kafka_timestamp_us: None,
-            key: Some(b"car-1".to_vec()),
-            value: Some(value.to_vec()),
-            stage: "schema".to_owned(),
-            error_class: "wrong_type".to_owned(),
-            error: error.to_owned(),
-            field: Some("speed".to_owned()),
-        }
-    }
-
-    /// The character above the mark.
-    fn marked(text: &str) -> char {
-        let lines: Vec<&str> = text.lines().collect();
-        let value = lines.iter().position(|line| line.starts_with("  value")).unwrap();
-        let column = lines[value + 1].chars().position(|character| character == '^').unwrap();
-        lines[value].chars().nth(column).unwrap()
-    }
-
-    #[test]
-    fn marks_the_byte_at_fault() {
-        let value = br#"{"id":"a","speed":"fast"}"#;
-        let shown = text(&letter(value, r#"speed "fast" is no number (byte 18)"#));
-        insta::assert_snapshot!(shown, @r#"
-        gps_data[3] offset 17: schema / wrong_type, field speed
-          error  speed "fast" is no number (byte 18)
-          key    car-1
-          value  {"id":"a","speed":"fast"}
-                                   ^
-        "#);
-    }
-
-    #[test]
-    fn marks_it_in_long_and_in_unreadable_values() {
-        let long = format!(r#"{{"note":"{}","speed":X}}"#, "ö\u{1}".repeat(400));
-        let at = long.find('X').unwrap();
-        let shown = text(&letter(long.as_bytes(), &format!("unexpected character (byte {at})")));
-        assert_eq!(marked(&shown), 'X', "{shown}");
-        assert!(shown.contains("..."), "{shown}");
-        let mut broken = b"{\"a\":\"\xff\xfe\",".to_vec();
-        broken.push(b'!');
-        let at = broken.len() - 1;
-        assert_eq!(marked(&text(&letter(&broken, &format!("no key (byte {at})")))), '!');
-    }
-
-    #[test]
-    fn a_fault_at_the_end_is_behind_the_last_character() {
-        let shown = text(&letter(b"{\"a\":", "it ends too early (byte 5)"));
-        let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines[4].find('^'), Some(lines[3].len()), "{shown}");
-    }
+        Ok(())
+    })
 }

@@ -1,0 +1,50 @@
+//! Dead letters by SQL: what `list`, `show` and `replay` have in common.
+
+use std::io::{self, BufWriter};
+
+use anyhow::Result;
+use model::DEAD_LETTERS;
+use serve::output::{Format, write_result};
+use serve::sql::QueryResult;
+
+use crate::clients::open_tables;
+use crate::config::Config;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FilterArgs {
+    /// Only those that fulfil a condition on the table dead_letters
+    #[arg(long, value_name = "SQL")]
+    r#where: Option<String>,
+}
+
+impl FilterArgs {
+    /// A query for the dead letters that are wanted.
+    pub(super) fn sql(&self) -> String {
+        let condition = self.r#where.as_deref().unwrap_or("true");
+        format!("select * from dead_letters where ({condition})")
+    }
+}
+
+/// `None` when the lake has no dead letters yet.
+pub(super) async fn query(config: &Config, sql: &str) -> Result<Option<QueryResult>> {
+    let (engine, names) = open_tables(config).await?;
+    if !names.iter().any(|name| name == DEAD_LETTERS) {
+        return Ok(None);
+    }
+    Ok(Some(engine.query(sql).await?))
+}
+
+pub(super) fn none(json: bool) -> Result<()> {
+    if !json {
+        println!("no dead letters");
+    }
+    Ok(())
+}
+
+pub(super) async fn print(result: QueryResult, json: bool) -> Result<()> {
+    let format = if json { Format::Json } else { Format::Table };
+    match write_result(result, format, BufWriter::new(io::stdout())).await {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        written => Ok(written.map(drop)?),
+    }
+}
