@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use roaring::RoaringTreemap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -14,6 +14,8 @@ use crate::delta::location::TableLocation;
 
 /// First bytes of a serialized vector, little endian.
 const MAGIC: u32 = 1_681_511_377;
+/// The same of the older format, big endian.
+const MAGIC_NATIVE: u32 = 1_681_511_376;
 /// Version of a file of vectors.
 const FILE_VERSION: u8 = 1;
 /// Characters of a UUID in Z85.
@@ -140,12 +142,40 @@ fn unframed(framed: &Bytes, size: u64) -> Result<Bytes, String> {
 }
 
 fn parse(bytes: &[u8]) -> Result<RoaringTreemap, String> {
-    let (magic, bitmap) = bytes.split_first_chunk::<4>().ok_or("it is empty")?;
-    let magic = u32::from_le_bytes(*magic);
-    if magic != MAGIC {
-        return Err(format!("its format is {magic}, which is not known"));
+    let (magic, bitmaps) = bytes.split_first_chunk::<4>().ok_or("it is empty")?;
+    if u32::from_le_bytes(*magic) == MAGIC {
+        return RoaringTreemap::deserialize_from(bitmaps).map_err(|error| error.to_string());
     }
-    RoaringTreemap::deserialize_from(bitmap).map_err(|error| error.to_string())
+    if u32::from_be_bytes(*magic) == MAGIC_NATIVE {
+        return parse_native(bitmaps);
+    }
+    Err(format!(
+        "its format is {}, which is not known",
+        u32::from_le_bytes(*magic)
+    ))
+}
+
+/// The format before the portable one, in which the protocol's inline example is: the number of bitmaps, and of each its
+/// size and itself, numbers big endian. The bitmap at place n holds the rows whose upper half is n.
+fn parse_native(bytes: &[u8]) -> Result<RoaringTreemap, String> {
+    let ends = || "it ends too early".to_owned();
+    let number = |bytes: &mut &[u8]| {
+        let (number, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
+        *bytes = rest;
+        Ok::<u32, String>(u32::from_be_bytes(*number))
+    };
+    let mut rest = bytes;
+    let mut bitmaps = Vec::new();
+    for key in 0..number(&mut rest)? {
+        let size = number(&mut rest)? as usize;
+        let (bitmap, after) = rest.split_at_checked(size).ok_or_else(ends)?;
+        bitmaps.push((
+            key,
+            RoaringBitmap::deserialize_from(bitmap).map_err(|error| error.to_string())?,
+        ));
+        rest = after;
+    }
+    Ok(RoaringTreemap::from_bitmaps(bitmaps))
 }
 
 #[cfg(test)]
