@@ -109,13 +109,12 @@ pub enum Finding {
         /// `<application>/<topic>`.
         sources: Vec<String>,
     },
-    /// Rows that somebody else removed on purpose, as the log tells; no erasure records it.
+    /// A commit by another program took rows out of the table: what is lost may be lost by it. No erasure records it.
     Removed {
-        #[serde(flatten)]
-        offsets: Offsets,
         version: i64,
         operation: String,
         by: String,
+        files: u64,
     },
     /// A commit continues at another offset than where the one before it ended: those between were skipped, or repeated.
     BrokenChain {
@@ -170,6 +169,10 @@ pub enum Finding {
     NotInKafka(Offsets),
     /// Records that differ in ways that were not looked at one by one, there being so many.
     NotExamined(Offsets),
+    /// The table was to be compared with Kafka, and was not.
+    NotCompared {
+        why: String,
+    },
     /// Files that no version of the log names; vacuum removes them.
     Orphans {
         files: u64,
@@ -198,9 +201,11 @@ impl Severity {
 impl Finding {
     pub fn severity(&self) -> Severity {
         match self {
-            Finding::Orphans { .. } | Finding::LettersAhead(_) | Finding::WouldPass(_) => Severity::Note,
+            Finding::Orphans { .. } | Finding::LettersAhead(_) | Finding::WouldPass(_) | Finding::Removed { .. } => {
+                Severity::Note
+            }
             Finding::Unexplained(_) | Finding::NotInKafka(_) | Finding::WouldFail(_) => Severity::Doubt,
-            Finding::Unattributable { .. } | Finding::NotExamined(_) => Severity::Unchecked,
+            Finding::Unattributable { .. } | Finding::NotExamined(_) | Finding::NotCompared { .. } => Severity::Unchecked,
             _ => Severity::Fault,
         }
     }
@@ -241,6 +246,7 @@ impl Finding {
             Finding::WouldFail(_) => "would_fail",
             Finding::NotInKafka(_) => "not_in_kafka",
             Finding::NotExamined(_) => "not_examined",
+            Finding::NotCompared { .. } => "not_compared",
             Finding::Orphans { .. } => "orphans",
         }
     }
@@ -352,12 +358,12 @@ impl fmt::Display for Finding {
                 )
             }
             Finding::Removed {
-                offsets,
                 version,
                 operation,
                 by,
+                files,
             } => {
-                write!(f, "{offsets}: removed by version {version}, {operation} by {by}")
+                write!(f, "version {version}, {operation} by {by}, took rows out of {files} files")
             }
             Finding::BrokenChain {
                 topic,
@@ -415,6 +421,7 @@ impl fmt::Display for Finding {
             Finding::NotExamined(offsets) => {
                 write!(f, "{offsets}: something differs from Kafka, not looked at closely")
             }
+            Finding::NotCompared { why } => write!(f, "not compared with Kafka: {why}"),
             Finding::Orphans { files, bytes, example } => {
                 write!(
                     f,

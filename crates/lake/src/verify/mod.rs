@@ -180,6 +180,10 @@ impl<'a> Verifier<'a> {
                 exceptions: &self.exceptions,
             };
             (partitions, empty_messages) = sweep.run(&mut findings).await?;
+            if partitions.iter().any(|partition| partition.lost > 0) {
+                let removals = state.removals.iter().cloned();
+                removals.for_each(|removal| findings.add(removal.into()));
+            }
         }
         let digests = match self.options.digests {
             true => self.digests_of(&attribution, &digests),

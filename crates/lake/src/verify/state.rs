@@ -16,6 +16,9 @@ use crate::delta::{
 };
 use crate::table::commits::{CommitEvidence, CommitSpan};
 
+/// How our own commits name their program.
+const ENGINE: &str = "smartcity/";
+
 /// A file that the newest version names.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveFile {
@@ -40,14 +43,24 @@ pub(crate) struct CommitRecord {
     pub(crate) spans: Vec<CommitSpan>,
 }
 
-/// A commit that took files out of the table, or rows out of files, as a change of its data.
+/// A commit of another program that changed the table's data by taking files out of it, or rows out of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Removal {
     pub(crate) version: i64,
     pub(crate) operation: String,
     pub(crate) by: String,
-    /// Of the files that it took out, or of which it deleted rows.
-    pub(crate) files: Vec<Path>,
+    pub(crate) files: u64,
+}
+
+impl From<Removal> for Finding {
+    fn from(removal: Removal) -> Self {
+        Finding::Removed {
+            version: removal.version,
+            operation: removal.operation,
+            by: removal.by,
+            files: removal.files,
+        }
+    }
 }
 
 impl CommitRecord {
@@ -157,7 +170,7 @@ impl TableState {
     }
 
     /// What a commit says of itself, against the files that it names.
-    fn take_commit(&mut self, location: &TableLocation, version: i64, actions: &[Action], findings: &mut Findings) {
+    fn take_commit(&mut self, version: i64, actions: &[Action], findings: &mut Findings) {
         let infos = actions.iter().filter_map(|action| match action {
             Action::CommitInfo(info) => Some(&**info),
             _ => None,
@@ -178,32 +191,23 @@ impl TableState {
                 });
             }
         }
-        self.take_removal(location, version, info, actions);
+        self.take_removal(version, info, actions);
         self.evidence.insert(version, evidence);
     }
 
-    fn take_removal(
-        &mut self,
-        location: &TableLocation,
-        version: i64,
-        info: Option<&CommitInfo>,
-        actions: &[Action],
-    ) {
-        let files = actions.iter().filter_map(|action| match action {
-            Action::Remove(remove) if remove.data_change => location.data_path(&remove.path).ok(),
-            _ => None,
-        });
-        let files: Vec<Path> = files.collect();
-        if files.is_empty() {
-            return;
+    fn take_removal(&mut self, version: i64, info: Option<&CommitInfo>, actions: &[Action]) {
+        let is_removal = |action: &&Action| matches!(action, Action::Remove(remove) if remove.data_change);
+        let files = actions.iter().filter(is_removal).count() as u64;
+        let by = info.and_then(|info| info.engine_info.as_deref()).unwrap_or("an unknown program");
+        if files > 0 && !by.starts_with(ENGINE) {
+            let operation = info.and_then(|info| info.operation.as_deref()).unwrap_or("a change");
+            self.removals.push(Removal {
+                version,
+                operation: operation.to_owned(),
+                by: by.to_owned(),
+                files,
+            });
         }
-        let text = |text: Option<&String>| text.cloned().unwrap_or_else(|| "unknown".to_owned());
-        self.removals.push(Removal {
-            version,
-            operation: text(info.and_then(|info| info.operation.as_ref())),
-            by: text(info.and_then(|info| info.engine_info.as_ref())),
-            files,
-        });
     }
 
     /// `<application>/<topic>/<partition>`; ids of other shapes are other people's. A topic's name holds no slash.

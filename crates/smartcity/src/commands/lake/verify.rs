@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use kafka::{KafkaSource, Subscription};
 use lake::Root;
-use lake::verify::{Severity, TableReport, Verifier, VerifyOptions};
+use lake::verify::{Finding, Severity, TableReport, Verifier, VerifyOptions};
 
 use crate::args::{KafkaArgs, LakeArgs, StreamsArgs};
 use crate::clients::kafka_config;
@@ -72,6 +72,10 @@ pub(super) fn run(file: Option<&Path>, verify: &Args) -> Result<()> {
         {
             let mut table = verifier.table(name).await?;
             let stream = streams.iter().find(|stream| stream.name == *name);
+            if verify.against_kafka && stream.is_none() && !model::is_reserved_table(name) {
+                let why = "no stream of this name is declared".to_owned();
+                table.report.findings.add(Finding::NotCompared { why });
+            }
             if let (true, Some(stream), true) = (verify.against_kafka, stream, table.is_comparable()) {
                 let topics: Vec<String> = table.digests.keys().map(|place| place.topic.to_string()).collect();
                 let mut source = open_source(config, topics).await?;
@@ -86,24 +90,24 @@ pub(super) fn run(file: Option<&Path>, verify: &Args) -> Result<()> {
             let of = |report: &&TableReport| report.findings.worst() == Some(severity);
             reports.iter().filter(of).count()
         };
-        let faulty = count(Severity::Fault);
+        let (faulty, unchecked) = (count(Severity::Fault), count(Severity::Unchecked));
         if verify.json {
             let verdict = serde_json::json!({
                 "lake": root.location(),
                 "tables": reports,
                 "faulty_tables": faulty,
+                "unchecked_tables": unchecked,
                 "doubtful_tables": count(Severity::Doubt),
             });
             println!("{verdict}");
         } else {
             reports.iter().for_each(print);
         }
-        match faulty {
-            0 => Ok(()),
-            faulty => Err(damaged(format!(
-                "{faulty} of {} tables are not as they should be",
-                reports.len()
-            ))),
+        let of = reports.len();
+        match (faulty, unchecked) {
+            (0, 0) => Ok(()),
+            (0, unchecked) => Err(damaged(format!("{unchecked} of {of} tables could not be checked whole"))),
+            (faulty, _) => Err(damaged(format!("{faulty} of {of} tables are not as they should be"))),
         }
     })
 }
@@ -121,6 +125,7 @@ async fn open_source(config: &Config, mut topics: Vec<String>) -> Result<KafkaSo
 fn print(report: &TableReport) {
     let verdict = match report.findings.worst() {
         Some(Severity::Fault) => "FAULTY",
+        Some(Severity::Unchecked) => "NOT CHECKED",
         Some(Severity::Doubt) => "in doubt",
         _ => "good",
     };
@@ -128,6 +133,9 @@ fn print(report: &TableReport) {
         "{}: {verdict}, version {}, {} rows in {} files, {} checksums compared",
         report.table, report.version, report.rows, report.files, report.checksums
     );
+    if report.empty_messages > 0 {
+        println!("  {} messages without elements", report.empty_messages);
+    }
     for partition in &report.partitions {
         let mut line = format!(
             "  {}[{}] from {} to {}: {} rows, {} dead letters",
@@ -140,7 +148,8 @@ fn print(report: &TableReport) {
         );
         for (count, what) in [
             (partition.gap_offsets, "in gaps"),
-            (partition.skipped, "never handed out by Kafka"),
+            (partition.erased, "erased"),
+            (partition.skipped, "without a record"),
             (partition.unexplained, "unexplained"),
             (partition.lost, "lost"),
             (partition.doubled, "doubled"),
@@ -155,12 +164,7 @@ fn print(report: &TableReport) {
         println!("{line}");
     }
     for finding in report.findings.told() {
-        let severity = match finding.severity() {
-            Severity::Fault => "fault",
-            Severity::Doubt => "doubt",
-            Severity::Note => "note",
-        };
-        println!("  {severity}: {finding}");
+        println!("  {}: {finding}", finding.severity().as_str());
     }
     for (kind, more) in report.findings.untold() {
         println!("  and {more} more of {kind}");
