@@ -26,6 +26,6 @@ pub use store::root::Root;
 pub use table::dead_letters::DeadLetters;
 pub use table::gaps::Gaps;
 pub use table::rewrite::DataFile;
-pub use table::stream::Table;
+pub use table::stream::{ReplayedMessage, Table};
 pub use write::encode::{EncodedFiles, FileWriter};
 pub use write::upload::StagedFiles;

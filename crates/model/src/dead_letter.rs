@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::TopicPartition;
+use crate::{RecordId, TopicPartition};
 
 /// Where a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,11 +33,14 @@ impl fmt::Display for Stage {
     }
 }
 
-/// One bad record: the bytes as they came, their place in the topic, and what is wrong with them.
+/// One bad record, or one bad element of a message: the bytes as they came, their place in the topic, and what is wrong
+/// with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     pub topic_partition: TopicPartition,
     pub offset: i64,
+    /// The element at fault; `None` when the whole record is bad. The other parts are the whole record's in both cases.
+    pub element: Option<u32>,
     /// Kafka's timestamp, microseconds since the epoch; `None` when the record has none.
     pub kafka_timestamp_us: Option<i64>,
     /// When it was read, microseconds since the epoch.
@@ -53,4 +56,10 @@ pub struct DeadLetter {
     pub error: String,
     /// The declared field at fault, where one is.
     pub field: Option<String>,
+}
+
+impl DeadLetter {
+    pub fn id(&self) -> RecordId {
+        RecordId::new(self.topic_partition.clone(), self.offset, self.element)
+    }
 }

@@ -12,6 +12,7 @@ mod fingerprint;
 mod format;
 mod json_schema;
 mod path;
+mod record_id;
 mod schema;
 mod span;
 mod stream;
@@ -22,6 +23,10 @@ pub use dead_letter::{DeadLetter, Stage};
 pub use declaration::DeclarationError;
 pub use format::Format;
 pub use path::{Path, PathNode, Step};
-pub use schema::{DEAD_LETTERS, EVENT_DATE, EXTRA, GAPS, INGESTED_AT, KAFKA_TIMESTAMP, OFFSET, PARTITION};
+pub use record_id::{OffsetElement, RecordId};
+pub use schema::{
+    COMMITS, DEAD_LETTERS, ELEMENT, ERASURES, EVENT_DATE, EXTRA, GAPS, INGESTED_AT, KAFKA_TIMESTAMP, OFFSET, PARTITION,
+    TOPIC, is_reserved_table,
+};
 pub use span::{Span, TopicPartition};
-pub use stream::{Field, FieldType, Stream, Streams};
+pub use stream::{ELEMENTS_MAX, Elements, Field, FieldType, Stream, Streams};

@@ -18,9 +18,13 @@ pub const KAFKA_TIMESTAMP: &str = "_kafka_timestamp";
 pub const INGESTED_AT: &str = "_ingested_at";
 /// JSON text of what the message held and no one declared; null when there was nothing.
 pub const EXTRA: &str = "_extra";
+/// The Kafka topic of the record; null in rows that were written before this column was.
+pub const TOPIC: &str = "_topic";
+/// Position of the element in its message; null in streams without `elements`.
+pub const ELEMENT: &str = "_element";
 
 /// Columns that every table has, after the declared ones, in this order.
-const EVERY_TABLE: [(&str, FieldTypeOrDate, bool, &str); 6] = [
+const EVERY_TABLE: [(&str, FieldTypeOrDate, bool, &str); 8] = [
     (EVENT_DATE, FieldTypeOrDate::Date, false, "Day of the event time, UTC."),
     (
         PARTITION,
@@ -52,6 +56,18 @@ const EVERY_TABLE: [(&str, FieldTypeOrDate, bool, &str); 6] = [
         true,
         "JSON text of the fields that no one declared.",
     ),
+    (
+        TOPIC,
+        FieldTypeOrDate::Field(FieldType::String),
+        true,
+        "Kafka topic of the record.",
+    ),
+    (
+        ELEMENT,
+        FieldTypeOrDate::Field(FieldType::Integer),
+        true,
+        "Position of the element in its message, from 0; null where a message is one row.",
+    ),
 ];
 
 #[derive(Clone, Copy)]
@@ -64,9 +80,14 @@ enum FieldTypeOrDate {
 pub const DEAD_LETTERS: &str = "dead_letters";
 /// The table of the offsets that were lost before they were read, in every lake.
 pub const GAPS: &str = "gaps";
+/// The table of the records that were removed on purpose, in every lake.
+pub const ERASURES: &str = "erasures";
+/// The table of the commits of all other tables, in every lake: what stays of them when their logs are cleaned up.
+pub const COMMITS: &str = "commits";
 
-pub(crate) fn is_reserved_table(name: &str) -> bool {
-    [DEAD_LETTERS, GAPS].contains(&name)
+/// Whether a lake uses this name for a table of its own.
+pub fn is_reserved_table(name: &str) -> bool {
+    [DEAD_LETTERS, GAPS, ERASURES, COMMITS].contains(&name)
 }
 
 pub(crate) fn is_reserved(name: &str) -> bool {
@@ -88,7 +109,7 @@ impl FieldType {
 
 impl Stream {
     /// The declared fields in their order, then `event_date, _partition, _offset, _kafka_timestamp, _ingested_at,
-    /// _extra`. Each field carries its documentation as `comment` and its unit as `unit`.
+    /// _extra, _topic, _element`. Each field carries its documentation as `comment` and its unit as `unit`.
     pub fn arrow_schema(&self) -> SchemaRef {
         let declared = self.fields.iter().map(|field| {
             let comment = [("comment".to_owned(), field.doc.clone())];

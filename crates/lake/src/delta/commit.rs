@@ -64,6 +64,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) rows: u64,
     /// Records that Kafka gave in the spans, rows and letters together, where the caller knows.
     pub(crate) records: Option<u64>,
+    /// Rows and dead letters that these records make, where a record may make several or none.
+    pub(crate) elements: Option<u64>,
 }
 
 impl Log {
@@ -208,6 +210,9 @@ impl Log {
         info["commitInfo"]["spans"] = spans.collect();
         if let Some(records) = commit.records {
             info["commitInfo"]["records"] = json!(records);
+        }
+        if let Some(elements) = commit.elements {
+            info["commitInfo"]["elements"] = json!(elements);
         }
         let mut actions = vec![info];
         let txns = moved

@@ -3,7 +3,7 @@
 //! Read once from the newest checkpoint, then moved forward commit by commit. The commits are small files; the table's
 //! list of data files is never held, so that the cost of a commit does not grow with the table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -163,6 +163,17 @@ impl Log {
             "{}/{}/{}",
             self.application, topic_partition.topic, topic_partition.partition
         )
+    }
+
+    /// The topics of which the log records an offset of this partition, whichever application recorded it.
+    pub(crate) fn topics_of(&self, partition: i32) -> BTreeSet<String> {
+        let view = self.view.read();
+        let places = view.txns.keys().filter_map(|id| {
+            let mut parts = id.rsplitn(3, '/');
+            let (number, topic, _application) = (parts.next()?, parts.next()?, parts.next()?);
+            (number.parse() == Ok(partition)).then(|| topic.to_owned())
+        });
+        places.collect()
     }
 
     pub(crate) fn application(&self) -> &str {

@@ -1,17 +1,16 @@
 //! The table of records that could not become rows: raw bytes, their place, and what was wrong with them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow_array::builder::{
     BinaryBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder, TimestampMicrosecondBuilder,
 };
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
-use model::{DeadLetter, Span, Stream, TopicPartition};
+use model::{DeadLetter, RecordId, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
 use serde_json::{Value, json};
 
@@ -86,23 +85,31 @@ impl DeadLetters {
         self.log.mark(topic_partition)
     }
 
-    /// The offsets of this partition, from `from` on, that are dead letters already.
+    /// The records of this partition, from offset `from` on, that are dead letters already: offset and element.
     ///
-    /// Letters are committed before rows; after a crash between the two they are ahead, and these offsets must stay dead.
-    /// That is seen by their recorded offset: files are only read when it lies above `from`. Refresh first.
-    pub async fn offsets_from(&self, topic_partition: &TopicPartition, from: i64) -> Result<BTreeSet<i64>, LakeError> {
+    /// Dead letters are committed before rows; after a crash between the two they are ahead, and these records must stay
+    /// dead letters. The recorded offset tells: files are only read when it lies above `from`. Refresh first.
+    pub async fn offsets_from(
+        &self,
+        topic_partition: &TopicPartition,
+        from: i64,
+    ) -> Result<BTreeSet<(i64, Option<u32>)>, LakeError> {
         let mut found = BTreeSet::new();
         if self.recorded(topic_partition).is_none_or(|recorded| recorded <= from) {
             return Ok(found);
         }
         let files = self
             .log
-            .live_files(|stats| may_hold(stats, topic_partition, from))
+            .live_files(|stats| may_hold(stats, topic_partition, from, i64::MAX))
             .await?;
         for file in files {
-            let read = self.log.read_columns(&file.path, Some(&PLACE), |batch| {
-                let of_partition = places(&batch)?.filter(|place| place.is_of(topic_partition) && place.offset >= from);
-                found.extend(of_partition.map(|place| place.offset));
+            let read = self.log.read_columns(&file.path, Some(&IDENTITY), |batch| {
+                let identities = Identities::of(&batch)?;
+                let rows = (0..batch.num_rows()).filter(|row| identities.is_of(*row, topic_partition));
+                found.extend(
+                    rows.map(|row| identities.offset_and_element(row))
+                        .filter(|(offset, _)| *offset >= from),
+                );
                 Ok(())
             });
             read.await?;
@@ -110,26 +117,36 @@ impl DeadLetters {
         Ok(found)
     }
 
-    /// Takes letters out, which have become rows: the files with them are replaced by such without. Those that are there
-    /// no more are passed over. Tells how many it took.
+    /// Removes dead letters that have become rows: the files with them are replaced by files without. Those that are no
+    /// longer there are skipped. Returns how many it removed.
     ///
-    /// Only letters below the offset that their rows' table records may go: from there on a writer still asks which
-    /// records are dead.
-    pub async fn remove(&self, gone: &BTreeSet<(TopicPartition, i64)>) -> Result<u64, LakeError> {
+    /// Only dead letters below the offset that their rows' table records may go: from there on a writer still asks which
+    /// records are dead letters.
+    pub async fn remove(&self, gone: &BTreeSet<RecordId>) -> Result<u64, LakeError> {
+        let mut spans: BTreeMap<&TopicPartition, (i64, i64)> = BTreeMap::new();
+        for record in gone {
+            let (least, greatest) = spans
+                .entry(&record.topic_partition)
+                .or_insert((record.offset, record.offset));
+            (*least, *greatest) = ((*least).min(record.offset), (*greatest).max(record.offset));
+        }
+        let may_hold_any = |stats: &Value| {
+            let mut spans = spans.iter();
+            spans.any(|(topic_partition, (least, greatest))| may_hold(stats, topic_partition, *least, *greatest))
+        };
         for _ in 0..REMOVE_TRIES_MAX {
             self.log.refresh().await?;
             let read_version = self.version();
             let (mut removed, mut count) = (Vec::new(), 0);
             let mut kept = FileWriter::new(self.format.clone(), self.log.names.clone());
-            let may_hold_any = |stats: &Value| {
-                gone.iter()
-                    .any(|(topic_partition, offset)| may_hold(stats, topic_partition, *offset))
-            };
             for file in self.log.live_files(may_hold_any).await? {
                 let mut without = Vec::new();
                 let before = count;
                 let read = self.log.read_columns(&file.path, None, |batch| {
-                    let stays: Vec<bool> = places(&batch)?.map(|place| !place.is_among(gone)).collect();
+                    let identities = Identities::of(&batch)?;
+                    let stays: Vec<bool> = (0..batch.num_rows())
+                        .map(|row| !gone.contains(&identities.record_id(row)))
+                        .collect();
                     count += stays.iter().filter(|stays| !**stays).count() as u64;
                     let filtered = filter_record_batch(&batch, &stays.into());
                     without.push(filtered.map_err(|error| LakeError::parquet(NAME, "read", error))?);
@@ -138,7 +155,7 @@ impl DeadLetters {
                 read.await?;
                 if count > before {
                     for batch in without.iter().filter(|batch| batch.num_rows() > 0) {
-                        kept.write(batch)?;
+                        kept.write(&complete(batch)?)?;
                     }
                     removed.push(file.logged);
                 }
@@ -199,6 +216,7 @@ impl DeadLetters {
             spans,
             rows: letters.len() as u64,
             records: None,
+            elements: None,
         };
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| {
             let expected = |topic_partition: &TopicPartition| expected.get(topic_partition).copied().flatten();
@@ -250,56 +268,78 @@ impl DeadLetters {
     }
 }
 
-/// The columns that tell a letter's place.
-const PLACE: [&str; 3] = ["topic", "partition", "offset"];
+/// The columns that tell which record a dead letter is.
+const IDENTITY: [&str; 4] = ["topic", "partition", "offset", "element"];
 
-/// Replacing letters' files may be overtaken by another replay or a compaction.
+/// Replacing dead letters' files may be overtaken by another replay or a compaction.
 const REMOVE_TRIES_MAX: u32 = 20;
 
-/// Where a letter's record stands in Kafka.
-struct Place<'a> {
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
+/// The columns of [`IDENTITY`] in a batch.
+struct Identities<'a> {
+    topics: &'a StringArray,
+    partitions: &'a Int32Array,
+    offsets: &'a Int64Array,
+    /// Absent in files that were written before the column was there.
+    elements: Option<&'a Int32Array>,
 }
 
-impl Place<'_> {
-    fn is_of(&self, topic_partition: &TopicPartition) -> bool {
-        self.topic == &*topic_partition.topic && self.partition == topic_partition.partition
+impl<'a> Identities<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self, LakeError> {
+        let column = |name: &str| {
+            let column = batch.column_by_name(name);
+            column.ok_or_else(|| LakeError::unusable(NAME, format!("a file has no column `{name}`")))
+        };
+        let other_type =
+            |name: &'static str| move || LakeError::unusable(NAME, format!("a file's column `{name}` is of another type"));
+        Ok(Self {
+            topics: column("topic")?.as_string_opt().ok_or_else(other_type("topic"))?,
+            partitions: column("partition")?
+                .as_primitive_opt()
+                .ok_or_else(other_type("partition"))?,
+            offsets: column("offset")?.as_primitive_opt().ok_or_else(other_type("offset"))?,
+            elements: match batch.column_by_name("element") {
+                Some(column) => Some(column.as_primitive_opt().ok_or_else(other_type("element"))?),
+                None => None,
+            },
+        })
     }
 
-    fn is_among(&self, places: &BTreeSet<(TopicPartition, i64)>) -> bool {
-        places.contains(&(TopicPartition::new(self.topic, self.partition), self.offset))
+    fn is_of(&self, row: usize, topic_partition: &TopicPartition) -> bool {
+        self.topics.value(row) == &*topic_partition.topic && self.partitions.value(row) == topic_partition.partition
+    }
+
+    fn offset_and_element(&self, row: usize) -> (i64, Option<u32>) {
+        let element = self.elements.filter(|elements| elements.is_valid(row));
+        (self.offsets.value(row), element.map(|elements| elements.value(row) as u32))
+    }
+
+    fn record_id(&self, row: usize) -> RecordId {
+        let (offset, element) = self.offset_and_element(row);
+        let topic_partition = TopicPartition::new(self.topics.value(row), self.partitions.value(row));
+        RecordId::new(topic_partition, offset, element)
     }
 }
 
-fn places(batch: &RecordBatch) -> Result<impl Iterator<Item = Place<'_>>, LakeError> {
-    let column = |name: &str| {
-        let column = batch.column_by_name(name);
-        column.ok_or_else(|| LakeError::unusable(NAME, format!("a file has no column `{name}`")))
+/// The batch with every column of the table: those that its file lacks are null.
+fn complete(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
+    let schema = schema();
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) => Arc::clone(column),
+        None => new_null_array(field.data_type(), batch.num_rows()),
     };
-    let topics = column("topic")?.as_string_opt::<i32>();
-    let partitions = column("partition")?.as_primitive_opt::<Int32Type>();
-    let offsets = column("offset")?.as_primitive_opt::<Int64Type>();
-    let (Some(topics), Some(partitions), Some(offsets)) = (topics, partitions, offsets) else {
-        return Err(LakeError::unusable(
-            NAME,
-            "a file has columns of another type".to_owned(),
-        ));
-    };
-    Ok((0..batch.num_rows()).map(|row| Place {
-        topic: topics.value(row),
-        partition: partitions.value(row),
-        offset: offsets.value(row),
-    }))
+    let columns = schema.fields().iter().map(column).collect();
+    RecordBatch::try_new(schema, columns)
+        .map_err(|error| LakeError::unusable(NAME, format!("a file has other columns: {error}")))
 }
 
-fn may_hold(stats: &Value, topic_partition: &TopicPartition, from: i64) -> bool {
+/// Whether a file with these statistics may hold dead letters of the partition with offsets from `from` to `to`.
+fn may_hold(stats: &Value, topic_partition: &TopicPartition, from: i64, to: i64) -> bool {
     let (min, max) = (&stats["minValues"], &stats["maxValues"]);
     let topic = &*topic_partition.topic;
     let partition = i64::from(topic_partition.partition);
     let below = min["topic"].as_str().is_some_and(|least| topic < least)
-        || min["partition"].as_i64().is_some_and(|least| partition < least);
+        || min["partition"].as_i64().is_some_and(|least| partition < least)
+        || min["offset"].as_i64().is_some_and(|least| to < least);
     let above = max["topic"].as_str().is_some_and(|greatest| topic > greatest)
         || max["partition"].as_i64().is_some_and(|greatest| partition > greatest)
         || max["offset"].as_i64().is_some_and(|greatest| from > greatest);
@@ -368,6 +408,12 @@ fn schema() -> SchemaRef {
             true,
             "The declared field at fault, where one is.",
         ),
+        (
+            "element",
+            DataType::Int32,
+            true,
+            "Position of the bad element in its message; null when the whole message is bad.",
+        ),
     ];
     let fields = columns.map(|(name, data_type, nullable, doc)| {
         Field::new(name, data_type, nullable).with_metadata([("comment".to_owned(), doc.to_owned())].into())
@@ -387,6 +433,7 @@ fn batch(letters: &[DeadLetter]) -> Result<RecordBatch, LakeError> {
     let mut headers = ListBuilder::new(header).with_field(header_field());
     let (mut stage, mut error_class) = (StringBuilder::new(), StringBuilder::new());
     let (mut error, mut field) = (StringBuilder::new(), StringBuilder::new());
+    let mut element = Int32Builder::new();
     for letter in letters {
         topic.append_value(&letter.topic_partition.topic);
         partition.append_value(letter.topic_partition.partition);
@@ -410,6 +457,8 @@ fn batch(letters: &[DeadLetter]) -> Result<RecordBatch, LakeError> {
         error_class.append_value(letter.error_class);
         error.append_value(&letter.error);
         field.append_option(letter.field.as_deref());
+        // Positions are bounded far below.
+        element.append_option(letter.element.map(|element| element as i32));
     }
     let columns: Vec<ArrayRef> = vec![
         Arc::new(topic.finish()),
@@ -424,6 +473,7 @@ fn batch(letters: &[DeadLetter]) -> Result<RecordBatch, LakeError> {
         Arc::new(error_class.finish()),
         Arc::new(error.finish()),
         Arc::new(field.finish()),
+        Arc::new(element.finish()),
     ];
     RecordBatch::try_new(schema(), columns).map_err(|error| LakeError::parquet(NAME, "encode", error))
 }

@@ -83,6 +83,7 @@ impl Gaps {
             spans: &spans,
             rows: 1,
             records: None,
+            elements: None,
         };
         let expected: HashMap<_, _> = [(place, known)].into();
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| {

@@ -1,13 +1,13 @@
 //! One writer's handle on a stream's table.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
-use model::{EVENT_DATE, OFFSET, PARTITION, Span, Stream, TopicPartition};
+use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use model::{ELEMENT, EVENT_DATE, OFFSET, PARTITION, RecordId, Span, Stream, TOPIC, TopicPartition};
 use parquet::basic::Compression;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::delta::commit::Commit;
 use crate::write::encode::FileFormat;
@@ -90,16 +90,18 @@ impl Table {
         files: Vec<StagedFiles>,
         spans: &[(TopicPartition, Span)],
     ) -> Result<CommitOutcome, LakeError> {
-        self.commit_counted(files, spans, None).await
+        self.commit_counted(files, spans, None, None).await
     }
 
-    /// The same, with the number of records that Kafka gave in these spans, rows and letters together. The log keeps it,
-    /// so that [`crate::verify`] can tell a lost record from an offset that Kafka never handed out.
+    /// The same, with what Kafka gave in these spans: `records` counts its messages, `elements` the rows and dead letters
+    /// that they make where a message may make several or none (`None` where each makes one). The log keeps both, so that
+    /// [`crate::verify`] can tell a lost record from an offset that Kafka never handed out.
     pub async fn commit_counted(
         &self,
         files: Vec<StagedFiles>,
         spans: &[(TopicPartition, Span)],
         records: Option<u64>,
+        elements: Option<u64>,
     ) -> Result<CommitOutcome, LakeError> {
         let rows = files.iter().map(StagedFiles::rows).sum();
         check_spans(self.name(), spans)?;
@@ -113,43 +115,61 @@ impl Table {
             spans,
             rows,
             records,
+            elements,
         };
         let decide = |recorded: &dyn Fn(&TopicPartition) -> crate::Recorded| decide(recorded, spans);
         self.log.commit(&commit, decide, |_, span| span.to).await
     }
 
-    /// Those of these partitions and offsets that have a row, as of the version this handle has seen: refresh first.
-    /// Reads the two columns of every file whose statistics do not rule them all out.
-    pub async fn present(&self, places: &BTreeSet<(i32, i64)>) -> Result<BTreeSet<(i32, i64)>, LakeError> {
-        let mut found = BTreeSet::new();
+    /// Those of these records that have a row, as of the version this handle has seen: refresh first. Reads the columns
+    /// of their identity in every file whose statistics do not rule them all out.
+    ///
+    /// # Errors
+    /// A row that may be one of these does not tell its topic, and the table was filled from several: whether the record
+    /// is there cannot be known.
+    pub async fn present(&self, records: &BTreeSet<RecordId>) -> Result<BTreeSet<RecordId>, LakeError> {
+        let mut wanted: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
+        for record in records {
+            let offsets = wanted.entry(record.topic_partition.partition).or_default();
+            offsets.insert(record.offset);
+        }
         let may_hold = |stats: &Value| {
-            let within = |column: &str, value: i64| {
-                let (min, max) = (&stats["minValues"][column], &stats["maxValues"][column]);
-                min.as_i64().is_none_or(|min| min <= value) && max.as_i64().is_none_or(|max| value <= max)
+            let bounds = |column: &str| (stats["minValues"][column].as_i64(), stats["maxValues"][column].as_i64());
+            let (partitions, offsets) = (bounds(PARTITION), bounds(OFFSET));
+            let is_within = |partition: &i32| {
+                let partition = i64::from(*partition);
+                partitions.0.is_none_or(|least| least <= partition) && partitions.1.is_none_or(|most| partition <= most)
             };
-            let mut places = places.iter();
-            places.any(|(partition, offset)| within(PARTITION, i64::from(*partition)) && within(OFFSET, *offset))
+            let (least, most) = (offsets.0.unwrap_or(i64::MIN), offsets.1.unwrap_or(i64::MAX));
+            let mut wanted = wanted.iter().filter(|(partition, _)| is_within(partition));
+            least <= most && wanted.any(|(_, offsets)| offsets.range(least..=most).next().is_some())
         };
+        let mut found = BTreeSet::new();
+        let mut topics: HashMap<i32, BTreeSet<String>> = HashMap::new();
         for file in self.log.live_files(may_hold).await? {
-            let read = self.log.read_columns(&file.path, Some(&[PARTITION, OFFSET]), |batch| {
-                let partitions = batch
-                    .column_by_name(PARTITION)
-                    .and_then(|column| column.as_primitive_opt::<Int32Type>());
-                let offsets = batch
-                    .column_by_name(OFFSET)
-                    .and_then(|column| column.as_primitive_opt::<Int64Type>());
-                let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
-                    return Err(LakeError::unusable(
-                        self.name(),
-                        format!("{} has no offsets", file.logged),
-                    ));
-                };
-                let all = partitions
-                    .values()
-                    .iter()
-                    .copied()
-                    .zip(offsets.values().iter().copied());
-                found.extend(all.filter(|place| places.contains(place)));
+            let columns = [PARTITION, OFFSET, TOPIC, ELEMENT];
+            let read = self.log.read_columns(&file.path, Some(&columns), |batch| {
+                let identities = Identities::of(&batch)
+                    .ok_or_else(|| LakeError::unusable(self.name(), format!("{} has no offsets", file.logged)))?;
+                for row in 0..batch.num_rows() {
+                    let (partition, offset, element) = identities.place(row);
+                    if !wanted.get(&partition).is_some_and(|offsets| offsets.contains(&offset)) {
+                        continue;
+                    }
+                    let topic = match identities.topic(row) {
+                        Some(topic) => topic,
+                        None => {
+                            let of_partition = topics
+                                .entry(partition)
+                                .or_insert_with(|| self.log.topics_of(partition));
+                            self.only_topic(of_partition, &file.logged, partition, offset)?
+                        }
+                    };
+                    let record = RecordId::new(TopicPartition::new(topic, partition), offset, element);
+                    if records.contains(&record) {
+                        found.insert(record);
+                    }
+                }
                 Ok(())
             });
             read.await?;
@@ -157,13 +177,51 @@ impl Table {
         Ok(found)
     }
 
-    /// Commits rows of records that were dead letters. `None` when another replay has landed since `read_version`, the
+    /// The topic of a row that does not name it: the only one that the log records for the partition.
+    fn only_topic<'a>(
+        &self,
+        topics: &'a BTreeSet<String>,
+        file: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<&'a str, LakeError> {
+        match topics.first() {
+            Some(topic) if topics.len() == 1 => Ok(topic),
+            _ => Err(LakeError::unusable(
+                self.name(),
+                format!(
+                    "the row at partition {partition} offset {offset} in {file} does not tell its topic, and the table \
+                     records {} topics for that partition{}",
+                    topics.len(),
+                    match topics.is_empty() {
+                        true => String::new(),
+                        false => format!(": {}", topics.iter().cloned().collect::<Vec<_>>().join(", ")),
+                    }
+                ),
+            )),
+        }
+    }
+
+    /// Commits rows of records that were dead letters. `None` when another replay was committed since `read_version`, the
     /// version by which [`Table::present`] told that these have no row yet: ask it again.
     ///
-    /// After a retryable error nobody knows whether they landed; `present` tells.
-    pub async fn commit_replayed(&self, files: &StagedFiles, read_version: i64) -> Result<Option<i64>, LakeError> {
+    /// `messages` names the dead letters of whole messages that became the rows of their elements, and how many each:
+    /// the commit that counted such a message as one dead letter is then known to be short or long by that many.
+    /// Dead letters that make one row of the same identity are not named.
+    ///
+    /// After a retryable error nobody knows whether they were committed; `present` tells.
+    pub async fn commit_replayed(
+        &self,
+        files: &StagedFiles,
+        read_version: i64,
+        messages: &[ReplayedMessage],
+    ) -> Result<Option<i64>, LakeError> {
         let id = self.commit_id(std::slice::from_ref(files));
-        let mut actions = vec![self.log.commit_info(REPLAY, &id, Some(read_version))];
+        let mut info = self.log.commit_info(REPLAY, &id, Some(read_version));
+        if !messages.is_empty() {
+            info["commitInfo"]["spans"] = messages.iter().map(ReplayedMessage::span).collect();
+        }
+        let mut actions = vec![info];
         actions.extend(files.adds().cloned());
         let is_in_the_way = |action: &Value| action["commitInfo"]["operation"] == REPLAY;
         self.log
@@ -176,6 +234,68 @@ impl Table {
     pub(crate) fn commit_id(&self, files: &[StagedFiles]) -> String {
         let first = files.iter().find_map(StagedFiles::first_path);
         first.map_or_else(|| self.log.names.next().to_string(), str::to_owned)
+    }
+}
+
+/// A dead letter of a whole message that became the rows of its elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayedMessage {
+    pub topic_partition: TopicPartition,
+    pub offset: i64,
+    /// Rows and dead letters of elements that it became; 0 when the message holds no element.
+    pub elements: u64,
+}
+
+impl ReplayedMessage {
+    /// Beside the spans of other commits, told from them by `elements`.
+    fn span(&self) -> Value {
+        json!({
+            "topic": &*self.topic_partition.topic,
+            "partition": self.topic_partition.partition,
+            "from": self.offset,
+            "to": self.offset + 1,
+            "elements": self.elements,
+        })
+    }
+}
+
+/// The columns of a batch that tell which record a row is.
+struct Identities<'a> {
+    partitions: &'a Int32Array,
+    offsets: &'a Int64Array,
+    /// These two are absent in files that were written before the columns were there.
+    topics: Option<&'a StringArray>,
+    elements: Option<&'a Int32Array>,
+}
+
+impl<'a> Identities<'a> {
+    fn of(batch: &'a RecordBatch) -> Option<Self> {
+        Some(Self {
+            partitions: batch.column_by_name(PARTITION)?.as_primitive_opt()?,
+            offsets: batch.column_by_name(OFFSET)?.as_primitive_opt()?,
+            topics: match batch.column_by_name(TOPIC) {
+                Some(topics) => Some(topics.as_string_opt()?),
+                None => None,
+            },
+            elements: match batch.column_by_name(ELEMENT) {
+                Some(elements) => Some(elements.as_primitive_opt()?),
+                None => None,
+            },
+        })
+    }
+
+    fn place(&self, row: usize) -> (i32, i64, Option<u32>) {
+        let element = self.elements.filter(|elements| elements.is_valid(row));
+        (
+            self.partitions.value(row),
+            self.offsets.value(row),
+            element.map(|elements| elements.value(row) as u32),
+        )
+    }
+
+    fn topic(&self, row: usize) -> Option<&'a str> {
+        let topics = self.topics.filter(|topics| topics.is_valid(row))?;
+        Some(topics.value(row))
     }
 }
 

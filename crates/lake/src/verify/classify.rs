@@ -123,6 +123,7 @@ impl Evidence {
             partition: self.place.partition,
             from: span.from,
             to: span.to,
+            element: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
-use model::{DeadLetter, EVENT_DATE, INGESTED_AT, OFFSET, PARTITION};
+use model::{DeadLetter, ELEMENT, EVENT_DATE, INGESTED_AT, OFFSET, PARTITION, TOPIC};
 
 /// Offsets that share one sum: 32 bytes for each block, 80 MB for ten billion rows.
 pub const BLOCK_OFFSETS: i64 = 4096;
@@ -43,11 +43,13 @@ impl Digest {
         block.add(offset, hash);
     }
 
-    pub fn letter(&mut self, offset: i64, hash: u64) {
+    /// `hash` is of the whole message, so the element is told apart here.
+    pub fn letter(&mut self, offset: i64, element: Option<u32>, hash: u64) {
         let block = self.block(offset);
         block.letters += 1;
-        // A letter is no row of the same hash.
-        block.add(offset, !hash);
+        let element = element.map_or(0, |element| (u64::from(element) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // A dead letter is no row of the same hash.
+        block.add(offset, !hash ^ element);
     }
 
     /// Adds the sums of other rows and letters of the same partition.
@@ -130,6 +132,7 @@ impl<'a> Values<'a> {
 pub struct RowHash {
     pub partition: i32,
     pub offset: i64,
+    pub element: Option<u32>,
     pub hash: u64,
     /// By column, when that was asked; for telling which one differs.
     pub columns: Vec<(String, u64)>,
@@ -141,7 +144,7 @@ fn compared(batch: &RecordBatch) -> Vec<(String, Values<'_>)> {
     let schema = batch.schema();
     let all = schema.fields().iter().zip(batch.columns());
     let mut columns: Vec<_> = all
-        .filter(|(field, _)| field.name() != INGESTED_AT && field.name() != EVENT_DATE)
+        .filter(|(field, _)| ![INGESTED_AT, EVENT_DATE, TOPIC].contains(&field.name().as_str()))
         .filter_map(|(field, array)| Some((field.name().clone(), Values::of(array)?)))
         .collect();
     columns.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -158,6 +161,7 @@ pub fn hash_rows(batch: &RecordBatch, by_column: bool, mut each: impl FnMut(RowH
     ) else {
         return;
     };
+    let elements = place(ELEMENT).and_then(|column| column.as_primitive_opt::<Int32Type>());
     let columns = compared(batch);
     for row in 0..batch.num_rows() {
         let mut all = DefaultHasher::new();
@@ -173,6 +177,9 @@ pub fn hash_rows(batch: &RecordBatch, by_column: bool, mut each: impl FnMut(RowH
         each(RowHash {
             partition: partitions.value(row),
             offset: offsets.value(row),
+            element: elements
+                .filter(|elements| elements.is_valid(row))
+                .map(|elements| elements.value(row) as u32),
             hash: all.finish(),
             columns: each_column,
         });
@@ -214,7 +221,7 @@ mod tests {
             assert_eq!(one.differences(&digest(other)), [0], "{other:?}");
         }
         let mut letter = digest(&rows[..2]);
-        letter.letter(7, 70);
+        letter.letter(7, None, 70);
         assert_eq!(one.differences(&letter), [0]);
         let mut later = one.clone();
         later.row(BLOCK_OFFSETS + 1, 1);

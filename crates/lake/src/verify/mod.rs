@@ -453,8 +453,17 @@ impl Verifier<'_> {
             .any(|(gap, span)| gap == place && (span.from..span.to).contains(&offset))
     }
 
-    /// The hashes of the letters in a span, by offset.
-    pub async fn letters_in(&self, place: &TopicPartition, span: Span) -> Result<BTreeMap<i64, u64>, LakeError> {
+    /// Whether the record was removed on purpose.
+    pub fn is_erased(&self, _place: &TopicPartition, _offset: i64, _element: Option<u32>) -> bool {
+        false
+    }
+
+    /// The hashes of the dead letters in a span, by offset and element.
+    pub async fn letters_in(
+        &self,
+        place: &TopicPartition,
+        span: Span,
+    ) -> Result<BTreeMap<(i64, Option<u32>), u64>, LakeError> {
         let mut found = BTreeMap::new();
         let Some(letters) = &self.letters else {
             return Ok(found);
@@ -465,12 +474,12 @@ impl Verifier<'_> {
             if places.is_none_or(|(least, greatest, _)| *least >= span.to || *greatest < span.from) {
                 continue;
             }
-            let columns = ["topic", "partition", "offset", "key", "value"];
+            let columns = ["topic", "partition", "offset", "element", "key", "value"];
             self.read_places(DEAD_LETTERS, path, columns, |batch| {
-                each_letter(batch, |topic, partition, offset, hash| {
+                each_letter(batch, |topic, partition, offset, element, hash| {
                     if topic == &*place.topic && partition == place.partition && (span.from..span.to).contains(&offset)
                     {
-                        found.insert(offset, hash);
+                        found.insert((offset, element), hash);
                     }
                 });
             })
@@ -510,11 +519,11 @@ fn judge(path: &str, logged: &LiveFile, bytes: bytes::Bytes, digest: bool) -> Ju
                     .or_default()
                     .row(row.offset, row.hash);
             });
-            each_letter(batch, |topic, partition, offset, hash| {
+            each_letter(batch, |topic, partition, offset, element, hash| {
                 digests
                     .entry((topic.to_owned(), partition))
                     .or_default()
-                    .letter(offset, hash);
+                    .letter(offset, element, hash);
             });
         }
     });

@@ -63,16 +63,21 @@ pub(super) fn each_topic_place(
     });
 }
 
-pub(super) fn each_letter(batch: &RecordBatch, mut each: impl FnMut(&str, i32, i64, u64)) {
+pub(super) fn each_letter(batch: &RecordBatch, mut each: impl FnMut(&str, i32, i64, Option<u32>, u64)) {
     let raw = |name: &str| Some(batch.column_by_name(name)?.as_binary_opt::<i32>()?.clone());
     let (Some(keys), Some(values)) = (raw("key"), raw("value")) else {
         return;
     };
+    let elements = batch
+        .column_by_name("element")
+        .and_then(|column| column.as_primitive_opt::<Int32Type>());
     let mut row = 0;
     each_topic_place(batch, "partition", "offset", |topic, partition, offset| {
+        let element = elements.filter(|elements| elements.is_valid(row));
+        let element = element.map(|elements| elements.value(row) as u32);
         let key = keys.is_valid(row).then(|| keys.value(row));
         let value = values.is_valid(row).then(|| values.value(row));
-        each(topic, partition, offset, hash_letter(key, value));
+        each(topic, partition, offset, element, hash_letter(key, value));
         row += 1;
     });
 }

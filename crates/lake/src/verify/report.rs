@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use model::{Span, TopicPartition};
 use serde::Serialize;
 
 /// How bad a finding is.
@@ -24,6 +25,33 @@ pub struct Offsets {
     pub partition: i32,
     pub from: i64,
     pub to: i64,
+    /// `None`: the messages as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<u32>,
+}
+
+impl Offsets {
+    /// One message, or one element of it.
+    pub fn one(topic: &str, partition: i32, offset: i64, element: Option<u32>) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            from: offset,
+            to: offset + 1,
+            element,
+        }
+    }
+
+    /// Whole messages.
+    pub fn of(topic_partition: &TopicPartition, span: Span) -> Self {
+        Self {
+            topic: topic_partition.topic.to_string(),
+            partition: topic_partition.partition,
+            from: span.from,
+            to: span.to,
+            element: None,
+        }
+    }
 }
 
 /// One thing that a check has found.
@@ -104,6 +132,8 @@ pub enum Finding {
         topic: String,
         partition: i32,
         offset: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        element: Option<u32>,
         columns: Vec<String>,
     },
     /// The letter's bytes are not the record's.
@@ -111,6 +141,8 @@ pub enum Finding {
         topic: String,
         partition: i32,
         offset: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        element: Option<u32>,
     },
     /// A letter whose record is good by the present declaration.
     WouldPass(Offsets),
@@ -182,9 +214,13 @@ impl fmt::Display for Offsets {
             partition,
             from,
             to,
+            element,
         } = self;
         match to - from {
-            1 => write!(f, "{topic}[{partition}] offset {from}"),
+            1 => match element {
+                Some(element) => write!(f, "{topic}[{partition}] offset {from} element {element}"),
+                None => write!(f, "{topic}[{partition}] offset {from}"),
+            },
             count => write!(f, "{topic}[{partition}] offsets {from} to {} ({count})", to - 1),
         }
     }
@@ -250,23 +286,20 @@ impl fmt::Display for Finding {
                 topic,
                 partition,
                 offset,
+                element,
                 columns,
             } => {
-                write!(
-                    f,
-                    "{topic}[{partition}] offset {offset}: the row is not the record's: {}",
-                    columns.join(", ")
-                )
+                let at = Offsets::one(topic, *partition, *offset, *element);
+                write!(f, "{at}: the row is not the record's: {}", columns.join(", "))
             }
             Finding::LetterDiffers {
                 topic,
                 partition,
                 offset,
+                element,
             } => {
-                write!(
-                    f,
-                    "{topic}[{partition}] offset {offset}: the dead letter's bytes are not the record's"
-                )
+                let at = Offsets::one(topic, *partition, *offset, *element);
+                write!(f, "{at}: the dead letter's bytes are not the record's")
             }
             Finding::WouldPass(offsets) => write!(f, "{offsets}: dead, and good by the present declaration"),
             Finding::WouldFail(offsets) => write!(f, "{offsets}: a row, and bad by the present declaration"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lake::{CommitOutcome, DeadLetters, LakeError, Mark};
-use model::{DeadLetter, Span, Stage, TopicPartition};
+use model::{DeadLetter, RecordId, Span, Stage, TopicPartition};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
@@ -12,9 +12,14 @@ use crate::faults::{Fault, FaultyStore};
 use crate::rows::{NOON_US, active_files, assert_whole, lake_on, land, partition, vehicle_data};
 
 pub(crate) fn letter(number: i32, offset: i64) -> DeadLetter {
+    dead_letter(number, offset, None)
+}
+
+pub(crate) fn dead_letter(number: i32, offset: i64, element: Option<u32>) -> DeadLetter {
     DeadLetter {
         topic_partition: partition(number),
         offset,
+        element,
         kafka_timestamp_us: (offset % 2 == 0).then_some(NOON_US + offset),
         ingested_at_us: NOON_US,
         key: Some(vec![0, 159, 146, 150]),
@@ -31,6 +36,11 @@ fn known(letters: &DeadLetters, of: &[TopicPartition]) -> HashMap<TopicPartition
     of.iter()
         .map(|topic_partition| (topic_partition.clone(), letters.mark(topic_partition)))
         .collect()
+}
+
+/// Records that are whole messages.
+fn whole<const N: usize>(offsets: [i64; N]) -> BTreeSet<(i64, Option<u32>)> {
+    offsets.map(|offset| (offset, None)).into()
 }
 
 async fn commit(letters: &DeadLetters, number: i32, span: Span, offsets: &[i64]) -> Result<CommitOutcome, LakeError> {
@@ -60,16 +70,16 @@ async fn after_a_crash_between_letters_and_rows_the_letters_stay_dead() {
     let recorded = table.recorded(&partition(0)).unwrap();
     assert_eq!((recorded, letters.recorded(&partition(0))), (40, Some(60)));
     let dead = letters.offsets_from(&partition(0), recorded).await.unwrap();
-    assert_eq!(dead, BTreeSet::from([41, 59]));
+    assert_eq!(dead, whole([41, 59]));
     assert_eq!(
         letters.offsets_from(&partition(0), 42).await.unwrap(),
-        BTreeSet::from([59])
+        whole([59])
     );
     assert!(letters.offsets_from(&partition(0), 60).await.unwrap().is_empty());
     assert!(letters.offsets_from(&partition(2), 0).await.unwrap().is_empty());
     assert_eq!(
         letters.offsets_from(&partition(1), 0).await.unwrap(),
-        BTreeSet::from([45, 80])
+        whole([45, 80])
     );
 
     // Another cut of the batches: the first ends below the letters' offset, which does not go back.
@@ -170,7 +180,7 @@ async fn faults_neither_lose_nor_double_letters() {
         commit(&letters, 0, Span::new(10, 20), &[12]).await.unwrap();
         assert_eq!(
             letters.offsets_from(&partition(0), 0).await.unwrap(),
-            BTreeSet::from([3, 4, 12])
+            whole([3, 4, 12])
         );
         let files = active_files(&lake, "dead_letters").await;
         let rows: u64 = files
@@ -195,4 +205,33 @@ async fn letters_outside_their_spans_are_refused() {
             .await;
         assert!(matches!(refused, Err(LakeError::Batch { .. })), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn dead_letters_are_told_apart_by_topic_and_element() {
+    let lake = lake_on(Arc::new(InMemory::new()), 1);
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
+    let other = TopicPartition::new("other", 0);
+    let of_other = |element| DeadLetter {
+        topic_partition: other.clone(),
+        ..dead_letter(0, 7, element)
+    };
+    let all = [
+        dead_letter(0, 7, Some(0)),
+        dead_letter(0, 7, Some(2)),
+        dead_letter(0, 8, None),
+        of_other(Some(2)),
+        of_other(None),
+    ];
+    let spans = [(partition(0), Span::new(0, 10)), (other.clone(), Span::new(0, 10))];
+    letters.commit(&all, &spans, &known(&letters, &[partition(0), other.clone()])).await.unwrap();
+    let there = |place: &TopicPartition| {
+        let (letters, place) = (letters.clone(), place.clone());
+        async move { letters.offsets_from(&place, 0).await.unwrap() }
+    };
+    assert_eq!(there(&partition(0)).await, [(7, Some(0)), (7, Some(2)), (8, None)].into());
+    let gone = [(7, Some(2)), (8, Some(0)), (9, None)].map(|(offset, element)| RecordId::new(partition(0), offset, element));
+    assert_eq!(letters.remove(&gone.into()).await.unwrap(), 1);
+    assert_eq!(there(&partition(0)).await, [(7, Some(0)), (8, None)].into());
+    assert_eq!(there(&other).await, [(7, Some(2)), (7, None)].into());
 }

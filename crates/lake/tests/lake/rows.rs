@@ -51,6 +51,8 @@ pub(crate) fn batch(stream: &Stream, partition: i32, offsets: Span, start_us: i6
             ("_extra", _) => Arc::new(StringArray::from_iter(
                 all.iter().map(|o| (o % 10 == 0).then(|| format!("{{\"n\":{o}}}"))),
             )),
+            ("_topic", _) => Arc::new(StringArray::from_iter_values(all.iter().map(|_| &stream.topic))),
+            ("_element", _) => Arc::new(Int32Array::from_iter(all.iter().map(|_| None))),
             ("id", _) => Arc::new(StringArray::from_iter_values(
                 all.iter().map(|o| format!("{partition}-{o}")),
             )),
@@ -66,6 +68,16 @@ pub(crate) fn batch(stream: &Stream, partition: i32, offsets: Span, start_us: i6
         }
     });
     RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
+}
+
+/// One row of `vehicle_data`, of this topic and element.
+pub(crate) fn row(topic: Option<&str>, number: i32, offset: i64, element: Option<u32>) -> RecordBatch {
+    let row = batch(&vehicle_data(), number, Span::new(offset, offset + 1), NOON_US, 1_000_000);
+    let mut columns = row.columns().to_vec();
+    columns[row.schema().index_of("_topic").unwrap()] = Arc::new(StringArray::from(vec![topic]));
+    let element = element.map(|element| element as i32);
+    columns[row.schema().index_of("_element").unwrap()] = Arc::new(Int32Array::from(vec![element]));
+    RecordBatch::try_new(row.schema(), columns).unwrap()
 }
 
 pub(crate) async fn stage(table: &Table, partition: i32, offsets: Span) -> StagedFiles {

@@ -74,7 +74,7 @@ impl Planted {
         }
         let staged = table.upload(writer.finish().unwrap()).await.unwrap();
         table
-            .commit_counted(vec![staged], &[(partition(number), span)], Some(records))
+            .commit_counted(vec![staged], &[(partition(number), span)], Some(records), None)
             .await
             .unwrap();
     }
