@@ -41,7 +41,7 @@ pub(crate) fn list(config: &Config, list: &DlqList) -> Result<()> {
 
 pub(crate) fn show(config: &Config, show: &DlqShow) -> Result<()> {
     init_logging("error");
-    let order = format!(r#"order by topic, "partition", "offset" limit {}"#, show.limit);
+    let order = format!(r#"order by topic, "partition", "offset", element limit {}"#, show.limit);
     let filter = show.r#where.as_deref();
     block_on(async {
         if show.json {
@@ -67,7 +67,7 @@ pub(crate) fn replay(config: &Config, replay: &DlqReplay) -> Result<()> {
     init_logging("warn");
     let streams = declarations::load(config, &[])?;
     let sql = format!(
-        r#"select {LETTER_COLUMNS} from ({}) order by topic, "partition", "offset""#,
+        r#"select {LETTER_COLUMNS} from ({}) order by topic, "partition", "offset", element"#,
         letters(replay.r#where.as_deref())
     );
     block_on(async {
