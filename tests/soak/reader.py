@@ -90,6 +90,8 @@ class Table:
         row["event_date"] = row[self.event_time].date()
         row["_kafka_timestamp"] = EPOCH + timedelta(milliseconds=record.timestamp()[1])
         row["_extra"] = self.undeclared(message)
+        row["_topic"] = record.topic()
+        row["_element"] = None
         return row
 
     def undeclared(self, message):

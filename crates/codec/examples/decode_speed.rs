@@ -42,6 +42,7 @@ fn main() {
     measure("planned, text beyond ASCII", &stream, planned, &accents);
     measure("planned, an escape", &stream, planned, &escapes);
     measure("planned, all cut off", &stream, planned, &all_broken);
+    elements();
     println!("1 record in 100 broken, rows and letters beside the clean run's, measured by turns:");
     for (name, broken) in BROKEN {
         compare(name, &stream, &|n| broken(&plain(n)));
@@ -58,6 +59,80 @@ fn main() {
         run.round();
     }
     println!("{:32} {:6.1} us each", "1 MB of junk", run.best / 20.0 * 1e6);
+}
+
+/// Readings in one message.
+const READINGS: usize = 25;
+
+/// The same readings by themselves, each with the fields of its message, and as elements of messages.
+fn elements() {
+    const HEAD: &str = "name = \"m\"\ndescription = \"d\"\nkey = \"device_id\"\nevent_time = \"at\"\n";
+    let field = |name: &str, of: &str, from: &str| {
+        format!("[[field]]\nname = \"{name}\"\ntype = \"{of}\"\ndoc = \"d\"\nfrom = [\"{from}{name}\"]\n")
+    };
+    let fields = |from: &str| {
+        [
+            field("device_id", "string", ""),
+            field("site", "integer", ""),
+            field("at", "timestamp", from),
+            field("energy", "double", from),
+            field("state", "string", from),
+        ]
+        .concat()
+    };
+    let flat = Stream::parse("m.toml", &format!("{HEAD}{}", fields(""))).unwrap();
+    let nested = format!("{HEAD}elements = \"readings[*]\"\n{}", fields("readings[*]."));
+    let nested = Stream::parse("m.toml", &nested).unwrap();
+    let reading = |n: usize| {
+        let (second, energy) = (n % 60, (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 34);
+        let energy = energy as f64 / 1e6;
+        format!(r#""at": "2026-01-01T00:00:{second:02}", "energy": {energy}, "state": "running""#)
+    };
+    let envelope = r#""device_id": "gateway-0731", "site": 42"#;
+    let alone = |n: usize| Some(format!("{{{envelope}, {}}}", reading(n)).into_bytes());
+    let message = |n: usize| {
+        let readings: Vec<_> = (0..READINGS)
+            .map(|i| format!("{{{}}}", reading(n * READINGS + i)))
+            .collect();
+        Some(format!("{{{envelope}, \"readings\": [{}]}}", readings.join(", ")).into_bytes())
+    };
+    let planned = DecodeLimits::default();
+    let general = DecodeLimits {
+        shapes_max: 0,
+        ..planned
+    };
+    println!(
+        "readings by themselves ({} bytes) and {READINGS} in a message ({} bytes), rows:",
+        len(&alone),
+        len(&message)
+    );
+    let of_messages = |limits| {
+        Run::new(
+            &nested,
+            limits,
+            some_chunks(RECORDS / READINGS, CHUNK / READINGS, &message),
+        )
+    };
+    let mut runs = [
+        ("flat", Run::new(&flat, planned, some_chunks(RECORDS, CHUNK, &alone))),
+        ("elements, planned", of_messages(planned)),
+        ("elements, general", of_messages(general)),
+    ];
+    // By turns, so that whatever else the machine does slows all down alike.
+    for _ in 0..ROUNDS {
+        runs.iter_mut().for_each(|(_, run)| run.round());
+    }
+    for (name, run) in runs {
+        let per_second = run.rows as f64 / run.best / 1e6;
+        println!(
+            "{name:32} {per_second:6.2} M rows/s   rows {}, by shape {}",
+            run.rows, run.by_shape
+        );
+    }
+}
+
+fn len(record: &dyn Fn(usize) -> Option<Vec<u8>>) -> usize {
+    record(7).map_or(0, |record| record.len())
 }
 
 /// A bad record made of a good one; `None` is a null value.
@@ -138,12 +213,15 @@ impl Run {
         (self.rows, self.by_shape) = (0, 0);
         let clock = CpuClock::start();
         for chunk in &self.chunks {
-            let mut letters = Vec::new();
-            let counts = self.decoder.decode(chunk, &none, 0, &mut letters);
-            self.rows += counts.rows;
-            self.by_shape += counts.by_shape;
-            if self.decoder.rows() >= BATCH {
-                black_box(self.decoder.take());
+            let (mut letters, mut done) = (Vec::new(), 0);
+            while done < chunk.len() {
+                let counts = self.decoder.decode_from(done, chunk, &none, 0, &mut letters);
+                done += counts.records;
+                self.rows += counts.rows;
+                self.by_shape += counts.by_shape;
+                if self.decoder.rows() >= BATCH || done < chunk.len() {
+                    black_box(self.decoder.take());
+                }
             }
             black_box(letters);
         }
@@ -153,8 +231,12 @@ impl Run {
 }
 
 fn chunks(record: &dyn Fn(usize) -> Option<Vec<u8>>) -> Vec<Chunk> {
-    let firsts = (0..RECORDS).step_by(CHUNK);
-    firsts.map(|first| chunk(first, CHUNK, record)).collect()
+    some_chunks(RECORDS, CHUNK, record)
+}
+
+fn some_chunks(records: usize, each: usize, record: &dyn Fn(usize) -> Option<Vec<u8>>) -> Vec<Chunk> {
+    let firsts = (0..records).step_by(each);
+    firsts.map(|first| chunk(first, each, record)).collect()
 }
 
 fn chunk(first: usize, records: usize, record: &dyn Fn(usize) -> Option<Vec<u8>>) -> Chunk {

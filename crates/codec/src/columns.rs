@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_array::{Array, ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, new_null_array};
 use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use model::{FieldType, Stream, event_time};
 
 use crate::row::{Row, Value};
@@ -25,6 +25,8 @@ pub(crate) struct Columns {
     kafka_timestamp: Primitives<i64>,
     ingested_at: Vec<i64>,
     extra: Texts,
+    topic: Topics,
+    element: ElementColumn,
     /// The last batch. Its buffers are the batch's after next, if nobody reads them any more by then: to give memory back
     /// to the system with each batch, and to have it cleared again, takes longer than many a broken record.
     handed_out: Vec<ArrayRef>,
@@ -35,6 +37,8 @@ pub(crate) struct Columns {
 pub(crate) struct Origin {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// `None` in a stream without elements.
+    pub(crate) element: Option<u32>,
     pub(crate) kafka_timestamp_us: Option<i64>,
     pub(crate) ingested_at_us: i64,
 }
@@ -66,6 +70,23 @@ struct Texts {
 struct Booleans {
     values: BooleanBufferBuilder,
     nulls: Nulls,
+}
+
+/// The topic of each row. It hardly ever changes, so rows cost nothing: a batch of one topic is cut from an array that is
+/// kept.
+#[derive(Debug, Default)]
+struct Topics {
+    /// Topics, and from which row on.
+    runs: Vec<(Arc<str>, usize)>,
+    kept: Option<(Arc<str>, StringArray)>,
+}
+
+#[derive(Debug)]
+enum ElementColumn {
+    /// Of a stream with elements.
+    Positions(Vec<i32>),
+    /// Of a stream without; the array is kept for the next batch.
+    Null(Option<ArrayRef>),
 }
 
 /// `None` for a column that is never null.
@@ -106,6 +127,11 @@ impl Columns {
             kafka_timestamp: Primitives::new(true),
             ingested_at: Vec::new(),
             extra: Texts::new(true),
+            topic: Topics::default(),
+            element: match stream.elements {
+                Some(_) => ElementColumn::Positions(Vec::new()),
+                None => ElementColumn::Null(None),
+            },
             handed_out: Vec::new(),
         }
     }
@@ -117,8 +143,27 @@ impl Columns {
     /// Bytes of the values so far; nulls' bits are not counted.
     pub(crate) fn bytes(&self) -> usize {
         let declared: usize = self.declared.iter().map(Column::bytes).sum();
-        // Date, partition, offset, two timestamps.
-        declared + self.extra.bytes() + self.rows() * (4 + 4 + 8 + 8 + 8)
+        // Date, partition, offset, two timestamps, element.
+        declared + self.extra.bytes() + self.rows() * (4 + 4 + 8 + 8 + 8 + 4)
+    }
+
+    /// The rows that follow come from this topic.
+    pub(crate) fn begin(&mut self, topic: &Arc<str>) {
+        self.topic.begin(topic, self.offset.len());
+    }
+
+    /// Drops the rows after the first `rows`.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        self.declared.iter_mut().for_each(|column| column.truncate(rows));
+        self.event_date.truncate(rows);
+        self.partition.truncate(rows);
+        self.offset.truncate(rows);
+        self.kafka_timestamp.truncate(rows);
+        self.ingested_at.truncate(rows);
+        self.extra.truncate(rows);
+        if let ElementColumn::Positions(positions) = &mut self.element {
+            positions.truncate(rows);
+        }
     }
 
     /// Appends a row; the values fit the columns because they were validated by the same declaration.
@@ -162,6 +207,10 @@ impl Columns {
             [] => self.extra.append_null(),
             extra => self.extra.append(extra, 0, extra.len() as u32),
         }
+        if let ElementColumn::Positions(positions) = &mut self.element {
+            // At most a million, by the rules for declarations.
+            positions.push(origin.element.unwrap_or_default() as i32);
+        }
     }
 
     /// The rows so far as a batch, or `None` when there are none.
@@ -169,6 +218,7 @@ impl Columns {
         if self.rows() == 0 {
             return None;
         }
+        let rows = self.rows();
         let keep = self.bytes() <= KEPT_BYTES_MAX;
         let spares = take(&mut self.handed_out).into_iter();
         let mut spares = spares.map(Some).chain(repeat_with(|| None));
@@ -184,11 +234,66 @@ impl Columns {
             spare(),
         )));
         arrays.push(self.extra.take(spare()));
+        arrays.push(self.topic.take(rows));
+        arrays.push(match &mut self.element {
+            ElementColumn::Positions(positions) => {
+                let _topic = spare();
+                take_values::<Int32Type>(positions, spare())
+            }
+            ElementColumn::Null(kept) => nulls(kept, rows),
+        });
         if keep {
             self.handed_out.clone_from(&arrays);
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
         Some(batch.expect("columns and schema come from one declaration"))
+    }
+}
+
+impl Topics {
+    fn begin(&mut self, topic: &Arc<str>, row: usize) {
+        match self.runs.last_mut() {
+            Some((last, _)) if last == topic => {}
+            // The run before it had no rows.
+            Some((last, from)) if *from == row => last.clone_from(topic),
+            _ => self.runs.push((Arc::clone(topic), row)),
+        }
+    }
+
+    fn take(&mut self, rows: usize) -> ArrayRef {
+        let topics = match self.runs.as_slice() {
+            [(topic, _)] => match &self.kept {
+                Some((kept, array)) if kept == topic && array.len() >= rows => array.slice(0, rows),
+                _ => {
+                    let array = StringArray::new_repeated(&**topic, rows + rows / 8);
+                    let topics = array.slice(0, rows);
+                    self.kept = Some((Arc::clone(topic), array));
+                    topics
+                }
+            },
+            runs => {
+                let ends = runs.iter().skip(1).map(|(_, from)| *from).chain([rows]);
+                let each = runs.iter().zip(ends);
+                let each = each.flat_map(|((topic, from), to)| std::iter::repeat_n(&**topic, to - from));
+                StringArray::from_iter_values(each)
+            }
+        };
+        // The topic at hand goes on into the next batch.
+        if let Some((topic, _)) = self.runs.pop() {
+            self.runs.clear();
+            self.runs.push((topic, 0));
+        }
+        Arc::new(topics)
+    }
+}
+
+/// A column of nulls, cut from the last one where that is long enough.
+fn nulls(kept: &mut Option<ArrayRef>, rows: usize) -> ArrayRef {
+    match kept {
+        Some(array) if array.len() >= rows => array.slice(0, rows),
+        _ => kept
+            .insert(new_null_array(&DataType::Int32, rows + rows / 8))
+            .slice(0, rows),
     }
 }
 
@@ -202,6 +307,19 @@ impl Column {
             Column::Boolean(booleans) => {
                 booleans.values.append(false);
                 booleans.nulls.append(false);
+            }
+        }
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        match self {
+            Column::Text(texts) => texts.truncate(rows),
+            Column::Integer(integers) => integers.truncate(rows),
+            Column::Long(values) | Column::Timestamp(values) => values.truncate(rows),
+            Column::Double(doubles) => doubles.truncate(rows),
+            Column::Boolean(booleans) => {
+                booleans.values.truncate(rows);
+                booleans.nulls.truncate(rows);
             }
         }
     }
@@ -249,6 +367,11 @@ impl<T: Default> Primitives<T> {
     fn append_null(&mut self) {
         self.values.push(T::default());
         self.nulls.append(false);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows);
+        self.nulls.truncate(rows);
     }
 
     fn take<A: ArrowPrimitiveType<Native = T>>(&mut self, spare: Option<ArrayRef>) -> PrimitiveArray<A> {
@@ -303,6 +426,12 @@ impl Texts {
         self.nulls.append(valid);
     }
 
+    fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        self.bytes.truncate(self.offsets.last().map_or(0, |end| *end as usize));
+        self.nulls.truncate(rows);
+    }
+
     fn bytes(&self) -> usize {
         self.bytes.len() + size_of_val(&self.offsets[1..])
     }
@@ -336,6 +465,12 @@ impl Nulls {
         match &mut self.0 {
             Some(nulls) => nulls.append(valid),
             None => debug_assert!(valid),
+        }
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        if let Some(nulls) = &mut self.0 {
+            nulls.truncate(rows);
         }
     }
 

@@ -61,7 +61,12 @@ impl Fault {
             layout.fields[field as usize].describe_limit(self.class, &mut text);
         }
         let has_place = match self.class {
-            ErrorClass::TooLarge | ErrorClass::NullValue | ErrorClass::Empty => false,
+            ErrorClass::TooLarge
+            | ErrorClass::NullValue
+            | ErrorClass::Empty
+            | ErrorClass::NoElements
+            | ErrorClass::TooManyElements
+            | ErrorClass::BadElements => false,
             ErrorClass::MissingField => self.end > self.start,
             _ => true,
         };

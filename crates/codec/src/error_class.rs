@@ -15,7 +15,7 @@ pub enum ErrorClass {
     InvalidUtf8,
     /// Not JSON by RFC 8259, or cut off.
     NotJson,
-    /// JSON, but an array or a scalar.
+    /// JSON, but an array or a scalar where an object should be: the record, or an element.
     NotAnObject,
     /// Nested deeper than [`crate::NESTING_MAX`].
     TooDeep,
@@ -23,6 +23,13 @@ pub enum ErrorClass {
     LoneSurrogate,
     /// A key that leads to a declared field occurs twice in one object; either choice could be the wrong one.
     DuplicateKey,
+    /// The array of the elements is missing, null, or no array.
+    NoElements,
+    /// More elements than the declaration's `elements_max`.
+    TooManyElements,
+    /// Many of a message's elements are bad: dead letters of their own would hold the message once each, more than
+    /// [`crate::DecodeLimits::element_letters_bytes_max`] together.
+    BadElements,
     /// A field that must have a value has none, or null.
     MissingField,
     /// The value has another JSON type than declared, or is a whole number that its column cannot hold.
@@ -38,7 +45,7 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    pub const ALL: [ErrorClass; 15] = [
+    pub const ALL: [ErrorClass; 18] = [
         ErrorClass::TooLarge,
         ErrorClass::NullValue,
         ErrorClass::Empty,
@@ -48,6 +55,9 @@ impl ErrorClass {
         ErrorClass::TooDeep,
         ErrorClass::LoneSurrogate,
         ErrorClass::DuplicateKey,
+        ErrorClass::NoElements,
+        ErrorClass::TooManyElements,
+        ErrorClass::BadElements,
         ErrorClass::MissingField,
         ErrorClass::WrongType,
         ErrorClass::NotFinite,
@@ -68,6 +78,9 @@ impl ErrorClass {
             ErrorClass::TooDeep => "too_deep",
             ErrorClass::LoneSurrogate => "lone_surrogate",
             ErrorClass::DuplicateKey => "duplicate_key",
+            ErrorClass::NoElements => "no_elements",
+            ErrorClass::TooManyElements => "too_many_elements",
+            ErrorClass::BadElements => "bad_elements",
             ErrorClass::MissingField => "missing_field",
             ErrorClass::WrongType => "wrong_type",
             ErrorClass::NotFinite => "not_finite",
@@ -87,10 +100,14 @@ impl ErrorClass {
             | ErrorClass::NotAnObject
             | ErrorClass::TooDeep
             | ErrorClass::LoneSurrogate
-            | ErrorClass::DuplicateKey => Stage::Decode,
-            ErrorClass::MissingField | ErrorClass::WrongType | ErrorClass::NotFinite | ErrorClass::BadTimestamp => {
-                Stage::Schema
-            }
+            | ErrorClass::DuplicateKey
+            | ErrorClass::TooManyElements => Stage::Decode,
+            ErrorClass::NoElements
+            | ErrorClass::BadElements
+            | ErrorClass::MissingField
+            | ErrorClass::WrongType
+            | ErrorClass::NotFinite
+            | ErrorClass::BadTimestamp => Stage::Schema,
             ErrorClass::OutOfRange | ErrorClass::NotInSet => Stage::Validate,
         }
     }

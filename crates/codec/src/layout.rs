@@ -14,10 +14,30 @@ const SHOWN_OF_SET_MAX: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) fields: Vec<FieldRule>,
-    pub(crate) root: ObjectNode,
+    pub(crate) root: Node,
+    pub(crate) elements: Option<ElementLayout>,
     /// Slots for one record: first every place, a field's places side by side in the order of their rank, then every
     /// inner object and array.
     pub(crate) slots: usize,
+}
+
+/// Elements of a message that become rows of their own. The fields of the message beside them are its envelope.
+#[derive(Debug)]
+pub(crate) struct ElementLayout {
+    /// One element.
+    pub(crate) node: Node,
+    /// Slot of the array.
+    pub(crate) array: u16,
+    /// Elements of a message, at most.
+    pub(crate) max: u32,
+    /// Slots of one element.
+    pub(crate) slots: Vec<u16>,
+    /// Fields with a place in the element, in declared order.
+    pub(crate) fields: Vec<u16>,
+    /// The other fields, in declared order.
+    pub(crate) envelope: Vec<u16>,
+    /// A field has places in the element and in the envelope.
+    pub(crate) is_mixed: bool,
 }
 
 /// One field: where its value may be and what it must be.
@@ -44,9 +64,16 @@ pub(crate) struct Limits {
 /// A declared part of a message.
 #[derive(Debug)]
 pub(crate) enum Node {
-    Place { slot: u16, field: u16 },
+    Place {
+        slot: u16,
+        field: u16,
+    },
     Object(ObjectNode),
     Array(ArrayNode),
+    /// The array of the elements; what is in one of them is [`ElementLayout::node`].
+    Elements {
+        slot: u16,
+    },
 }
 
 #[derive(Debug)]
@@ -90,20 +117,42 @@ impl Layout {
         let mut numbering = Numbering {
             fields: &fields,
             slots: places,
+            element: None,
         };
-        let root = match stream.plan() {
-            PathNode::Object(children) => numbering.object(children),
-            // A stream's plan is an object by its documentation.
-            PathNode::Field { .. } | PathNode::Array(_) => numbering.object(&[]),
-        };
+        let root = numbering.node(stream.plan());
         let slots = numbering.slots;
-        Self { fields, root, slots }
+        let element = numbering.element.take();
+        let elements = stream.elements.as_ref().zip(element).map(|(elements, (array, node))| {
+            let mut of_element = Vec::new();
+            node.collect_slots(&mut of_element);
+            let has_place = |places: &Range<usize>| places.clone().any(|slot| of_element.contains(&(slot as u16)));
+            let is_whole = |places: &Range<usize>| places.clone().all(|slot| of_element.contains(&(slot as u16)));
+            let (own, envelope): (Vec<u16>, Vec<u16>) =
+                (0..fields.len() as u16).partition(|field| has_place(&fields[*field as usize].places));
+            ElementLayout {
+                is_mixed: own.iter().any(|field| !is_whole(&fields[*field as usize].places)),
+                node,
+                array,
+                max: elements.max,
+                fields: own,
+                envelope,
+                slots: of_element,
+            }
+        });
+        Self {
+            fields,
+            root,
+            elements,
+            slots,
+        }
     }
 }
 
 struct Numbering<'a> {
     fields: &'a [FieldRule],
     slots: usize,
+    /// The array of the elements and what is in one of them.
+    element: Option<(u16, Node)>,
 }
 
 impl Numbering<'_> {
@@ -114,6 +163,12 @@ impl Numbering<'_> {
                 field: *field as u16,
             },
             PathNode::Object(children) => Node::Object(self.object(children)),
+            PathNode::Elements(element) => {
+                let slot = self.next_slot();
+                let element = self.node(element);
+                self.element = Some((slot, element));
+                Node::Elements { slot }
+            }
             PathNode::Array(children) => {
                 let slot = self.next_slot();
                 let mut children: Vec<_> = children.iter().map(|(index, node)| (*index, self.node(node))).collect();
@@ -158,9 +213,19 @@ impl ObjectNode {
 impl Node {
     pub(crate) fn slot(&self) -> usize {
         match self {
-            Node::Place { slot, .. } => *slot as usize,
+            Node::Place { slot, .. } | Node::Elements { slot } => *slot as usize,
             Node::Object(object) => object.slot as usize,
             Node::Array(array) => array.slot as usize,
+        }
+    }
+
+    /// Its slot and those of all that is in it.
+    fn collect_slots(&self, slots: &mut Vec<u16>) {
+        slots.push(self.slot() as u16);
+        match self {
+            Node::Place { .. } | Node::Elements { .. } => {}
+            Node::Object(object) => object.children.iter().for_each(|(_, node)| node.collect_slots(slots)),
+            Node::Array(array) => array.children.iter().for_each(|(_, node)| node.collect_slots(slots)),
         }
     }
 }

@@ -69,7 +69,12 @@ impl DlqTopic {
             .headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_deref()));
+        let element = letter.element.map(|element| element.to_string());
+        let element = element
+            .iter()
+            .map(|element| ("smartcity.element", Some(element.as_bytes())));
         let headers: Vec<_> = own
+            .chain(element)
             .chain(ours.map(|(name, value)| (name, Some(value.as_bytes()))))
             .collect();
         let message = Message {

@@ -114,6 +114,8 @@ fn batch(stream: &Stream, names: &Names, number: i64) -> RecordBatch {
             "_kafka_timestamp" => times(&|offset| (at(offset) + 5000) / 1000 * 1000),
             "_ingested_at" => times(&|offset| at(offset - offset % BATCH_ROWS as i64)),
             "_extra" => Arc::new(StringArray::new_null(BATCH_ROWS)),
+            "_topic" => texts(&["vehicle_data"], 1),
+            "_element" => Arc::new(Int32Array::new_null(BATCH_ROWS)),
             other => panic!("{other}"),
         }
     });

@@ -16,6 +16,7 @@ impl Stream {
         let text = json!({
             "rules": RULES,
             "format": self.format.as_str(),
+            "elements": self.elements.as_ref().map(|elements| (elements.path.to_string(), elements.max)),
             "event_time": self.event_time,
             "fields": fields,
         })

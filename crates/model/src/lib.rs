@@ -29,4 +29,4 @@ pub use schema::{
     TOPIC, is_reserved_table,
 };
 pub use span::{Span, TopicPartition};
-pub use stream::{Field, FieldType, Stream, Streams};
+pub use stream::{ELEMENTS_MAX, Elements, Field, FieldType, Stream, Streams};

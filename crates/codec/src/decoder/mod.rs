@@ -1,9 +1,12 @@
-//! A chunk's records, one after the other: each becomes a row or a dead letter.
+//! A chunk's records, one after the other: each becomes a row or a dead letter. In a stream with elements each element
+//! does ([`elements`]).
+
+mod elements;
 
 use std::collections::BTreeSet;
 
 use arrow_array::RecordBatch;
-use model::{Chunk, DeadLetter, Format, Record, Stream, TopicPartition};
+use model::{Chunk, DeadLetter, Format, OffsetElement, Record, Stream, TopicPartition};
 
 use crate::columns::{Columns, Origin};
 use crate::error::Fault;
@@ -30,6 +33,9 @@ pub struct DecodeLimits {
     pub record_bytes_max: usize,
     /// Ways of writing a record that are remembered at a time; 0 sends every record down the general path.
     pub shapes_max: usize,
+    /// Raw bytes that the dead letters of one message's elements may hold together, as each holds the whole message. Beyond
+    /// it the message is one dead letter. One element is always a dead letter of its own.
+    pub element_letters_bytes_max: usize,
 }
 
 impl Default for DecodeLimits {
@@ -37,6 +43,7 @@ impl Default for DecodeLimits {
         Self {
             record_bytes_max: 1 << 20,
             shapes_max: 4,
+            element_letters_bytes_max: 256 << 10,
         }
     }
 }
@@ -44,18 +51,37 @@ impl Default for DecodeLimits {
 /// What became of a chunk's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DecodeCounts {
+    /// Kafka records gone through.
+    pub records: usize,
     /// Rows appended.
     pub rows: usize,
     /// Dead letters written.
     pub dead_letters: usize,
-    /// Records left out because they were dead letters before.
+    /// Records and elements left out because they were dead letters before.
     pub dead_lettered: usize,
     /// Values of rows that no one declared; they are in `_extra`.
     pub extra_fields: usize,
     /// Rows with such values.
     pub rows_with_extra: usize,
-    /// Records read by a remembered shape; the others took the general path.
+    /// Records, or elements, read by a remembered shape; the others took the general path.
     pub by_shape: usize,
+}
+
+impl DecodeCounts {
+    /// What the records are now or were before: rows and dead letters. As many as records in a stream without elements.
+    pub fn elements(&self) -> usize {
+        self.rows + self.dead_letters + self.dead_lettered
+    }
+
+    pub fn add(&mut self, other: DecodeCounts) {
+        self.records += other.records;
+        self.rows += other.rows;
+        self.dead_letters += other.dead_letters;
+        self.dead_lettered += other.dead_lettered;
+        self.extra_fields += other.extra_fields;
+        self.rows_with_extra += other.rows_with_extra;
+        self.by_shape += other.by_shape;
+    }
 }
 
 /// The stream's format. One branch per record, which the processor foretells; no dynamic call.
@@ -90,15 +116,32 @@ impl Decoder {
         }
     }
 
-    /// Decodes a chunk: good records become rows, bad ones dead letters, and those at the offsets `dead_lettered` neither.
+    /// Decodes a chunk: good records become rows, bad ones dead letters, and those among `dead_lettered` neither.
     /// `ingested_at_us` is the present time.
     ///
     /// # Panics
-    /// When the rows so far and the chunk exceed 1 GiB: [`Self::take`] them before.
+    /// When the rows so far and the chunk exceed 1 GiB: [`Self::take`] them before. In a stream with elements, when the
+    /// chunk makes more rows than [`Self::decode_from`] makes in one go.
     pub fn decode(
         &mut self,
         chunk: &Chunk,
-        dead_lettered: &BTreeSet<i64>,
+        dead_lettered: &BTreeSet<OffsetElement>,
+        ingested_at_us: i64,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> DecodeCounts {
+        let counts = self.decode_from(0, chunk, dead_lettered, ingested_at_us, dead_letters);
+        assert_eq!(counts.records, chunk.len(), "more rows than one call makes");
+        counts
+    }
+
+    /// As [`Self::decode`], from the chunk's record at `first` on. In a stream with elements, where few bytes can make many
+    /// rows, it stops once they are many ([`DecodeCounts::records`] says how far it came): [`Self::take`] them, and call
+    /// again for the rest.
+    pub fn decode_from(
+        &mut self,
+        first: usize,
+        chunk: &Chunk,
+        dead_lettered: &BTreeSet<OffsetElement>,
         ingested_at_us: i64,
         dead_letters: &mut Vec<DeadLetter>,
     ) -> DecodeCounts {
@@ -106,10 +149,27 @@ impl Decoder {
             self.bytes() + chunk.bytes() <= BYTES_MAX,
             "take() the rows before they exceed {BYTES_MAX} bytes"
         );
+        self.columns.begin(&chunk.topic_partition().topic);
+        match self.layout.elements {
+            None => self.decode_records(first, chunk, dead_lettered, ingested_at_us, dead_letters),
+            Some(_) => self.decode_messages(first, chunk, dead_lettered, ingested_at_us, dead_letters),
+        }
+    }
+
+    /// Each record is a row.
+    fn decode_records(
+        &mut self,
+        first: usize,
+        chunk: &Chunk,
+        dead_lettered: &BTreeSet<OffsetElement>,
+        ingested_at_us: i64,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> DecodeCounts {
         let topic_partition = chunk.topic_partition();
         let mut counts = DecodeCounts::default();
-        for record in chunk.iter() {
-            if !dead_lettered.is_empty() && dead_lettered.contains(&record.offset) {
+        for record in chunk.iter().skip(first) {
+            counts.records += 1;
+            if !dead_lettered.is_empty() && dead_lettered.contains(&(record.offset, None)) {
                 counts.dead_lettered += 1;
                 continue;
             }
@@ -120,18 +180,16 @@ impl Decoder {
                     let origin = Origin {
                         partition: topic_partition.partition,
                         offset: record.offset,
+                        element: None,
                         kafka_timestamp_us,
                         ingested_at_us,
                     };
                     self.columns.append(value, &self.row, origin);
-                    counts.rows += 1;
-                    counts.by_shape += usize::from(by_shape);
-                    counts.extra_fields += self.row.extra_fields;
-                    counts.rows_with_extra += usize::from(self.row.extra_fields > 0);
+                    counts.count_row(&self.row, by_shape);
                 }
                 Err(fault) => {
                     let kafka = (topic_partition, kafka_timestamp_us);
-                    dead_letters.push(dead_letter(&fault, &record, kafka, ingested_at_us, &self.layout));
+                    dead_letters.push(dead_letter(&fault, &record, None, kafka, ingested_at_us, &self.layout));
                     counts.dead_letters += 1;
                 }
             }
@@ -139,15 +197,22 @@ impl Decoder {
         counts
     }
 
+    /// The record's value, if it is worth reading.
+    #[inline]
+    fn value<'a>(&self, record: &Record<'a>) -> Result<&'a [u8], Fault> {
+        match record.value {
+            None => Err(Fault::at(ErrorClass::NullValue, 0, "null value (tombstone)")),
+            Some(value) if value.len() > self.limits.record_bytes_max => {
+                Err(Fault::at(ErrorClass::TooLarge, 0, "longer than the limit for a record"))
+            }
+            Some(value) => Ok(value),
+        }
+    }
+
     /// Reads and validates a record into `row`; whether it was by a remembered shape.
     #[inline]
     fn read(&mut self, record: &Record<'_>) -> Result<bool, Fault> {
-        let Some(value) = record.value else {
-            return Err(Fault::at(ErrorClass::NullValue, 0, "null value (tombstone)"));
-        };
-        if value.len() > self.limits.record_bytes_max {
-            return Err(Fault::at(ErrorClass::TooLarge, 0, "longer than the limit for a record"));
-        }
+        let value = self.value(record)?;
         match &mut self.reader {
             Reader::Json(json) => json.read(value, &self.layout, &mut self.row),
         }
@@ -169,6 +234,16 @@ impl Decoder {
     }
 }
 
+impl DecodeCounts {
+    #[inline]
+    fn count_row(&mut self, row: &Row, by_shape: bool) {
+        self.rows += 1;
+        self.by_shape += usize::from(by_shape);
+        self.extra_fields += row.extra_fields;
+        self.rows_with_extra += usize::from(row.extra_fields > 0);
+    }
+}
+
 /// Milliseconds to microseconds. Kafka takes any number from a producer; -1 means none, and what lies outside the years
 /// 1970 to 9999 is none either.
 fn kafka_timestamp_us(timestamp_ms: i64) -> Option<i64> {
@@ -181,6 +256,7 @@ fn kafka_timestamp_us(timestamp_ms: i64) -> Option<i64> {
 fn dead_letter(
     fault: &Fault,
     record: &Record<'_>,
+    element: Option<u32>,
     (topic_partition, kafka_timestamp_us): (&TopicPartition, Option<i64>),
     ingested_at_us: i64,
     layout: &Layout,
@@ -188,6 +264,7 @@ fn dead_letter(
     DeadLetter {
         topic_partition: topic_partition.clone(),
         offset: record.offset,
+        element,
         kafka_timestamp_us,
         ingested_at_us,
         key: record.key.map(<[u8]>::to_vec),

@@ -31,12 +31,33 @@ pub(super) enum Token {
     },
 }
 
+/// Where a record, or an element of one, stands: from `start` to the end of `bytes`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) start: usize,
+    /// The bytes are known to be UTF-8.
+    pub(super) is_utf8: bool,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn whole(record: &'a [u8]) -> Self {
+        Self {
+            bytes: record,
+            start: 0,
+            is_utf8: false,
+        }
+    }
+}
+
 pub(super) struct Parser<'a> {
     bytes: &'a [u8],
     pub(super) at: usize,
     /// Bits of the bytes seen in strings; those of `HIGH_BITS` tell of bytes that are not ASCII. May overrun a
     /// string's end by a few bytes, which costs a needless check of UTF-8 at worst.
     seen: u64,
+    /// Takes one half of a surrogate pair for a character: whoever reads the value again finds it.
+    pub(super) allow_lone_surrogates: bool,
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -44,7 +65,18 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
 impl<'a> Parser<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, seen: 0 }
+        Self::starting_at(bytes, 0)
+    }
+
+    /// As [`Self::new`], for a value that begins in the middle.
+    #[inline]
+    pub(super) fn starting_at(bytes: &'a [u8], at: usize) -> Self {
+        Self {
+            bytes,
+            at,
+            seen: 0,
+            allow_lone_surrogates: false,
+        }
     }
 
     pub(super) fn non_ascii(&self) -> bool {
@@ -207,14 +239,26 @@ impl<'a> Parser<'a> {
             }
             Some(b'u') => {
                 self.at += 1;
-                let lone = Fault::at(ErrorClass::LoneSurrogate, start, "one half of a surrogate pair");
+                let lone = match self.allow_lone_surrogates {
+                    true => Ok(()),
+                    false => Err(Fault::at(
+                        ErrorClass::LoneSurrogate,
+                        start,
+                        "one half of a surrogate pair",
+                    )),
+                };
                 match self.hex4()? {
-                    0xDC00..=0xDFFF => Err(lone),
+                    0xDC00..=0xDFFF => lone,
                     0xD800..=0xDBFF if self.rest().starts_with(b"\\u") => {
+                        // What follows an allowed half is read for itself.
+                        let after_first = self.at;
                         self.at += 2;
                         match self.hex4()? {
                             0xDC00..=0xDFFF => Ok(()),
-                            _ => Err(lone),
+                            _ => {
+                                self.at = after_first;
+                                lone
+                            }
                         }
                     }
                     // Cut off in the pair is cut off, no lone half.
@@ -222,7 +266,7 @@ impl<'a> Parser<'a> {
                         self.at = self.bytes.len();
                         Err(self.unexpected(""))
                     }
-                    0xD800..=0xDBFF => Err(lone),
+                    0xD800..=0xDBFF => lone,
                     _ => Ok(()),
                 }
             }

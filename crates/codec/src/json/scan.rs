@@ -4,10 +4,12 @@
 //! `location.alt` or `location[2]` of the message stands there in the text as well; array elements before it that were
 //! declared, or dropped, are `null` there.
 
-use super::parser::{Parser, Token, unescape};
+use std::ops::Range;
+
+use super::parser::{Parser, Part, Token, unescape};
 use crate::error::Fault;
 use crate::error_class::ErrorClass;
-use crate::layout::{ArrayNode, Layout, Node, ObjectNode};
+use crate::layout::{ArrayNode, ElementLayout, Layout, Node, ObjectNode};
 use crate::row::Row;
 
 /// What one record holds; reused from record to record.
@@ -19,11 +21,29 @@ pub(super) struct Scan {
     pub(super) marks: Vec<Mark>,
     /// Whether other records with the same bytes between their values have the same marks.
     pub(super) repeatable: bool,
+    /// Where the elements stand, in a stream that has them.
+    pub(super) elements: Vec<(u32, u32)>,
+    /// Whether there was an array of them.
+    pub(super) found_elements: bool,
+    /// Objects and arrays open around an element.
+    element_depth: u32,
+    /// Where the extra text of an element belongs in that of its message.
+    pub(super) hole: Hole,
     /// A key with its escapes resolved.
     key: Vec<u8>,
     /// By slot of an object's member, or of the object itself for its first: position of the declared member that last
     /// came after it. Producers send the keys in the same order.
     after: Vec<u16>,
+}
+
+/// The place of the array of elements in a message's extra text, which is written with an empty array there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hole {
+    /// Between the brackets.
+    pub(super) at: usize,
+    /// What to leave out where the element has nothing to put there: the array with its key, and the objects around it
+    /// that hold nothing else.
+    pub(super) without: Range<usize>,
 }
 
 /// A value of the record: its bytes, the objects and arrays around it, and where it went.
@@ -69,6 +89,9 @@ impl Scan {
         self.slots.fill(Token::Missing);
         self.marks.clear();
         self.repeatable = true;
+        self.elements.clear();
+        self.found_elements = false;
+        self.hole = Hole::default();
     }
 
     /// Reads a record: its tokens into the slots, what no one declared into `row.extra`. On a fault neither holds anything
@@ -83,45 +106,141 @@ impl Scan {
         let mut walk = Walk {
             record,
             parser: Parser::new(record),
+            elements_max: layout.elements.as_ref().map_or(0, |elements| elements.max as usize),
             scan: self,
             row,
         };
         walk.record(&layout.root)
+    }
+
+    /// Reads one of the elements that [`Self::read`] found, as [`Self::read`] does a record.
+    pub(super) fn read_element(
+        &mut self,
+        part: Part<'_>,
+        elements: &ElementLayout,
+        row: &mut Row,
+    ) -> Result<(), Fault> {
+        for slot in &elements.slots {
+            self.slots[*slot as usize] = Token::Missing;
+        }
+        self.marks.clear();
+        self.repeatable = true;
+        row.extra.clear();
+        row.extra_fields = 0;
+        let mut walk = Walk {
+            record: part.bytes,
+            parser: Parser::starting_at(part.bytes, part.start),
+            elements_max: 0,
+            scan: self,
+            row,
+        };
+        walk.element(&elements.node)
     }
 }
 
 struct Walk<'a> {
     record: &'a [u8],
     parser: Parser<'a>,
+    elements_max: usize,
     scan: &'a mut Scan,
     row: &'a mut Row,
 }
 
 impl Walk<'_> {
-    fn record(&mut self, root: &ObjectNode) -> Result<(), Fault> {
+    fn record(&mut self, root: &Node) -> Result<(), Fault> {
         self.parser.skip_whitespace();
-        let is_object = match self.parser.peek() {
-            None => return Err(Fault::at(ErrorClass::Empty, 0, "no value")),
-            Some(byte) => byte == b'{',
+        let Some(first) = self.parser.peek() else {
+            return Err(Fault::at(ErrorClass::Empty, 0, "no value"));
         };
         let start = self.parser.at;
-        if is_object {
-            self.row.extra.push(b'{');
-            self.object(root, 1)?;
-            match self.row.extra.as_slice() {
-                b"{" => self.row.extra.clear(),
-                _ => self.row.extra.push(b'}'),
+        let is_of_shape = match (root, first) {
+            (Node::Object(object), b'{') => {
+                self.row.extra.push(b'{');
+                self.object(object, 1)?;
+                self.close(0, 1, b'{');
+                true
             }
-        } else {
-            self.parser.value(0)?;
-        }
+            (Node::Elements { slot }, b'[') => {
+                self.elements(*slot, 1)?;
+                true
+            }
+            _ => {
+                self.parser.value(0)?;
+                false
+            }
+        };
         self.parser.skip_whitespace();
         if self.parser.peek().is_some() {
             return Err(self.parser.unexpected("something follows the value"));
         }
-        if !is_object {
-            return Err(Fault::at(ErrorClass::NotAnObject, start, "no object"));
+        match (is_of_shape, root) {
+            (true, _) => Ok(()),
+            (false, Node::Elements { .. }) => Err(Fault::at(ErrorClass::NoElements, start, "no array of records")),
+            (false, _) => Err(Fault::at(ErrorClass::NotAnObject, start, "no object")),
         }
+    }
+
+    /// Reads one element, to its end.
+    fn element(&mut self, node: &Node) -> Result<(), Fault> {
+        let depth = self.scan.element_depth;
+        let start = self.parser.at;
+        match (node, self.parser.peek()) {
+            (Node::Object(object), Some(b'{')) => {
+                self.row.extra.push(b'{');
+                self.object(object, depth + 1)?;
+                self.close(0, 1, b'{');
+                Ok(())
+            }
+            (Node::Array(array), Some(b'[')) => {
+                self.row.extra.push(b'[');
+                self.array(array, depth + 1)?;
+                self.close(0, 1, b'[');
+                Ok(())
+            }
+            (Node::Place { .. }, _) => self.declared(node, Step::Element, depth),
+            (Node::Array(_), _) => Err(Fault::at(ErrorClass::WrongType, start, "the element is no array")),
+            _ => Err(Fault::at(ErrorClass::NotAnObject, start, "the element is no object")),
+        }
+    }
+
+    /// Reads the array of the elements, from its bracket: where each of them stands. `depth` counts it. What is wrong
+    /// with one that is JSON shows when it is read by itself.
+    fn elements(&mut self, slot: u16, depth: u32) -> Result<(), Fault> {
+        let start = self.parser.at;
+        self.scan.slots[slot as usize] = Token::Nested {
+            start: start as u32,
+            end: start as u32,
+        };
+        self.scan.found_elements = true;
+        self.scan.element_depth = depth;
+        self.parser.at += 1;
+        self.parser.skip_whitespace();
+        if self.parser.peek() == Some(b']') {
+            self.parser.at += 1;
+            return Ok(());
+        }
+        self.parser.allow_lone_surrogates = true;
+        loop {
+            if self.scan.elements.len() >= self.elements_max {
+                return Err(Fault::at(
+                    ErrorClass::TooManyElements,
+                    start,
+                    "more elements than elements_max allows",
+                ));
+            }
+            let from = self.parser.at as u32;
+            self.parser.value(depth)?;
+            self.scan.elements.push((from, self.parser.at as u32));
+            self.parser.skip_whitespace();
+            match self.parser.peek() {
+                Some(b',') => self.parser.at += 1,
+                Some(b']') => break,
+                _ => return Err(self.parser.unexpected("neither `,` nor `]` after a value")),
+            }
+            self.parser.skip_whitespace();
+        }
+        self.parser.at += 1;
+        self.parser.allow_lone_surrogates = false;
         Ok(())
     }
 
@@ -234,9 +353,17 @@ impl Walk<'_> {
             }
             Node::Object(object) => (object.slot, b'{'),
             Node::Array(array) => (array.slot, b'['),
+            Node::Elements { slot } => (*slot, b'['),
         };
         if self.parser.peek() != Some(bracket) {
-            return self.another_shape(slot, step, depth);
+            return match node {
+                // The message is bad, whatever it is.
+                Node::Elements { .. } => {
+                    self.scan.slots[slot as usize] = self.parser.value(depth)?;
+                    Ok(())
+                }
+                _ => self.another_shape(slot, step, depth),
+            };
         }
         self.scan.slots[slot as usize] = Token::Nested { start, end: start };
         let before = self.row.extra.len();
@@ -247,14 +374,32 @@ impl Walk<'_> {
             Node::Place { .. } => {}
             Node::Object(object) => self.object(object, depth + 1)?,
             Node::Array(array) => self.array(array, depth + 1)?,
+            Node::Elements { slot } => {
+                self.row.extra.push(b']');
+                self.scan.hole = Hole {
+                    at: opened,
+                    without: before..self.row.extra.len(),
+                };
+                return self.elements(*slot, depth + 1);
+            }
         }
+        self.close(before, opened, bracket);
+        Ok(())
+    }
+
+    /// Ends an object or array of the extra text that begins, with what leads to it, at `before`, and whose content
+    /// begins at `opened`. Nothing of it stays where it has no content.
+    fn close(&mut self, before: usize, opened: usize, bracket: u8) {
         if self.row.extra.len() == opened {
             self.row.extra.truncate(before);
-        } else {
-            // Two above an opening bracket is its closing one, in ASCII.
-            self.row.extra.push(bracket + 2);
+            return;
         }
-        Ok(())
+        let has_only_the_hole = self.scan.hole.without == (opened..self.row.extra.len());
+        // Two above an opening bracket is its closing one, in ASCII.
+        self.row.extra.push(bracket + 2);
+        if has_only_the_hole {
+            self.scan.hole.without = before..self.row.extra.len();
+        }
     }
 
     /// A value of another type where fields are declared inside an object or array: they are missing, and the value is
@@ -312,7 +457,7 @@ fn duplicate(node: &Node, at: usize) -> Fault {
             field: Some(*field),
             ..fault
         },
-        Node::Object(_) | Node::Array(_) => Fault {
+        Node::Object(_) | Node::Array(_) | Node::Elements { .. } => Fault {
             what: "a declared key occurs twice in one object",
             ..fault
         },

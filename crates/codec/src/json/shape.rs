@@ -9,7 +9,7 @@
 
 use model::FieldType;
 
-use super::parser::{Parser, Token};
+use super::parser::{Parser, Part, Token};
 use super::scan::{Mark, Scan, Target, append_compact};
 use super::values;
 use crate::layout::{FieldRule, Layout};
@@ -88,10 +88,10 @@ impl Shapes {
         }
     }
 
-    /// Reads a good record of a known shape into `row`; `false` when it is none.
+    /// Reads a good record, or element, of a known shape into `row`; `false` when it is none.
     #[inline]
-    pub(super) fn read(&mut self, record: &[u8], layout: &Layout, row: &mut Row) -> bool {
-        let Some(at) = self.known.iter().position(|shape| shape.read(record, layout, row)) else {
+    pub(super) fn read(&mut self, part: Part<'_>, layout: &Layout, row: &mut Row) -> bool {
+        let Some(at) = self.known.iter().position(|shape| shape.read(part, layout, row)) else {
             return false;
         };
         if at > 0 {
@@ -101,8 +101,8 @@ impl Shapes {
         true
     }
 
-    /// Remembers the shape of a good record that the general path has read.
-    pub(super) fn learn(&mut self, record: &[u8], layout: &Layout, scan: &Scan, row: &Row) {
+    /// Remembers the shape of a good record, or element, that the general path has read.
+    pub(super) fn learn(&mut self, part: Part<'_>, layout: &Layout, scan: &Scan, row: &Row) {
         if self.shapes_max == 0 || !scan.repeatable {
             return;
         }
@@ -111,7 +111,7 @@ impl Shapes {
             return;
         }
         self.last_id += 1;
-        let Some(shape) = Shape::new(self.last_id, record, layout, scan, row) else {
+        let Some(shape) = Shape::new(self.last_id, part, layout, scan, row) else {
             return;
         };
         if self.known.len() >= self.shapes_max
@@ -130,12 +130,15 @@ impl Shapes {
 }
 
 impl Shape {
-    fn new(id: u64, record: &[u8], layout: &Layout, scan: &Scan, row: &Row) -> Option<Self> {
-        if record.len() > SHAPE_BYTES_MAX || scan.marks.len() > SHAPE_VALUES_MAX {
+    fn new(id: u64, part: Part<'_>, layout: &Layout, scan: &Scan, row: &Row) -> Option<Self> {
+        let Part {
+            bytes: record, start, ..
+        } = part;
+        if record.len() - start > SHAPE_BYTES_MAX || scan.marks.len() > SHAPE_VALUES_MAX {
             return None;
         }
         let (mut bytes, mut extra) = (Vec::new(), Vec::new());
-        let (mut record_at, mut extra_at) = (0, 0);
+        let (mut record_at, mut extra_at) = (start, 0);
         let segments = scan
             .marks
             .iter()
@@ -189,14 +192,17 @@ impl Shape {
 
     /// Reads a good record of this shape; `false` when it is none. Then `row` holds nothing of use.
     #[inline]
-    fn read(&self, record: &[u8], layout: &Layout, row: &mut Row) -> bool {
+    fn read(&self, part: Part<'_>, layout: &Layout, row: &mut Row) -> bool {
+        let Part {
+            bytes: record, start, ..
+        } = part;
         if row.plan != self.id {
-            row.values.fill(Value::Null);
+            row.clear_planned(layout);
             row.plan = self.id;
         }
-        row.unescaped.clear();
+        row.unescaped.truncate(row.unescaped_kept);
         row.extra.clear();
-        let mut parser = Parser::new(record);
+        let mut parser = Parser::starting_at(record, start);
         let (mut rest_from, mut text_from) = (0, 0);
         for segment in &self.segments {
             if !segment.fits(parser.rest(), &self.bytes[rest_from..segment.rest_end as usize]) {
@@ -242,7 +248,7 @@ impl Shape {
         row.extra.extend_from_slice(&self.extra[self.extra_tail..]);
         row.extra_fields = self.extra_fields;
         // The bytes between the values are known; only strings can hold others.
-        !parser.non_ascii() || simdutf8::basic::from_utf8(record).is_ok()
+        part.is_utf8 || !parser.non_ascii() || simdutf8::basic::from_utf8(record).is_ok()
     }
 }
 

@@ -10,13 +10,21 @@ use crate::layout::{FieldRule, Layout};
 use crate::row::{Row, Value};
 use crate::validate::{self, Violation};
 
-/// Validates a record's tokens, field by field in declared order; the first fault counts.
-pub(super) fn fill(record: &[u8], slots: &[Token], layout: &Layout, row: &mut Row) -> Result<(), Fault> {
-    row.unescaped.clear();
+/// Validates the tokens of these fields, which are in declared order; the first fault counts.
+pub(super) fn fill(
+    record: &[u8],
+    slots: &[Token],
+    layout: &Layout,
+    fields: impl Iterator<Item = usize>,
+    row: &mut Row,
+) -> Result<(), Fault> {
+    row.unescaped.truncate(row.unescaped_kept);
     row.plan = 0;
-    for (index, (rule, value)) in layout.fields.iter().zip(&mut row.values).enumerate() {
+    for field in fields {
+        let rule = &layout.fields[field];
         let token = best(&slots[rule.places.clone()]);
-        *value = from_token(record, token, rule, &mut row.unescaped).map_err(|wrong| fault(token, index, wrong))?;
+        row.values[field] =
+            from_token(record, token, rule, &mut row.unescaped).map_err(|violation| fault(token, field, violation))?;
     }
     Ok(())
 }

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod decode;
+mod elements;
 mod fuzz;
 mod properties;

@@ -138,6 +138,7 @@ impl Tree {
                 }
                 &mut elements[*index]
             }
+            Step::Each => unreachable!("no such place among these"),
         };
         child.set(rest, value);
     }

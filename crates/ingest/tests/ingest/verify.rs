@@ -205,6 +205,7 @@ async fn a_changed_value_is_found_with_its_column() {
         topic: "readings".to_owned(),
         partition: 0,
         offset: 4_242,
+        element: None,
         columns: vec!["value".to_owned()],
     };
     assert_eq!(faults(&compare(folder.path(), 0).await), [&found]);

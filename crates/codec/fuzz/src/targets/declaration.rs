@@ -111,6 +111,13 @@ fn set(message: &mut Value, steps: &[Step], value: Value) {
             }
             set(&mut elements[*index], rest, value);
         }
+        // One element, so that a message is one row or one dead letter.
+        Some((Step::Each, rest)) => {
+            if !message.is_array() {
+                *message = json!([null]);
+            }
+            set(&mut message[0], rest, value);
+        }
     }
 }
 

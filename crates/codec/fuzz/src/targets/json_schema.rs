@@ -27,6 +27,12 @@ pub(super) fn accepts(schema: &Value, value: &Value) -> bool {
             let mut pairs = array(rule).iter().zip(elements);
             pairs.all(|(schema, element)| accepts(schema, element))
         }),
+        "items" => value
+            .as_array()
+            .is_none_or(|elements| elements.iter().all(|element| accepts(rule, element))),
+        "maxItems" => value
+            .as_array()
+            .is_none_or(|elements| elements.len() as u64 <= rule.as_u64().expect("a length")),
         "minItems" => value
             .as_array()
             .is_none_or(|elements| elements.len() as u64 >= rule.as_u64().expect("a length")),

@@ -116,6 +116,8 @@ fn find<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
     steps.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.as_object()?.get(key),
         Step::Index(index) => value.as_array()?.get(*index),
+        // Streams with elements have an oracle of their own.
+        Step::Each => None,
     })
 }
 

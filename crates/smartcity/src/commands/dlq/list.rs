@@ -24,14 +24,15 @@ pub(crate) struct Args {
 pub(super) fn run(file: Option<&Path>, list: &Args) -> Result<()> {
     init_logging("error");
     let config = &config::load(file, &list.lake.flags())?;
-    let sql = format!(
-        "select topic, stage, error_class, field, count(*) as letters, min(ingested_at) as first_seen, \
-         max(ingested_at) as last_seen from ({}) group by topic, stage, error_class, field \
-         order by letters desc, topic, stage, error_class, field",
-        list.filter.sql()
-    );
+    let sql = |letters: &str| {
+        format!(
+            "select topic, stage, error_class, field, count(*) as letters, min(ingested_at) as first_seen, \
+             max(ingested_at) as last_seen from ({letters}) group by topic, stage, error_class, field \
+             order by letters desc, topic, stage, error_class, field"
+        )
+    };
     block_on(async {
-        let Some(result) = query(config, &sql).await? else {
+        let Some(result) = query(config, &list.filter, sql).await? else {
             return none(list.json);
         };
         print(result, list.json).await

@@ -17,21 +17,26 @@ pub(super) struct FilterArgs {
     r#where: Option<String>,
 }
 
-impl FilterArgs {
-    /// A query for the dead letters that are wanted.
-    pub(super) fn sql(&self) -> String {
-        let condition = self.r#where.as_deref().unwrap_or("true");
-        format!("select * from dead_letters where ({condition})")
-    }
-}
-
-/// `None` when the lake has no dead letters yet.
-pub(super) async fn query(config: &Config, sql: &str) -> Result<Option<QueryResult>> {
+/// Runs a query on the dead letters that are wanted: `sql` gets a subquery that gives them, with every column that the
+/// table has today. `None` when the lake has no dead letters yet.
+pub(super) async fn query(
+    config: &Config,
+    wanted: &FilterArgs,
+    sql: impl FnOnce(&str) -> String,
+) -> Result<Option<QueryResult>> {
     let (engine, names) = open_tables(config).await?;
     if !names.iter().any(|name| name == DEAD_LETTERS) {
         return Ok(None);
     }
-    Ok(Some(engine.query(sql).await?))
+    let found = engine.query("select * from dead_letters limit 0").await?;
+    let source = match found.schema().column_with_name("element") {
+        Some(_) => "select * from dead_letters",
+        // No writer has opened the table since the column came.
+        None => "select *, cast(null as int) as element from dead_letters",
+    };
+    let condition = wanted.r#where.as_deref().unwrap_or("true");
+    let subquery = format!("select * from ({source}) where ({condition})");
+    Ok(Some(engine.query(&sql(&subquery)).await?))
 }
 
 pub(super) fn none(json: bool) -> Result<()> {

@@ -45,10 +45,9 @@ pub(super) fn run(file: Option<&Path>, replay: &Args) -> Result<()> {
     let flags = [replay.lake.flags(), replay.streams.flags(), replay.application.flags()];
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &[])?;
-    let sql = format!(
-        r#"select {LETTER_COLUMNS} from ({}) order by topic, "partition", "offset""#,
-        replay.filter.sql()
-    );
+    let sql = |letters: &str| {
+        format!(r#"select {LETTER_COLUMNS} from ({letters}) order by topic, "partition", "offset", element"#)
+    };
     block_on(async {
         let mut run = Run {
             streams: &streams,
@@ -65,13 +64,13 @@ pub(super) fn run(file: Option<&Path>, replay: &Args) -> Result<()> {
         if !replay.dry_run {
             run.lake = Some(open_lake(config).await?);
         }
-        if let Some(mut found) = query(config, &sql).await? {
+        if let Some(mut found) = query(config, &replay.filter, sql).await? {
             let (mut pass, mut bytes) = (Vec::new(), 0);
             while let Some(batch) = found.try_next().await? {
                 for letter in Letter::read(&batch).context("the dead letters have other columns than expected")? {
                     let other: bool = pass
                         .first()
-                        .is_some_and(|first: &Letter| first.topic_partition.topic != letter.topic_partition.topic);
+                        .is_some_and(|first: &Letter| first.id.topic_partition.topic != letter.id.topic_partition.topic);
                     if other || pass.len() >= PASS_LETTERS_MAX || bytes >= PASS_BYTES_MAX {
                         run.pass(&std::mem::take(&mut pass)).await?;
                         bytes = 0;
@@ -108,13 +107,13 @@ impl Run<'_> {
         let Some(first) = letters.first() else { return Ok(()) };
         self.bar.inc(letters.len() as u64);
         let mut streams = self.streams.iter().enumerate();
-        let Some((index, stream)) = streams.find(|(_, stream)| *stream.topic == *first.topic_partition.topic) else {
+        let Some((index, stream)) = streams.find(|(_, stream)| *stream.topic == *first.id.topic_partition.topic) else {
             self.unknown += letters.len() as u64;
             return Ok(());
         };
         self.bar.set_message(stream.name.clone());
         let replayed = match &self.lake {
-            None => replay::judge(stream, letters),
+            None => replay::preview(stream, letters),
             Some(lake) => {
                 let replay = match self.open.take() {
                     Some((open, replay)) if open == index => replay,

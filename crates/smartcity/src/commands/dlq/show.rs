@@ -30,17 +30,16 @@ pub(crate) struct Args {
 pub(super) fn run(file: Option<&Path>, show: &Args) -> Result<()> {
     init_logging("error");
     let config = &config::load(file, &show.lake.flags())?;
-    let order = format!(r#"order by topic, "partition", "offset" limit {}"#, show.limit);
-    let filtered = show.filter.sql();
+    let order = format!(r#"order by topic, "partition", "offset", element limit {}"#, show.limit);
     block_on(async {
         if show.json {
-            let Some(result) = query(config, &format!("{filtered} {order}")).await? else {
+            let Some(result) = query(config, &show.filter, |letters| format!("{letters} {order}")).await? else {
                 return none(true);
             };
             return print(result, true).await;
         }
-        let sql = format!("select {LETTER_COLUMNS} from ({filtered}) {order}");
-        let Some(mut found) = query(config, &sql).await? else {
+        let sql = |letters: &str| format!("select {LETTER_COLUMNS} from ({letters}) {order}");
+        let Some(mut found) = query(config, &show.filter, sql).await? else {
             return none(false);
         };
         while let Some(batch) = found.try_next().await? {
