@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
@@ -121,18 +119,6 @@ impl Root {
     /// A table at a version, the newest when `at` is `None`.
     pub async fn snapshot(&self, table: &str, at: Option<i64>) -> Result<Snapshot, LakeError> {
         Snapshot::load(&self.location_of(table), at).await
-    }
-
-    /// A table's log as deltalake-core reads it.
-    pub fn log_store(&self, name: &str) -> LogStoreRef {
-        // deltalake-core's own way from a URL to a store knows no `s3://` without its AWS crate, so both are given.
-        let table = Arc::new(PrefixStore::new(self.store.clone(), self.table_path(name)));
-        default_logstore(
-            table,
-            self.store.clone(),
-            &self.table_url(name),
-            &StorageConfig::default(),
-        )
     }
 
     /// The store, rooted as [`crate::Lake::with_store`] says: what a reader of [`Root::table_url`] needs.
