@@ -3,8 +3,8 @@
 //! Rows and the Kafka offsets they came from are one commit, so that a table always knows what it holds. This crate knows
 //! Delta, Parquet and object stores; it knows topics and offsets by name alone and no Kafka client.
 //!
-//! A batch's way: [`FileWriter`] encodes, [`Table::upload`] stores, [`Table::commit`] makes it visible; `log` is what we
-//! know of a table's log, `decide` what a batch's fate is given that, `commit` does it.
+//! A batch's way: [`FileWriter`] encodes, [`Table::upload`] stores, [`Table::commit`] makes it visible. A reader's:
+//! [`Root::snapshot`]. Both stand on [`delta`], the one place that reads or writes a table's log.
 
 pub mod delta;
 mod error;

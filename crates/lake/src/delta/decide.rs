@@ -48,7 +48,7 @@ impl Recorded {
 pub fn decide(recorded: impl Fn(&TopicPartition) -> Recorded, spans: &[(TopicPartition, Span)]) -> Decision {
     agree(spans, |topic_partition, span| {
         let found = recorded(topic_partition);
-        Judgement {
+        SpanState {
             found,
             ready: found.offset().is_none_or(|offset| offset == span.from),
             landed: found.offset() == Some(span.to),
@@ -69,7 +69,7 @@ pub fn decide_letters(
     agree(spans, |topic_partition, span| {
         let found = recorded(topic_partition);
         let expected = expected(topic_partition);
-        Judgement {
+        SpanState {
             found,
             ready: found.mark == expected && !found.ours,
             landed: found.ours && found.offset() == Some(letters_move_to(expected.map(|mark| mark.offset), *span)),
@@ -82,23 +82,23 @@ pub(crate) fn letters_move_to(recorded: Option<i64>, span: Span) -> i64 {
     recorded.map_or(span.to, |offset| offset.max(span.to))
 }
 
-struct Judgement {
+struct SpanState {
     found: Recorded,
     ready: bool,
     landed: bool,
 }
 
-fn agree(spans: &[(TopicPartition, Span)], judge: impl Fn(&TopicPartition, &Span) -> Judgement) -> Decision {
+fn agree(spans: &[(TopicPartition, Span)], state_of: impl Fn(&TopicPartition, &Span) -> SpanState) -> Decision {
     let (mut all_landed, mut ours) = (true, true);
     let mut fenced = None;
     for (topic_partition, span) in spans {
-        let judgement = judge(topic_partition, span);
-        all_landed &= judgement.landed;
-        ours &= judgement.found.ours;
-        if !judgement.ready && fenced.is_none() {
+        let state = state_of(topic_partition, span);
+        all_landed &= state.landed;
+        ours &= state.found.ours;
+        if !state.ready && fenced.is_none() {
             fenced = Some(Decision::Fenced {
                 topic_partition: topic_partition.clone(),
-                recorded: judgement.found.offset(),
+                recorded: state.found.offset(),
                 span: *span,
             });
         }
