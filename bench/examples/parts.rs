@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bench::{VEHICLE_DATA, cpu_seconds};
-use ingest::decode::Decoder;
+use codec::Decoder;
 use kafka::{Event, KafkaConfig, KafkaSource, Source as _, Subscription};
 use lake::{Lake, Names};
 use model::{Chunk, Stream, SystemClock};

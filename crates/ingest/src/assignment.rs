@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kafka::PartitionOffsets;
 use lake::{DeadLetters, Lake, LakeError, Mark, Table};
 use metrics::counter;
-use model::{Span, TopicPartition};
+use model::{OffsetElement, Span, TopicPartition};
 use tracing::warn;
 
 use crate::IngestError;
@@ -16,8 +16,8 @@ use crate::config::StartingOffsets;
 pub(crate) struct Start {
     /// The first offset to read.
     pub(crate) position: i64,
-    /// Offsets from there on that are dead letters already: a crash came between the two commits.
-    pub(crate) already_dead: BTreeSet<i64>,
+    /// Records and elements from there on that are dead letters already: a crash came between the two commits.
+    pub(crate) dead_lettered: BTreeSet<OffsetElement>,
     /// How far the partition's letters had come.
     pub(crate) letters: Option<Mark>,
 }
@@ -36,14 +36,14 @@ pub(crate) async fn start(
         (None, StartingOffsets::Latest) => log.high,
     };
     let letters = dead_letters.mark(topic_partition);
-    let already_dead = dead_letters.offsets_from(topic_partition, position).await;
+    let dead_lettered = dead_letters.offsets_from(topic_partition, position).await;
     let failed = |source: LakeError| IngestError::Lake {
         stream: table.name().to_owned(),
         source,
     };
     Ok(Start {
         position,
-        already_dead: already_dead.map_err(failed)?,
+        dead_lettered: dead_lettered.map_err(failed)?,
         letters,
     })
 }
@@ -68,7 +68,7 @@ pub(crate) async fn pass_over_gap(
     gaps.record(topic_partition, missing, "retention").await?;
     // When another writer has moved it meanwhile, what it records is where to read from.
     table
-        .commit_counted(Vec::new(), &[(topic_partition.clone(), missing)], Some(0))
+        .commit_counted(Vec::new(), &[(topic_partition.clone(), missing)], Some(0), None)
         .await?;
     Ok(())
 }

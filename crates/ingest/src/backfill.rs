@@ -1,7 +1,8 @@
 //! Fields that arrived before they were declared: out of `_extra` into their columns.
 //!
 //! What is in `_extra` is read as the message would be today, by a declaration whose fields may all be null, so a value
-//! becomes what its record would become if it came again. A row with a value that its column does not take stays as it
+//! becomes what its record would become if it came again. In a stream with elements a row's text holds that row's element
+//! alone, so rows are filled one by one there too. A row with a value that its column does not take stays as it
 //! is. A file at a time is replaced by one with the same rows; when it ends in between, the next run finds the rest.
 
 use std::collections::BTreeSet;
@@ -11,10 +12,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_select::interleave::interleave;
+use codec::Decoder;
 use lake::{LakeError, StagedFiles, Table};
 use model::{ChunkBuilder, EXTRA, OFFSET, Stream, TopicPartition};
-
-use crate::decode::Decoder;
 
 /// In the place of the event time, which every declaration must have.
 const EVENT_TIME_KEY: &str = "__event_time";
@@ -49,7 +49,7 @@ impl Backfilled {
 ///
 /// # Errors
 /// A field of the declaration stands in the way, in words.
-pub fn judge(stream: &Stream, batch: &RecordBatch) -> Result<Backfilled, String> {
+pub fn preview(stream: &Stream, batch: &RecordBatch) -> Result<Backfilled, String> {
     let mut extras = Extras::new(stream)?;
     let extra = batch.columns().first().and_then(|column| column.as_string_opt::<i32>());
     let bad = extras.decode(extra.ok_or_else(|| format!("`{EXTRA}` is no text"))?);
@@ -117,10 +117,10 @@ impl Extras {
             record.extend_from_slice(format!(r#"{{"{EVENT_TIME_KEY}":"1970-01-01T00:00:00Z"{comma}{rest}"#).as_bytes());
             chunk.push(row as i64, -1, None, Some(&record), []);
         }
-        let mut letters = Vec::new();
+        let mut bad = Vec::new();
         let chunk = chunk.finish(extra.len() as i64);
-        self.decoder.decode(&chunk, &BTreeSet::new(), 0, &mut letters);
-        letters.len() as u64
+        self.decoder.decode(&chunk, &BTreeSet::new(), 0, &mut bad);
+        bad.len() as u64
     }
 }
 

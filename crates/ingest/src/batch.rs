@@ -80,7 +80,7 @@ pub(crate) struct Batch {
     /// Batches of an epoch that is over are dropped: their offsets are read again.
     pub(crate) epoch: u64,
     pub(crate) files: Option<EncodedFiles>,
-    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
     pub(crate) spans: Spans,
     pub(crate) figures: BatchFigures,
     /// Its bytes of what all closed batches may hold.
@@ -90,9 +90,13 @@ pub(crate) struct Batch {
 /// What the progress report tells of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct BatchFigures {
+    /// Kafka records.
     pub(crate) records: u64,
+    /// What these are in the tables: rows, dead letters, and what was a dead letter before. `None` where each record is one
+    /// of them.
+    pub(crate) elements: Option<u64>,
     pub(crate) rows: u64,
-    pub(crate) letters: u64,
+    pub(crate) dead_letters: u64,
     /// Least and greatest event time, microseconds.
     pub(crate) event_time_us: Option<(i64, i64)>,
     pub(crate) decode: Duration,
@@ -102,8 +106,12 @@ pub(crate) struct BatchFigures {
 impl BatchFigures {
     pub(crate) fn add(&mut self, other: BatchFigures) {
         self.records += other.records;
+        self.elements = match (self.elements, other.elements) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
         self.rows += other.rows;
-        self.letters += other.letters;
+        self.dead_letters += other.dead_letters;
         self.decode += other.decode;
         self.encode += other.encode;
         self.event_time_us = match (self.event_time_us, other.event_time_us) {
@@ -113,8 +121,26 @@ impl BatchFigures {
     }
 }
 
+/// Dead letters by stage and error class, counted while a batch fills and reported when it closes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClassCounts(BTreeMap<(&'static str, &'static str), u64>);
+
+impl ClassCounts {
+    pub(crate) fn add(&mut self, dead_letter: &DeadLetter) {
+        let class = (dead_letter.stage.as_str(), dead_letter.error_class);
+        *self.0.entry(class).or_default() += 1;
+    }
+
+    /// Stage, class and count of each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.0.iter().map(|((stage, class), count)| (*stage, *class, *count))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use model::Stage;
+
     use super::*;
 
     #[test]
@@ -126,5 +152,32 @@ mod tests {
         assert!(spans.extend(&a, Span::new(5, 9)));
         assert!(!spans.extend(&a, Span::new(10, 11)));
         assert_eq!(spans.to_vec(), [(a, Span::new(0, 9)), (b, Span::new(7, 8))]);
+    }
+
+    #[test]
+    fn dead_letters_are_counted_by_class() {
+        let mut counts = ClassCounts::default();
+        for (stage, error_class) in [
+            (Stage::Decode, "not_json"),
+            (Stage::Schema, "wrong_type"),
+            (Stage::Decode, "not_json"),
+        ] {
+            counts.add(&DeadLetter {
+                topic_partition: TopicPartition::new("t", 0),
+                offset: 0,
+                element: None,
+                kafka_timestamp_us: None,
+                ingested_at_us: 0,
+                key: None,
+                value: None,
+                headers: Vec::new(),
+                stage,
+                error_class,
+                error: String::new(),
+                field: None,
+            });
+        }
+        let all: Vec<_> = counts.iter().collect();
+        assert_eq!(all, [("decode", "not_json", 2), ("schema", "wrong_type", 1)]);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum Landed {
 pub(crate) struct Joined {
     pub(crate) epoch: u64,
     pub(crate) files: Vec<EncodedFiles>,
-    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
     pub(crate) spans: Vec<(TopicPartition, Span)>,
     pub(crate) figures: BatchFigures,
     pub(crate) held: Vec<Held>,
@@ -61,7 +61,7 @@ impl Joined {
     pub(crate) fn new(batches: Vec<Batch>) -> Self {
         let mut spans = Spans::default();
         let mut figures = BatchFigures::default();
-        let (mut files, mut letters, mut held) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut files, mut dead_letters, mut held) = (Vec::new(), Vec::new(), Vec::new());
         let epoch = batches.first().map_or(0, |batch| batch.epoch);
         for batch in batches {
             for (partition, span) in batch.spans.iter() {
@@ -71,14 +71,14 @@ impl Joined {
                 );
             }
             figures.add(batch.figures);
-            letters.extend(batch.letters);
+            dead_letters.extend(batch.dead_letters);
             files.extend(batch.files);
             held.extend(batch.held);
         }
         Self {
             epoch,
             files,
-            letters,
+            dead_letters,
             spans: spans.to_vec(),
             figures,
             held,
@@ -142,13 +142,16 @@ impl Committer {
         let batch = Joined::new(batches);
         let staged = self.upload(batch.files).await?;
         let uploaded = started.elapsed();
-        self.copy_letters(&batch.letters).await?;
+        self.copy_letters(&batch.dead_letters).await?;
         // Letters first: docs/design/ingest.md says why.
-        match self.commit_letters(batch.epoch, &batch.letters, &batch.spans).await? {
+        match self
+            .commit_letters(batch.epoch, &batch.dead_letters, &batch.spans)
+            .await?
+        {
             Landed::Yes => {}
             other => return Ok(other),
         }
-        let committed = self.commit_rows(&staged, &batch.spans, batch.figures.records).await?;
+        let committed = self.commit_rows(&staged, &batch.spans, &batch.figures).await?;
         let (version, figures) = match committed {
             CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, ours: true } => {
                 (version, batch.figures)
@@ -163,7 +166,7 @@ impl Committer {
         counter!("smartcity_ingest_batches_total", "stream" => Arc::clone(&self.name)).increment(1);
         histogram!("smartcity_ingest_commit_seconds", "stream" => Arc::clone(&self.name)).record(took.as_secs_f64());
         info!(
-            table = %self.name, version, rows = figures.rows, letters = figures.letters,
+            table = %self.name, version, rows = figures.rows, dead_letters = figures.dead_letters,
             ms = took.as_millis() as u64, "committed"
         );
         self.progress.committed(
@@ -257,10 +260,14 @@ impl Committer {
         &self,
         staged: &[StagedFiles],
         spans: &[(TopicPartition, Span)],
-        records: u64,
+        figures: &BatchFigures,
     ) -> Result<CommitOutcome, IngestError> {
+        let (records, elements) = (Some(figures.records), figures.elements);
         let commit = || async {
-            let committed = self.table.commit_counted(staged.to_vec(), spans, Some(records)).await;
+            let committed = self
+                .table
+                .commit_counted(staged.to_vec(), spans, records, elements)
+                .await;
             committed.map_err(|error| self.lake_error(error))
         };
         let outcome = self.retry("commit", commit).await?;

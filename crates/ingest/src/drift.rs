@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use model::EXTRA;
+use model::{EXTRA, Path, Stream};
 use serde_json::Value;
 
 /// Fields that are told apart: a producer that writes ids as keys must not fill the memory.
@@ -19,9 +19,20 @@ pub struct Drift {
     pub fields: BTreeMap<String, u64>,
     /// Occurrences of fields beyond the first thousand.
     pub others: u64,
+    /// Where the stream's elements are, without the `[*]`.
+    elements: Option<String>,
 }
 
 impl Drift {
+    /// Of this stream's rows: each has one element at most in `_extra`, which is named as every element is.
+    pub fn of(stream: &Stream) -> Self {
+        let array = |path: &Path| path.to_string().trim_end_matches("[*]").to_owned();
+        Self {
+            elements: stream.elements.as_ref().map(|elements| array(&elements.path)),
+            ..Self::default()
+        }
+    }
+
     /// Counts a batch's first column, values of `_extra`.
     ///
     /// # Errors
@@ -53,7 +64,11 @@ impl Drift {
             // Null holds the place of what was declared.
             Value::Array(values) if !values.is_empty() => {
                 for (index, value) in values.iter().enumerate().filter(|(_, value)| !value.is_null()) {
-                    place.push_str(&format!("[{index}]"));
+                    if self.elements.as_deref() == Some(place.as_str()) {
+                        place.push_str("[*]");
+                    } else {
+                        place.push_str(&format!("[{index}]"));
+                    }
                     self.count(value, place);
                     place.truncate(len);
                 }
@@ -96,6 +111,36 @@ mod tests {
         assert_eq!(
             drift.fields,
             fields.map(|(name, count)| (name.to_owned(), count)).into()
+        );
+    }
+
+    #[test]
+    fn places_in_elements_are_named_as_a_declaration_would() {
+        let text = r#"
+            name = "s"
+            description = "d"
+            key = "at"
+            event_time = "at"
+            elements = "data.readings[*]"
+            [[field]]
+            name = "at"
+            type = "timestamp"
+            from = ["data.readings[*].at"]
+            doc = "t"
+        "#;
+        let extra = StringArray::from(vec![r#"{"data":{"readings":[{"unit":"C","raw":[1,2]}]},"tags":[1]}"#]);
+        let batch = RecordBatch::try_from_iter([("e", Arc::new(extra) as _)]).unwrap();
+        let mut drift = Drift::of(&Stream::parse("s.toml", text).unwrap());
+        drift.add(&batch).unwrap();
+        let fields: Vec<_> = drift.fields.keys().map(String::as_str).collect();
+        assert_eq!(
+            fields,
+            [
+                "data.readings[*].raw[0]",
+                "data.readings[*].raw[1]",
+                "data.readings[*].unit",
+                "tags[0]"
+            ]
         );
     }
 

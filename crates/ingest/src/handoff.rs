@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 use lake::Mark;
-use model::{Chunk, TopicPartition};
+use model::{Chunk, OffsetElement, TopicPartition};
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
@@ -17,8 +17,8 @@ pub(crate) enum Work {
         stream: usize,
         epoch: u64,
         chunk: Chunk,
-        /// Offsets of this partition that are dead letters already.
-        already_dead: Arc<BTreeSet<i64>>,
+        /// Records and elements of this partition that are dead letters already.
+        dead_lettered: Arc<BTreeSet<OffsetElement>>,
     },
     /// Close every batch now, then say so.
     Flush(SyncSender<()>),

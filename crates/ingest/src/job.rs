@@ -152,7 +152,7 @@ pub async fn run(
     );
 
     // Each stage ends when the one before it has hung up: the reader, the workers, the committers.
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+    let joined = tokio::task::spawn_blocking(move || join_all(threads)).await;
     while let Some(ended) = committers.join_next().await {
         if ended.is_err() {
             failure.keep(Err(IngestError::Lost("a committer")));
@@ -216,6 +216,13 @@ impl Failure {
     }
 }
 
+/// Waits for all of them, also when one has panicked. Whether none has.
+fn join_all(threads: Vec<thread::JoinHandle<()>>) -> bool {
+    threads
+        .into_iter()
+        .fold(true, |all, thread| thread.join().is_ok() && all)
+}
+
 /// A named thread whose panic stops the job instead of leaving it waiting.
 fn spawn(name: &str, failure: &Failure, run: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
     struct AbortOnPanic(CancellationToken);
@@ -238,4 +245,33 @@ fn spawn(name: &str, failure: &Failure, run: impl FnOnce() + Send + 'static) -> 
             run();
         })
         .expect("a thread starts")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_leaves_no_thread_behind() {
+        let failure = Failure {
+            first: Arc::default(),
+            abort: CancellationToken::new(),
+        };
+        let ended = Arc::new(AtomicBool::new(false));
+        let panics = spawn("panics", &failure, || panic!("on purpose"));
+        let abort = failure.abort.clone();
+        let last = Arc::clone(&ended);
+        let goes_on = spawn("goes-on", &failure, move || {
+            while !abort.is_cancelled() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(50));
+            last.store(true, Ordering::SeqCst);
+        });
+        assert!(!join_all(vec![panics, goes_on]));
+        assert!(ended.load(Ordering::SeqCst), "it was still running");
+    }
 }

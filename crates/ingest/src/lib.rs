@@ -1,5 +1,5 @@
 //! From a chunk of Kafka records to rows and offsets in one commit. A record's way, file by file: `reader` (from where:
-//! `assignment`), `decode`, `batch`, `worker`, `committer`; `job` wires them.
+//! `assignment`), the crate `codec`, `batch`, `worker`, `committer`; `job` wires them.
 //!
 //! Knows nothing of object stores and SQL: it hands encoded rows and their offsets to `lake`.
 
@@ -9,7 +9,6 @@ mod batch;
 mod budget;
 mod committer;
 mod config;
-pub mod decode;
 mod dlq_topic;
 pub mod drift;
 mod error;

@@ -44,7 +44,7 @@ struct LastBatch {
 /// Sums since the job's start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Records read: rows and dead letters.
+    /// Kafka records read.
     pub records: u64,
     pub rows: u64,
     pub dead_letters: u64,
@@ -149,11 +149,13 @@ impl Progress {
         state.batch_id += 1;
         state.totals.records += report.figures.records;
         state.totals.rows += report.figures.rows;
-        state.totals.dead_letters += report.figures.letters;
+        state.totals.dead_letters += report.figures.dead_letters;
         state.totals.version = Some(report.version);
         for (partition, span) in &report.spans {
-            let entry = state.partitions.entry(partition.partition).or_insert((span.to, None));
-            entry.0 = span.to;
+            // Not of a partition that was revoked meanwhile: nothing would update its lag any more.
+            if let Some((offset, _)) = state.partitions.get_mut(&partition.partition) {
+                *offset = span.to;
+            }
         }
         state.last = Some(LastBatch {
             timestamp_us,
@@ -236,7 +238,7 @@ impl Progress {
             sink: SinkProgress {
                 description: format!("Delta[{}]", state.name),
                 num_output_rows: figures.rows,
-                num_dead_letters: figures.letters,
+                num_dead_letters: figures.dead_letters,
                 version: state.totals.version,
             },
             totals: TotalsProgress {
@@ -367,7 +369,7 @@ mod tests {
                 figures: BatchFigures {
                     records: 15,
                     rows: 14,
-                    letters: 1,
+                    dead_letters: 1,
                     event_time_us: Some((0, 1_000_000)),
                     ..BatchFigures::default()
                 },
@@ -387,5 +389,23 @@ mod tests {
         assert_eq!(report["sources"][0]["latestOffset"]["s"]["0"], 25);
         assert_eq!(report["sink"]["numDeadLetters"], 1);
         assert_eq!(progress.totals()[0].1.lag, Some(5));
+
+        // A batch that is committed after its partition was revoked does not bring the partition back.
+        progress.assigned(0, 1, 0, 9);
+        progress.unassigned(0, 0);
+        progress.committed(
+            0,
+            &BatchReport {
+                version: 4,
+                spans: vec![
+                    (TopicPartition::new("s", 0), Span::new(20, 25)),
+                    (TopicPartition::new("s", 1), Span::new(0, 7)),
+                ],
+                figures: BatchFigures::default(),
+                upload: Duration::ZERO,
+                commit: Duration::ZERO,
+            },
+        );
+        assert_eq!(progress.totals()[0].1.lag, Some(2));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kafka::{Event, KafkaError, Source};
 use lake::{DeadLetters, Lake, LakeError, Table};
 use metrics::{counter, gauge};
-use model::{Chunk, TopicPartition};
+use model::{Chunk, OffsetElement, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ struct Partition {
     position: i64,
     /// Where `until caught up` ends.
     end: i64,
-    already_dead: Arc<BTreeSet<i64>>,
+    dead_lettered: Arc<BTreeSet<OffsetElement>>,
     /// What the group's monitors were told last.
     reported: Option<i64>,
 }
@@ -199,7 +199,7 @@ impl Reader {
                 stream: partition.stream,
                 epoch: self.streams[partition.stream].epoch,
                 chunk,
-                already_dead: Arc::clone(&partition.already_dead),
+                dead_lettered: Arc::clone(&partition.dead_lettered),
             };
             match self.workers[worker].try_send(work) {
                 Ok(()) => partition.position = to,
@@ -289,11 +289,11 @@ impl Reader {
                 );
                 let Start {
                     position,
-                    already_dead,
+                    dead_lettered,
                     letters,
                 } = self.runtime.block_on(start)?;
-                if !already_dead.is_empty() {
-                    info!(partition = %topic_partition, count = already_dead.len(), "dead letters are ahead of the rows");
+                if !dead_lettered.is_empty() {
+                    info!(partition = %topic_partition, count = dead_lettered.len(), "dead letters are ahead of the rows");
                 }
                 self.letter_offsets
                     .lock()
@@ -316,7 +316,7 @@ impl Reader {
                         start: position,
                         position,
                         end: log.high,
-                        already_dead: Arc::new(already_dead),
+                        dead_lettered: Arc::new(dead_lettered),
                         reported: None,
                     },
                 );

@@ -1,23 +1,25 @@
-//! Dead letters judged anew: those that are good by the present declaration become rows, exactly once.
+//! Dead letters decoded again: those that are good by the present declaration become rows, exactly once.
 //!
-//! Rows and letters are two tables. A replay first commits the rows, then takes the letters out; when it ends in between,
-//! the next one finds that these letters have rows, and only takes them out. Of two replays at the same time the second
-//! to commit is sent back to look again. `docs/design/ingest.md` says more.
+//! Rows and dead letters are two tables. A replay first commits the rows, then removes the dead letters; when it ends in
+//! between, the next one finds that these have rows, and only removes them. Of two replays at the same time the second
+//! to commit is sent back to look again. A dead letter holds its whole message: that of an element becomes the row of
+//! that element alone, that of a whole message the rows of all its elements, once all of them are good.
+//! `docs/design/ingest.md` says more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{Array, RecordBatch};
-use lake::{DeadLetters, Lake, LakeError, StagedFiles, Table};
+use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+use codec::Decoder;
+use lake::{DeadLetters, Lake, LakeError, ReplayedMessage, StagedFiles, Table};
 use metrics::counter;
-use model::{ChunkBuilder, DeadLetter, Stream, TopicPartition};
-
-use crate::decode::Decoder;
+use model::{Chunk, ChunkBuilder, ELEMENT, OFFSET, PARTITION, RecordId, Stream, TOPIC, TopicPartition};
 
 /// What a query of the dead letters must select for [`Letter::read`], in this order.
 pub const LETTER_COLUMNS: &str = r#"arrow_cast(topic, 'Utf8') as topic, arrow_cast("partition", 'Int32') as "partition",
-arrow_cast("offset", 'Int64') as "offset",
+arrow_cast("offset", 'Int64') as "offset", arrow_cast(element, 'Int32') as element,
 arrow_cast(arrow_cast(kafka_timestamp, 'Timestamp(Microsecond, None)'), 'Int64') as kafka_timestamp,
 arrow_cast("key", 'Binary') as "key", arrow_cast("value", 'Binary') as "value",
 arrow_cast(stage, 'Utf8') as stage, arrow_cast(error_class, 'Utf8') as error_class,
@@ -29,11 +31,12 @@ const TRIES_MAX: u32 = 20;
 /// A dead letter as the lake holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    pub topic_partition: TopicPartition,
-    pub offset: i64,
+    /// Which record, or element of one, is bad.
+    pub id: RecordId,
     /// Microseconds since the epoch.
     pub kafka_timestamp_us: Option<i64>,
     pub key: Option<Vec<u8>>,
+    /// The whole message's.
     pub value: Option<Vec<u8>>,
     pub stage: String,
     pub error_class: String,
@@ -42,21 +45,21 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// The letters of a batch with [`LETTER_COLUMNS`]; `None` when it has others.
+    /// The dead letters of a batch with [`LETTER_COLUMNS`]; `None` when it has others.
     pub fn read(batch: &RecordBatch) -> Option<Vec<Letter>> {
         let text = |column: usize| batch.columns().get(column)?.as_string_opt::<i32>();
+        let integer = |column: usize| batch.columns().get(column)?.as_primitive_opt::<Int32Type>();
         let long = |column: usize| batch.columns().get(column)?.as_primitive_opt::<Int64Type>();
         let bytes = |column: usize| batch.columns().get(column)?.as_binary_opt::<i32>();
-        let (topics, partitions, offsets) = (
-            text(0)?,
-            batch.columns().get(1)?.as_primitive_opt::<Int32Type>()?,
-            long(2)?,
-        );
-        let (timestamps, keys, values) = (long(3)?, bytes(4)?, bytes(5)?);
-        let (stages, classes, errors, fields) = (text(6)?, text(7)?, text(8)?, text(9)?);
+        let (topics, partitions, offsets, elements) = (text(0)?, integer(1)?, long(2)?, integer(3)?);
+        let (timestamps, keys, values) = (long(4)?, bytes(5)?, bytes(6)?);
+        let (stages, classes, errors, fields) = (text(7)?, text(8)?, text(9)?, text(10)?);
         let letter = |row: usize| Letter {
-            topic_partition: TopicPartition::new(topics.value(row), partitions.value(row)),
-            offset: offsets.value(row),
+            id: RecordId::new(
+                TopicPartition::new(topics.value(row), partitions.value(row)),
+                offsets.value(row),
+                elements.is_valid(row).then(|| elements.value(row) as u32),
+            ),
             kafka_timestamp_us: timestamps.is_valid(row).then(|| timestamps.value(row)),
             key: keys.is_valid(row).then(|| keys.value(row).to_owned()),
             value: values.is_valid(row).then(|| values.value(row).to_owned()),
@@ -74,16 +77,16 @@ impl Letter {
     }
 }
 
-/// What became of letters.
+/// What became of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Replayed {
-    /// Now rows.
+    /// Rows that were made of them; several of one message with elements.
     pub rows: u64,
-    /// Were rows already, of a replay that did not come to its end.
+    /// Had their rows already, of a replay that did not come to its end.
     pub finished: u64,
     /// Still bad.
     pub bad: u64,
-    /// Not past the offset that the rows have landed to; their turn comes.
+    /// Not below the offset up to which rows are committed; ingest comes to them.
     pub ahead: u64,
 }
 
@@ -96,80 +99,73 @@ impl Replayed {
     }
 }
 
-/// How letters of one stream would be judged now, without a lake to write to.
-pub fn judge(stream: &Stream, letters: &[Letter]) -> Replayed {
-    let (mut decoder, letters) = (Decoder::new(stream), by_place(letters));
-    let bad = decode(&mut decoder, letters.values().copied(), 0);
+/// What a replay would make of dead letters of one stream, without a lake to write to.
+pub fn preview(stream: &Stream, letters: &[Letter]) -> Replayed {
+    let letters = by_id(letters.iter());
+    let decoded = decode(&mut Decoder::new(stream), &letters, stream.elements.is_some(), 0);
     Replayed {
-        rows: letters.len() as u64 - bad.len() as u64,
-        bad: bad.len() as u64,
+        rows: decoded.rows.len() as u64,
+        bad: (letters.len() - decoded.good.len()) as u64,
         ..Replayed::default()
     }
 }
 
-/// Replays letters of one stream.
+/// Replays dead letters of one stream.
 pub struct Replay {
     table: Table,
     dead_letters: DeadLetters,
     decoder: Decoder,
+    has_elements: bool,
 }
 
 impl Replay {
-    /// `application` is the one that landed the letters.
+    /// `application` is the one that wrote the dead letters.
     pub async fn open(lake: &Lake, stream: &Stream, application: &str) -> Result<Self, LakeError> {
         Ok(Self {
             table: lake.table(stream, application).await?,
             dead_letters: lake.dead_letters([stream], application).await?,
             decoder: Decoder::new(stream),
+            has_elements: stream.elements.is_some(),
         })
     }
 
-    /// Lands what is good of these letters, which are all of this stream's topic. `now_us` is the present time.
+    /// Makes rows of those of these dead letters that are good now. All are this stream's. `now_us` is the present time.
     ///
-    /// After a retryable error the same letters may be replayed again.
+    /// After a retryable error the same dead letters may be replayed again.
     pub async fn land(&mut self, letters: &[Letter], now_us: i64) -> Result<Replayed, LakeError> {
-        let letters = by_place(letters);
+        let letters = by_id(letters.iter());
         for _ in 0..TRIES_MAX {
             self.table.refresh().await?;
             let read_version = self.table.version();
-            let (mut replayed, mut ready) = (Replayed::default(), BTreeMap::new());
-            for ((topic_partition, offset), letter) in &letters {
-                match self.table.recorded(topic_partition) {
-                    Some(recorded) if *offset < recorded => {
-                        ready.insert((topic_partition.partition, *offset), *letter);
-                    }
-                    _ => replayed.ahead += 1,
+            let is_ready = |id: &RecordId| {
+                let recorded = self.table.recorded(&id.topic_partition);
+                recorded.is_some_and(|recorded| id.offset < recorded)
+            };
+            let ready = by_id(letters.values().copied().filter(|letter| is_ready(&letter.id)));
+            let decoded = decode(&mut self.decoder, &ready, self.has_elements, now_us);
+            let present = self.table.present(&decoded.rows).await?;
+            let rows = (decoded.rows.len() - present.len()) as u64;
+            let messages = decoded.messages(&present);
+            if rows > 0 || !messages.is_empty() {
+                let staged = self.stage(&decoded, &present).await?;
+                let committed = self.table.commit_replayed(&staged, read_version, &messages).await?;
+                if committed.is_none() {
+                    continue;
                 }
             }
-            let present = self.table.present(&ready.keys().copied().collect()).await?;
-            replayed.finished = present.len() as u64;
-            let absent: Vec<&Letter> = ready
-                .iter()
-                .filter(|(place, _)| !present.contains(place))
-                .map(|(_, letter)| *letter)
-                .collect();
-            let bad = decode(&mut self.decoder, absent.iter().copied(), now_us);
-            let rows: Vec<&Letter> = absent
-                .into_iter()
-                .filter(|letter| !bad.contains(&(letter.topic_partition.partition, letter.offset)))
-                .collect();
-            replayed.bad = bad.len() as u64;
-            replayed.rows = rows.len() as u64;
-            let staged = self.stage().await?;
-            if replayed.rows > 0 && self.table.commit_replayed(&staged, read_version).await?.is_none() {
-                continue;
-            }
-            let finished = present.iter().map(|place| ready[place]);
-            let gone = rows.into_iter().chain(finished);
-            let gone: BTreeSet<_> = gone
-                .map(|letter| (letter.topic_partition.clone(), letter.offset))
-                .collect();
+            // With a message those of its elements as well: they have their rows now.
+            let gone: BTreeSet<RecordId> = decoded.good.keys().chain(&decoded.rows).cloned().collect();
             if !gone.is_empty() {
                 self.dead_letters.remove(&gone).await?;
             }
-            counter!("smartcity_replayed_letters_total", "stream" => self.table.name().to_owned())
-                .increment(replayed.rows);
-            return Ok(replayed);
+            counter!("smartcity_replayed_letters_total", "stream" => self.table.name().to_owned()).increment(rows);
+            let finished = decoded.good.values().filter(|rows| is_finished(rows, &present));
+            return Ok(Replayed {
+                rows,
+                finished: finished.count() as u64,
+                bad: (ready.len() - decoded.good.len()) as u64,
+                ahead: (letters.len() - ready.len()) as u64,
+            });
         }
         Err(LakeError::Unsettled {
             table: self.table.name().to_owned(),
@@ -178,52 +174,151 @@ impl Replay {
         })
     }
 
-    /// Stores the rows that were decoded last.
-    async fn stage(&mut self) -> Result<StagedFiles, LakeError> {
-        let Some(rows) = self.decoder.take() else {
-            return Ok(StagedFiles::default());
-        };
+    /// Stores the rows that are not there yet.
+    async fn stage(&self, decoded: &Decoded, present: &BTreeSet<RecordId>) -> Result<StagedFiles, LakeError> {
         let mut writer = self.table.file_writer();
-        writer.write(&rows)?;
+        for batch in &decoded.batches {
+            let is_new: BooleanArray = ids(batch)
+                .map(|id| Some(decoded.rows.contains(&id) && !present.contains(&id)))
+                .collect();
+            let new = filter_record_batch(batch, &is_new)
+                .map_err(|error| LakeError::unusable(self.table.name(), error.to_string()))?;
+            if new.num_rows() > 0 {
+                writer.write(&new)?;
+            }
+        }
+        if writer.is_empty() {
+            return Ok(StagedFiles::default());
+        }
         self.table.upload(writer.finish()?).await
     }
 }
 
-/// Each place once, in Kafka's order.
-fn by_place(letters: &[Letter]) -> BTreeMap<(TopicPartition, i64), &Letter> {
-    let place = |letter: &Letter| (letter.topic_partition.clone(), letter.offset);
-    letters.iter().map(|letter| (place(letter), letter)).collect()
+/// What dead letters are by the present declaration.
+#[derive(Default)]
+struct Decoded {
+    /// Rows of their messages, wanted or not.
+    batches: Vec<RecordBatch>,
+    /// The dead letters that are good now, with the rows that each makes.
+    good: BTreeMap<RecordId, Vec<RecordId>>,
+    /// All rows that are wanted.
+    rows: BTreeSet<RecordId>,
+    has_elements: bool,
 }
 
-/// Decodes letters in the order of their partitions and offsets; the places of those that are bad.
-fn decode<'a>(decoder: &mut Decoder, letters: impl Iterator<Item = &'a Letter>, now_us: i64) -> BTreeSet<(i32, i64)> {
-    decoder.take();
-    let mut bad: Vec<DeadLetter> = Vec::new();
-    let mut letters = letters.peekable();
-    while let Some(first) = letters.next() {
-        let place = &first.topic_partition;
-        let mut chunk = ChunkBuilder::new(place.clone(), first.offset);
-        let mut last = first;
-        push(&mut chunk, first);
-        while let Some(letter) = letters.next_if(|letter| letter.topic_partition == *place) {
-            push(&mut chunk, letter);
-            last = letter;
-        }
-        decoder.decode(&chunk.finish(last.offset + 1), &BTreeSet::new(), now_us, &mut bad);
+impl Decoded {
+    /// The dead letters of whole messages that become the rows of their elements now.
+    fn messages(&self, present: &BTreeSet<RecordId>) -> Vec<ReplayedMessage> {
+        let is_whole = |(id, rows): &(&RecordId, &Vec<RecordId>)| {
+            self.has_elements && id.element.is_none() && !is_finished(rows, present)
+        };
+        let whole = self.good.iter().filter(is_whole);
+        whole
+            .map(|(id, rows)| ReplayedMessage {
+                topic_partition: id.topic_partition.clone(),
+                offset: id.offset,
+                elements: rows.len() as u64,
+            })
+            .collect()
     }
-    bad.iter()
-        .map(|letter| (letter.topic_partition.partition, letter.offset))
-        .collect()
 }
 
-fn push(chunk: &mut ChunkBuilder, letter: &Letter) {
-    // Kafka's word for a record without a timestamp.
-    let timestamp_ms = letter.kafka_timestamp_us.map_or(-1, |us| us.div_euclid(1_000));
-    chunk.push(
-        letter.offset,
-        timestamp_ms,
-        letter.key.as_deref(),
-        letter.value.as_deref(),
-        [],
-    );
+/// Whether a former replay committed the rows of a dead letter.
+fn is_finished(rows: &[RecordId], present: &BTreeSet<RecordId>) -> bool {
+    !rows.is_empty() && rows.iter().all(|row| present.contains(row))
+}
+
+/// Each once, in Kafka's order.
+fn by_id<'a>(letters: impl Iterator<Item = &'a Letter>) -> BTreeMap<&'a RecordId, &'a Letter> {
+    letters.map(|letter| (&letter.id, letter)).collect()
+}
+
+/// Decodes the messages of dead letters, each once, and says which of them are good.
+fn decode(decoder: &mut Decoder, letters: &BTreeMap<&RecordId, &Letter>, has_elements: bool, now_us: i64) -> Decoded {
+    let mut decoded = Decoded {
+        has_elements,
+        ..Decoded::default()
+    };
+    let (none, mut bad) = (BTreeSet::new(), Vec::new());
+    decoder.take();
+    for chunk in chunks(letters) {
+        let mut done = 0;
+        while done < chunk.len() {
+            done += decoder.decode_from(done, &chunk, &none, now_us, &mut bad).records;
+            decoded.batches.extend(decoder.take());
+        }
+    }
+    // The rows of each message, and the messages with something bad in them.
+    let mut rows: BTreeMap<RecordId, Vec<RecordId>> = BTreeMap::new();
+    for id in decoded.batches.iter().flat_map(ids) {
+        rows.entry(message(&id)).or_default().push(id);
+    }
+    let with_bad: BTreeSet<RecordId> = bad.iter().map(|letter| message(&letter.id())).collect();
+    for id in letters.keys() {
+        let of_message = rows.get(&message(id)).map_or(&[][..], Vec::as_slice);
+        let made = match (has_elements, id.element) {
+            (true, None) if with_bad.contains(*id) => continue,
+            (true, None) => of_message.to_vec(),
+            // One that the message does not hold any more is as bad as before.
+            _ if of_message.contains(id) => vec![(*id).clone()],
+            _ => continue,
+        };
+        decoded.rows.extend(made.iter().cloned());
+        decoded.good.insert((*id).clone(), made);
+    }
+    decoded
+}
+
+/// The id of the whole message.
+fn message(id: &RecordId) -> RecordId {
+    RecordId {
+        element: None,
+        ..id.clone()
+    }
+}
+
+/// The messages of dead letters, those of one partition in one chunk.
+fn chunks(letters: &BTreeMap<&RecordId, &Letter>) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut open: Option<(ChunkBuilder, &RecordId)> = None;
+    for (id, letter) in letters {
+        let mut chunk = match open.take() {
+            // Another element of the same message.
+            Some((chunk, last)) if last.topic_partition == id.topic_partition && last.offset == id.offset => {
+                open = Some((chunk, last));
+                continue;
+            }
+            Some((chunk, last)) if last.topic_partition == id.topic_partition => chunk,
+            other => {
+                chunks.extend(other.map(|(chunk, last)| chunk.finish(last.offset + 1)));
+                ChunkBuilder::new(id.topic_partition.clone(), id.offset)
+            }
+        };
+        // Kafka's value for a record without a timestamp.
+        let timestamp_ms = letter.kafka_timestamp_us.map_or(-1, |us| us.div_euclid(1_000));
+        let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
+        chunk.push(id.offset, timestamp_ms, key, value, []);
+        open = Some((chunk, id));
+    }
+    chunks.extend(open.map(|(chunk, last)| chunk.finish(last.offset + 1)));
+    chunks
+}
+
+/// The ids of a decoder's rows.
+fn ids(batch: &RecordBatch) -> impl Iterator<Item = RecordId> + '_ {
+    let topics = batch[TOPIC].as_string::<i32>();
+    let partitions = batch[PARTITION].as_primitive::<Int32Type>();
+    let offsets = batch[OFFSET].as_primitive::<Int64Type>();
+    let elements = batch[ELEMENT].as_primitive::<Int32Type>();
+    let mut last: Option<TopicPartition> = None;
+    (0..batch.num_rows()).map(move |row| {
+        let (topic, partition) = (topics.value(row), partitions.value(row));
+        let known = last
+            .take()
+            .filter(|last| *last.topic == *topic && last.partition == partition);
+        let topic_partition = known.unwrap_or_else(|| TopicPartition::new(topic, partition));
+        last = Some(topic_partition.clone());
+        let element = elements.is_valid(row).then(|| elements.value(row) as u32);
+        RecordId::new(topic_partition, offsets.value(row), element)
+    })
 }

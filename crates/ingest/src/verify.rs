@@ -1,5 +1,5 @@
-//! A table against its topic, record by record: each record is decoded again, and its row or letter must be the one in
-//! the lake.
+//! A table against its topic, record by record: each record is decoded again, and its rows and dead letters must be
+//! those in the lake, element by element.
 //!
 //! Both sides are summed up by block of offsets, in constant memory and whatever order; only blocks whose sums differ are
 //! read again and compared one by one.
@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use arrow_array::RecordBatch;
+use codec::Decoder;
 use kafka::Source;
 use lake::verify::{
     BLOCK_OFFSETS, Digest, Finding, Offsets, RowHash, VerifiedTable, Verifier, hash_dead_letter, hash_letter, hash_rows,
 };
-use model::{Chunk, Span, Stream, TopicPartition};
+use model::{Chunk, DeadLetter, Span, Stream, TopicPartition};
 
 use crate::IngestError;
-use crate::decode::Decoder;
 
 /// Blocks looked at one by one; where more differ, something larger is wrong than a list could show.
 const EXAMINED_MAX: usize = 64;
@@ -25,7 +26,17 @@ const POLL: Duration = Duration::from_millis(100);
 /// What a record is, by the present declaration.
 struct Remade {
     raw: u64,
-    row: Option<RowHash>,
+    /// By element; the only one of a stream without elements is `None`.
+    rows: BTreeMap<Option<u32>, RowHash>,
+    /// Bad elements; `None` is the record as a whole.
+    bad: BTreeSet<Option<u32>>,
+}
+
+/// What the lake holds of a record, by element.
+#[derive(Default)]
+struct Held<'a> {
+    rows: BTreeMap<Option<u32>, &'a RowHash>,
+    dead_letters: BTreeMap<Option<u32>, u64>,
 }
 
 /// Compares every partition of a table; findings and figures go into its report. `progress` hears of records.
@@ -56,7 +67,10 @@ pub async fn against_kafka(
         let log = tokio::task::block_in_place(|| source.offsets(&place))?;
         if log.high < recorded {
             let gone = Span::new(start.max(log.high), recorded);
-            table.report.findings.add(Finding::NotInKafka(offsets(&place, gone)));
+            table
+                .report
+                .findings
+                .add(Finding::NotInKafka(Offsets::of(&place, gone)));
         }
         let span = Span {
             from: start.max(log.low),
@@ -66,19 +80,17 @@ pub async fn against_kafka(
         let mut compared = 0;
         if span.from < span.to {
             let mut decoder = Decoder::new(stream);
-            let mut letters = Vec::new();
             read(source, &place, span, |chunk| {
                 compared += chunk.iter().filter(|record| record.offset < span.to).count() as u64;
-                decoder.decode(chunk, &BTreeSet::new(), 0, &mut letters);
-                if let Some(batch) = decoder.take() {
-                    hash_rows(&batch, false, |row| {
+                let dead_letters = decode(&mut decoder, chunk, |batch| {
+                    hash_rows(batch, false, |row| {
                         if row.offset < span.to {
                             digest.row(row.offset, row.hash);
                         }
                     });
-                }
-                for letter in letters.drain(..).filter(|letter| letter.offset < span.to) {
-                    digest.letter(letter.offset, hash_dead_letter(&letter));
+                });
+                for letter in dead_letters.iter().filter(|letter| letter.offset < span.to) {
+                    digest.letter(letter.offset, letter.element, hash_dead_letter(letter));
                 }
                 progress(done + compared);
             })?;
@@ -91,7 +103,10 @@ pub async fn against_kafka(
         for (count, first) in suspects.into_iter().enumerate() {
             let part = Span::new(first.max(span.from), (first + BLOCK_OFFSETS).min(span.to));
             if count >= EXAMINED_MAX {
-                table.report.findings.add(Finding::NotExamined(offsets(&place, part)));
+                table
+                    .report
+                    .findings
+                    .add(Finding::NotExamined(Offsets::of(&place, part)));
                 continue;
             }
             examine(stream, source, verifier, table, &place, part).await?;
@@ -114,52 +129,128 @@ async fn examine(
         source,
     };
     let rows = table.rows_in(place, span).await.map_err(lake_error)?;
-    let rows: BTreeMap<i64, RowHash> = rows.into_iter().map(|row| (row.offset, row)).collect();
     let letters = verifier.letters_in(place, span).await.map_err(lake_error)?;
+    let mut held: BTreeMap<i64, Held<'_>> = BTreeMap::new();
+    for row in &rows {
+        held.entry(row.offset).or_default().rows.insert(row.element, row);
+    }
+    for ((offset, element), hash) in letters {
+        held.entry(offset).or_default().dead_letters.insert(element, hash);
+    }
     let mut records: BTreeMap<i64, Remade> = BTreeMap::new();
     let mut decoder = Decoder::new(stream);
     read(source, place, span, |chunk| {
         for record in chunk.iter() {
-            let raw = hash_letter(record.key, record.value);
-            records.insert(record.offset, Remade { raw, row: None });
+            let remade = Remade {
+                raw: hash_letter(record.key, record.value),
+                rows: BTreeMap::new(),
+                bad: BTreeSet::new(),
+            };
+            records.insert(record.offset, remade);
         }
-        decoder.decode(chunk, &BTreeSet::new(), 0, &mut Vec::new());
-        if let Some(batch) = decoder.take() {
-            hash_rows(&batch, true, |row| {
-                if let Some(record) = records.get_mut(&row.offset) {
-                    record.row = Some(row);
-                }
-            });
+        let mut rows = Vec::new();
+        let dead_letters = decode(&mut decoder, chunk, |batch| {
+            hash_rows(batch, true, |row| rows.push(row));
+        });
+        for row in rows {
+            if let Some(record) = records.get_mut(&row.offset) {
+                record.rows.insert(row.element, row);
+            }
+        }
+        for letter in dead_letters {
+            if let Some(record) = records.get_mut(&letter.offset) {
+                record.bad.insert(letter.element);
+            }
         }
     })?;
+    let nothing = Held::default();
     for offset in span.from..span.to {
-        let one = || offsets(place, Span::new(offset, offset + 1));
-        let finding = match (rows.get(&offset), letters.get(&offset), records.get(&offset)) {
-            (None, None, None) => None,
-            (None, None, Some(_)) => (!verifier.is_gap(place, offset)).then(|| Finding::NotLanded(one())),
-            (_, _, None) => Some(Finding::NotInKafka(one())),
-            (Some(row), _, Some(record)) => match &record.row {
-                Some(remade) if remade.hash == row.hash => None,
-                Some(remade) => Some(Finding::RowDiffers {
-                    topic: place.topic.to_string(),
-                    partition: place.partition,
-                    offset,
-                    columns: differing(row, remade),
-                }),
-                None => Some(Finding::WouldFail(one())),
-            },
-            (None, Some(letter), Some(record)) if *letter != record.raw => Some(Finding::LetterDiffers {
-                topic: place.topic.to_string(),
-                partition: place.partition,
-                offset,
-            }),
-            (None, Some(_), Some(record)) => record.row.is_some().then(|| Finding::WouldPass(one())),
-        };
-        if let Some(finding) = finding {
+        let held = held.get(&offset).unwrap_or(&nothing);
+        let is_excused = |element| verifier.is_gap(place, offset) || verifier.is_erased(place, offset, element);
+        let at = At { place, offset };
+        for finding in compare(&at, held, records.get(&offset), &is_excused) {
             table.report.findings.add(finding);
         }
     }
     Ok(())
+}
+
+/// The record that is compared.
+struct At<'a> {
+    place: &'a TopicPartition,
+    offset: i64,
+}
+
+impl At<'_> {
+    fn element(&self, element: Option<u32>) -> Offsets {
+        Offsets::one(&self.place.topic, self.place.partition, self.offset, element)
+    }
+}
+
+/// What is wrong with what the lake holds of a record. `is_excused`: a gap, or removed on purpose.
+fn compare(
+    at: &At<'_>,
+    held: &Held<'_>,
+    remade: Option<&Remade>,
+    is_excused: &dyn Fn(Option<u32>) -> bool,
+) -> Vec<Finding> {
+    let is_held = !held.rows.is_empty() || !held.dead_letters.is_empty();
+    let Some(remade) = remade else {
+        let all = held.rows.keys().chain(held.dead_letters.keys());
+        let each: BTreeSet<Option<u32>> = all.copied().collect();
+        return each
+            .into_iter()
+            .map(|element| Finding::NotInKafka(at.element(element)))
+            .collect();
+    };
+    // A message that is a dead letter as a whole stands for its elements. It stays one until all of them are good.
+    let is_whole_dead = held.dead_letters.contains_key(&None) && !remade.rows.contains_key(&None);
+    let would_pass_whole = is_whole_dead && remade.bad.is_empty();
+    let mut keys: BTreeSet<Option<u32>> = held.rows.keys().chain(held.dead_letters.keys()).copied().collect();
+    if !is_whole_dead {
+        // What is bad as a whole now and was not then shows at its rows.
+        let expected = remade.rows.keys().chain(&remade.bad);
+        keys.extend(expected.filter(|element| element.is_some() || !is_held));
+    }
+    let check = |element: Option<u32>| {
+        let (row, letter) = (held.rows.get(&element), held.dead_letters.get(&element));
+        let place = &at.place;
+        match (row, letter, remade.rows.get(&element)) {
+            (None, None, _) => (!is_excused(element)).then(|| Finding::NotLanded(at.element(element))),
+            (Some(row), _, Some(remade)) if remade.hash == row.hash => None,
+            (Some(row), _, Some(remade)) => Some(Finding::RowDiffers {
+                topic: place.topic.to_string(),
+                partition: place.partition,
+                offset: at.offset,
+                element,
+                columns: differing(row, remade),
+            }),
+            (Some(_), _, None) => Some(Finding::WouldFail(at.element(element))),
+            (None, Some(letter), _) if *letter != remade.raw => Some(Finding::LetterDiffers {
+                topic: place.topic.to_string(),
+                partition: place.partition,
+                offset: at.offset,
+                element,
+            }),
+            (None, Some(_), Some(_)) => Some(Finding::WouldPass(at.element(element))),
+            (None, Some(_), None) => {
+                (element.is_none() && would_pass_whole).then(|| Finding::WouldPass(at.element(element)))
+            }
+        }
+    };
+    keys.into_iter().filter_map(check).collect()
+}
+
+/// Decodes a chunk; `each` gets its rows in pieces.
+fn decode(decoder: &mut Decoder, chunk: &Chunk, mut each: impl FnMut(&RecordBatch)) -> Vec<DeadLetter> {
+    let (none, mut dead_letters, mut done) = (BTreeSet::new(), Vec::new(), 0);
+    while done < chunk.len() {
+        done += decoder.decode_from(done, chunk, &none, 0, &mut dead_letters).records;
+        if let Some(batch) = decoder.take() {
+            each(&batch);
+        }
+    }
+    dead_letters
 }
 
 fn differing(one: &RowHash, other: &RowHash) -> Vec<String> {
@@ -173,15 +264,6 @@ fn differing(one: &RowHash, other: &RowHash) -> Vec<String> {
         .filter(|name| one.get(*name) != other.get(*name))
         .cloned()
         .collect()
-}
-
-fn offsets(place: &TopicPartition, span: Span) -> Offsets {
-    Offsets {
-        topic: place.topic.to_string(),
-        partition: place.partition,
-        from: span.from,
-        to: span.to,
-    }
 }
 
 /// Every chunk that overlaps the span, which the log holds.

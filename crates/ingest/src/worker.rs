@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray};
+use codec::{DecodeCounts, Decoder};
 use lake::{FileWriter, LakeError, Table};
 use metrics::counter;
-use model::{Chunk, Clock, DeadLetter, Stream};
+use model::{Chunk, Clock, DeadLetter, OffsetElement, Stream};
 use tokio::sync::mpsc;
 
-use crate::batch::{Batch, BatchFigures, FlushPolicy, Spans};
+use crate::batch::{Batch, BatchFigures, ClassCounts, FlushPolicy, Spans};
 use crate::budget::Budget;
-use crate::decode::{DecodeCounts, Decoder};
 use crate::handoff::{Commit, Control, Work};
 use crate::tolerance::Breaker;
 
@@ -43,6 +43,7 @@ pub(crate) struct StreamWorker {
     name: Arc<str>,
     event_time_column: usize,
     decoder: Decoder,
+    has_elements: bool,
     table: Table,
     open: Option<Open>,
     is_first: bool,
@@ -54,8 +55,9 @@ struct Open {
     is_first: bool,
     since: Instant,
     writer: FileWriter,
-    letters: Vec<DeadLetter>,
-    letter_bytes: usize,
+    dead_letters: Vec<DeadLetter>,
+    dead_letter_bytes: usize,
+    classes: ClassCounts,
     spans: Spans,
     figures: BatchFigures,
 }
@@ -95,9 +97,9 @@ impl Worker {
                     stream,
                     epoch,
                     chunk,
-                    already_dead,
+                    dead_lettered,
                 }) => {
-                    self.take(stream, epoch, &chunk, &already_dead)?;
+                    self.take(stream, epoch, &chunk, &dead_lettered)?;
                 }
                 Ok(Work::Flush(done)) => {
                     self.flush(|_, _| true)?;
@@ -134,15 +136,15 @@ impl Worker {
         stream: usize,
         epoch: u64,
         chunk: &Chunk,
-        already_dead: &BTreeSet<i64>,
+        dead_lettered: &BTreeSet<OffsetElement>,
     ) -> Result<(), WorkerError> {
         let Lane { worker, breaker, .. } = &mut self.lanes[stream];
         // What is left of a stream that was stopped is read again by the next run.
         if breaker.is_open() {
             return Ok(());
         }
-        let counts = worker.take(epoch, chunk, already_dead, self.clock.now_us())?;
-        if let Err(excess) = breaker.count(chunk.len() as u64, counts.letters as u64) {
+        let counts = worker.take(epoch, chunk, dead_lettered, self.clock.now_us())?;
+        if let Err(excess) = breaker.count(counts.elements() as u64, counts.dead_letters as u64) {
             worker.discard();
             // Without a reader the job has ended.
             self.control.send(Control::Stop { stream, excess }).ok();
@@ -180,6 +182,7 @@ impl StreamWorker {
             name: stream.name.as_str().into(),
             event_time_column: stream.event_time_index(),
             decoder: Decoder::new(stream),
+            has_elements: stream.elements.is_some(),
             table,
             open: None,
             is_first: true,
@@ -192,7 +195,7 @@ impl StreamWorker {
         &mut self,
         epoch: u64,
         chunk: &Chunk,
-        already_dead: &BTreeSet<i64>,
+        dead_lettered: &BTreeSet<OffsetElement>,
         now_us: i64,
     ) -> Result<DecodeCounts, WorkerError> {
         if self.open.as_ref().is_some_and(|open| open.epoch != epoch) {
@@ -212,30 +215,52 @@ impl StreamWorker {
             open.spans
         );
 
-        let started = Instant::now();
-        let letters_before = open.letters.len();
-        let counts = self.decoder.decode(chunk, already_dead, now_us, &mut open.letters);
-        open.figures.decode += started.elapsed();
-        open.figures.records += chunk.len() as u64;
-        open.figures.rows += counts.rows as u64;
-        for letter in &open.letters[letters_before..] {
-            open.figures.letters += 1;
-            open.letter_bytes += letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len);
-            counter!(
-                "smartcity_ingest_dead_letters_total",
-                "stream" => Arc::clone(&self.name), "stage" => letter.stage.as_str(), "class" => letter.error_class
-            )
-            .increment(1);
-        }
-        if self.decoder.rows() >= ROWS_PER_WRITE {
-            self.write()?;
+        let mut counts = DecodeCounts::default();
+        // In more than one go only where few bytes make many rows.
+        while counts.records < chunk.len() {
+            counts.add(self.decode(counts.records, chunk, dead_lettered, now_us));
+            if self.decoder.rows() >= ROWS_PER_WRITE {
+                self.write()?;
+            }
         }
         Ok(counts)
     }
 
+    /// Decodes the chunk's records from the `first`th on, as far as the decoder goes, into the open batch.
+    fn decode(
+        &mut self,
+        first: usize,
+        chunk: &Chunk,
+        dead_lettered: &BTreeSet<OffsetElement>,
+        now_us: i64,
+    ) -> DecodeCounts {
+        let Some(open) = &mut self.open else {
+            return DecodeCounts::default();
+        };
+        let started = Instant::now();
+        let before = open.dead_letters.len();
+        let counts = self
+            .decoder
+            .decode_from(first, chunk, dead_lettered, now_us, &mut open.dead_letters);
+        open.figures.add(BatchFigures {
+            records: counts.records as u64,
+            elements: self.has_elements.then(|| counts.elements() as u64),
+            rows: counts.rows as u64,
+            dead_letters: counts.dead_letters as u64,
+            decode: started.elapsed(),
+            ..BatchFigures::default()
+        });
+        for letter in &open.dead_letters[before..] {
+            open.dead_letter_bytes +=
+                letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len);
+            open.classes.add(letter);
+        }
+        counts
+    }
+
     /// Bytes that the open batch holds.
     fn bytes(&self) -> usize {
-        let encoded = |open: &Open| open.writer.bytes() + open.letter_bytes;
+        let encoded = |open: &Open| open.writer.bytes() + open.dead_letter_bytes;
         self.open.as_ref().map_or(0, encoded) + self.decoder.bytes()
     }
 
@@ -274,10 +299,17 @@ impl StreamWorker {
             false => Some(open.writer.finish().map_err(|source| lake_error(&self.name, source))?),
         };
         open.figures.encode += started.elapsed();
+        for (stage, class, count) in open.classes.iter() {
+            counter!(
+                "smartcity_ingest_dead_letters_total",
+                "stream" => Arc::clone(&self.name), "stage" => stage, "class" => class
+            )
+            .increment(count);
+        }
         Ok(Some(Batch {
             epoch: open.epoch,
             files,
-            letters: open.letters,
+            dead_letters: open.dead_letters,
             spans: open.spans,
             figures: open.figures,
             held: None,
@@ -292,8 +324,9 @@ impl Open {
             is_first,
             since: Instant::now(),
             writer,
-            letters: Vec::new(),
-            letter_bytes: 0,
+            dead_letters: Vec::new(),
+            dead_letter_bytes: 0,
+            classes: ClassCounts::default(),
             spans: Spans::default(),
             figures: BatchFigures::default(),
         }

@@ -5,7 +5,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::schema::{is_reserved, is_reserved_table};
-use crate::{Field, FieldType, Path, PathNode, Stream, Streams};
+use crate::{ELEMENTS_MAX, Elements, Field, FieldType, Format, Path, PathNode, Step, Stream, Streams};
 
 /// A mistake in a declaration file; fix the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -23,7 +23,9 @@ pub struct DeclarationError {
 /// names every element of an array.
 const FIELDS_MAX: usize = 1000;
 const PLACES_MAX: usize = 4000;
-const ELEMENTS_MAX: usize = 1 << 19;
+const POSITIONS_MAX: usize = 1 << 19;
+/// The most that `elements_max` may be.
+const ELEMENTS_MAX_LIMIT: u32 = 1_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +33,9 @@ struct RawStream {
     name: Spanned<String>,
     description: Spanned<String>,
     topic: Option<Spanned<String>>,
+    format: Option<Spanned<String>>,
+    elements: Option<Spanned<String>>,
+    elements_max: Option<Spanned<i64>>,
     key: Spanned<String>,
     event_time: Spanned<String>,
     #[serde(default, rename = "field")]
@@ -115,8 +120,9 @@ impl Reader<'_> {
         }
 
         let mut fields: Vec<Field> = Vec::with_capacity(raw.fields.len());
-        let mut plan = PathNode::root();
-        let (mut places, mut elements) = (0, 0);
+        let elements = self.elements(&raw)?;
+        let mut plan = PathNode::root(elements.as_ref().map(|elements| &elements.path));
+        let (mut places, mut positions) = (0, 0);
         for raw in &raw.fields {
             let field = self.field(raw)?;
             if fields.iter().any(|known| known.name == field.name) {
@@ -129,18 +135,26 @@ impl Reader<'_> {
                     .get(rank)
                     .map_or(raw.span().start, |from| from.span().start);
                 places += 1;
-                elements += path.elements();
-                if places > PLACES_MAX || elements > ELEMENTS_MAX {
+                positions += path.positions();
+                if places > PLACES_MAX || positions > POSITIONS_MAX {
                     let message = format!(
-                        "with it the stream has {places} places and {elements} array elements up to them, at most \
-                         {PLACES_MAX} and {ELEMENTS_MAX}"
+                        "with it the stream has {places} places and {positions} array elements up to them, at most \
+                         {PLACES_MAX} and {POSITIONS_MAX}"
                     );
                     return Err(self.error(at, Some(&field.name), message));
                 }
+                self.check_place(path, elements.as_ref(), at, &field.name)?;
                 plan.insert(path, fields.len(), rank)
                     .map_err(|message| self.error(at, Some(&field.name), message))?;
             }
             fields.push(field);
+        }
+
+        if let (Some(elements), Some(raw)) = (&elements, &raw.elements)
+            && !fields.iter().flat_map(|field| &field.from).any(Path::is_of_elements)
+        {
+            let message = format!("no field is found in the elements: none is `from` `{}`", elements.path);
+            return Err(self.error(raw.span().start, None, message));
         }
 
         let find = |name: &Spanned<String>, role: &str| {
@@ -166,15 +180,94 @@ impl Reader<'_> {
             Some(topic) => self.check_topic(&topic).map(|()| topic.into_inner())?,
             None => raw.name.get_ref().clone(),
         };
+        let format = match &raw.format {
+            Some(format) => {
+                Format::parse(format.get_ref()).map_err(|message| self.error(format.span().start, None, message))?
+            }
+            None => Format::default(),
+        };
         Ok(Stream {
             name: raw.name.into_inner(),
             topic,
+            format,
             description: raw.description.into_inner(),
             key: raw.key.into_inner(),
             event_time: raw.event_time.into_inner(),
+            elements,
             fields,
             plan,
         })
+    }
+
+    /// Where the elements are, and how many a message may have.
+    fn elements(&self, raw: &RawStream) -> Result<Option<Elements>, DeclarationError> {
+        let max = match (&raw.elements_max, &raw.elements) {
+            (None, _) => ELEMENTS_MAX,
+            (Some(max), None) => {
+                let message = "elements_max needs `elements`, which says where they are";
+                return Err(self.error(max.span().start, None, message));
+            }
+            (Some(max), Some(_)) => match u32::try_from(*max.get_ref()) {
+                Ok(number @ 1..=ELEMENTS_MAX_LIMIT) => number,
+                _ => {
+                    let message = format!("elements_max {}: use 1 to {ELEMENTS_MAX_LIMIT}", max.get_ref());
+                    return Err(self.error(max.span().start, None, message));
+                }
+            },
+        };
+        let Some(elements) = &raw.elements else {
+            return Ok(None);
+        };
+        let fail = |message: String| Err(self.error(elements.span().start, None, message));
+        let path = match Path::parse(elements.get_ref()) {
+            Ok(path) => path,
+            Err(message) => return fail(format!("elements: {message}")),
+        };
+        let array = path.steps().split_last().map(|(_, array)| array).unwrap_or_default();
+        let is_array_at_keys = array.iter().all(|step| matches!(step, Step::Key(_)));
+        if !is_array_at_keys || path.steps().last() != Some(&Step::Each) {
+            return fail(format!(
+                "elements `{path}`: name the array by its keys and end with `[*]`, as in `readings[*]`"
+            ));
+        }
+        Ok(Some(Elements { path, max }))
+    }
+
+    /// `[*]` stands in a field's place where the elements are, and nowhere else.
+    fn check_place(
+        &self,
+        path: &Path,
+        elements: Option<&Elements>,
+        at: usize,
+        field: &str,
+    ) -> Result<(), DeclarationError> {
+        let Some(each) = path.steps().iter().position(|step| *step == Step::Each) else {
+            return match elements {
+                // It would read one element and leave out the others.
+                Some(elements) if path.starts_with_array_of(&elements.path) => {
+                    let message = format!(
+                        "`from` place `{path}` lies in the array of the elements: write `{}` there",
+                        elements.path
+                    );
+                    Err(self.error(at, Some(field), message))
+                }
+                _ => Ok(()),
+            };
+        };
+        let message = match elements {
+            None => format!("`from` place `{path}`: `[*]` needs a line `elements = \"...[*]\"` above the fields"),
+            Some(elements) if path.steps()[..=each] != *elements.path.steps() => {
+                format!("`from` place `{path}`: the elements are at `{}`", elements.path)
+            }
+            Some(_) if path.steps()[each + 1..].contains(&Step::Each) => {
+                format!("`from` place `{path}`: only one `[*]`, that of the elements")
+            }
+            Some(_) if each == 0 && !matches!(path.steps().get(1), Some(Step::Key(_))) => {
+                format!("`from` place `{path}`: elements of an array of records are objects, as in `[*].value`")
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(self.error(at, Some(field), message))
     }
 
     fn field(&self, raw: &Spanned<RawField>) -> Result<Field, DeclarationError> {
@@ -365,6 +458,11 @@ doc = "Free places."
                 r#"event_time = "time""#,
                 "p.toml:4: field `time`: named as event_time",
             ),
+            (
+                r#"key = "device_id""#,
+                "format = \"jason\"\nkey = \"device_id\"",
+                "p.toml:3: unknown format `jason`, did you mean `json`?; known are json",
+            ),
             (r#"key = "device_id""#, "", "p.toml:1: missing field `key`"),
             (
                 r#"name = "free""#,
@@ -413,6 +511,135 @@ doc = "Free places."
             let error = Stream::parse("p.toml", &text).unwrap_err().to_string();
             assert!(error.starts_with(says), "wanted {says}\n   got {error}");
         }
+    }
+
+    const ELEMENTS: &str = r#"name = "meter_data"
+description = "Readings."
+key = "device_id"
+event_time = "timestamp"
+elements = "readings[*]"
+
+[[field]]
+name = "device_id"
+type = "string"
+doc = "The meter."
+
+[[field]]
+name = "timestamp"
+type = "timestamp"
+from = ["readings[*].at", "sent"]
+doc = "When it was read."
+
+[[field]]
+name = "energy"
+type = "double"
+from = ["readings[*].energy"]
+doc = "Energy."
+"#;
+
+    #[test]
+    fn a_stream_with_elements() {
+        let stream = Stream::parse("m.toml", ELEMENTS).unwrap();
+        let elements = stream.elements.as_ref().unwrap();
+        assert_eq!(
+            (elements.path.to_string().as_str(), elements.max),
+            ("readings[*]", ELEMENTS_MAX)
+        );
+        let flat = stream.with_nullable_fields("__t").unwrap();
+        assert_eq!(
+            (flat.elements, flat.fields[2].from[0].to_string().as_str()),
+            (None, "readings[0].energy")
+        );
+        let records = ELEMENTS
+            .replace("readings[*]", "[*]")
+            .replace("from = [\"[*].at\", \"sent\"]", "from = [\"[*].at\"]")
+            .replace(
+                "name = \"device_id\"\n",
+                "name = \"device_id\"\nfrom = [\"[*].device_id\"]\n",
+            );
+        let records = Stream::parse("m.toml", &records).unwrap();
+        assert!(matches!(records.plan(), PathNode::Elements(_)));
+        assert_eq!(
+            records.with_nullable_fields("__t").unwrap().fields[2].from[0].to_string(),
+            "energy"
+        );
+    }
+
+    #[test]
+    fn every_mistake_about_elements_names_its_place() {
+        for (from, to, says) in [
+            (
+                "readings[*]\"\n\n",
+                "readings\"\n\n",
+                "m.toml:5: elements `readings`: name the array by its keys and end with `[*]`",
+            ),
+            (
+                "readings[*]\"\n\n",
+                "a[*].b[*]\"\n\n",
+                "m.toml:5: elements `a[*].b[*]`: name the array by its keys and end",
+            ),
+            (
+                "readings[*]\"\n\n",
+                "a[\"\n\n",
+                "m.toml:5: elements: path `a[`: write an array index",
+            ),
+            (
+                "readings[*]\"\n\n",
+                "values[*]\"\n\n",
+                "m.toml:15: field `timestamp`: `from` place `readings[*].at`: the elements are at `values[*]`",
+            ),
+            (
+                "elements = \"readings[*]\"\n",
+                "",
+                "m.toml:14: field `timestamp`: `from` place `readings[*].at`: `[*]` needs a line `elements",
+            ),
+            (
+                "readings[*].energy",
+                "readings[0].energy",
+                "m.toml:21: field `energy`: `from` place `readings[0].energy` lies in the array of the elements: write `readings[*]`",
+            ),
+            (
+                "readings[*].energy",
+                "readings.energy",
+                "m.toml:21: field `energy`: `from` place `readings.energy` lies in",
+            ),
+            (
+                "readings[*].energy",
+                "readings",
+                "m.toml:21: field `energy`: `from` place `readings` lies in",
+            ),
+            (
+                "readings[*].energy",
+                "readings[*].at",
+                "m.toml:21: field `energy`: `from` place `readings[*].at` is already taken",
+            ),
+            (
+                "readings[*].energy",
+                "readings[*].a[*]",
+                "m.toml:21: field `energy`: `from` place `readings[*].a[*]`: only one `[*]`",
+            ),
+            (
+                "\"\n\n[[field]]\nname = \"device_id\"",
+                "\"\nelements_max = 0\n\n[[field]]\nname = \"device_id\"",
+                "m.toml:6: elements_max 0: use 1 to 1000000",
+            ),
+            (
+                "elements = \"readings[*]\"",
+                "elements_max = 5",
+                "m.toml:5: elements_max needs `elements`",
+            ),
+        ] {
+            let text = ELEMENTS.replacen(from, to, 1);
+            assert_ne!(text, ELEMENTS, "{from} is not there");
+            let error = Stream::parse("m.toml", &text).unwrap_err().to_string();
+            assert!(error.starts_with(says), "wanted {says}\n   got {error}");
+        }
+        let envelope = GOOD.replacen("key =", "elements = \"readings[*]\"\nkey =", 1);
+        let error = Stream::parse("p.toml", &envelope).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "p.toml:3: no field is found in the elements: none is `from` `readings[*]`"
+        );
     }
 
     #[test]

@@ -8,12 +8,12 @@ impl Stream {
     /// What a message must look like to become a row: JSON Schema, draft 2020-12. Undeclared fields are allowed.
     pub fn json_schema(&self) -> Value {
         let mut schema = self.node_schema(&self.plan);
-        let required: Vec<Value> = self
-            .fields
-            .iter()
-            .filter(|field| !field.nullable)
-            .map(required)
-            .collect();
+        let of_elements = self.elements.iter().map(|elements| {
+            let (_, array) = elements.path.steps().split_last().unwrap_or((&Step::Each, &[]));
+            place(array, json!({ "maxItems": elements.max }))
+        });
+        let fields = self.fields.iter().filter(|field| !field.nullable);
+        let required: Vec<Value> = of_elements.chain(fields.map(required)).collect();
         let head = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": self.name,
@@ -45,6 +45,7 @@ impl Stream {
                 }
                 json!({ "type": "array", "prefixItems": items })
             }
+            PathNode::Elements(element) => json!({ "type": "array", "items": self.node_schema(element) }),
         }
     }
 }
@@ -102,23 +103,41 @@ fn bounds(field: &Field) -> (Option<Value>, Option<Value>) {
     )
 }
 
-/// A required field is there when one of its places is.
+/// A required field is there when one of its places is; in each element, where the place is an element's.
 fn required(field: &Field) -> Value {
-    let places: Vec<_> = field.from.iter().map(|path| place(path.steps())).collect();
+    let (of_elements, of_message): (Vec<_>, Vec<_>) = field.from.iter().partition(|path| path.is_of_elements());
+    let mut places: Vec<_> = of_message.iter().map(|path| place(path.steps(), json!(true))).collect();
+    // All of them have the elements' path in front.
+    if let Some(first) = of_elements.first() {
+        let each = first
+            .steps()
+            .iter()
+            .position(|step| *step == Step::Each)
+            .unwrap_or_default();
+        let in_element = of_elements
+            .iter()
+            .map(|path| place(&path.steps()[each + 1..], json!(true)));
+        let any = json!({ "anyOf": in_element.collect::<Vec<_>>() });
+        places.push(place(&first.steps()[..each], json!({ "items": any })));
+    }
     json!({ "anyOf": places })
 }
 
-fn place(steps: &[Step]) -> Value {
-    match steps.split_first() {
-        None => json!(true),
-        Some((Step::Key(key), [])) => json!({ "required": [key] }),
-        Some((Step::Key(key), rest)) => json!({ "required": [key], "properties": { key: place(rest) } }),
-        Some((Step::Index(index), [])) => json!({ "minItems": index + 1 }),
-        Some((Step::Index(index), rest)) => {
+/// That there is a value at the end of these steps, which fits `value`.
+fn place(steps: &[Step], value: Value) -> Value {
+    let Some((step, rest)) = steps.split_first() else {
+        return value;
+    };
+    match (step, place(rest, value)) {
+        (Step::Key(key), Value::Bool(true)) => json!({ "required": [key] }),
+        (Step::Key(key), inner) => json!({ "required": [key], "properties": { key: inner } }),
+        (Step::Index(index), Value::Bool(true)) => json!({ "minItems": index + 1 }),
+        (Step::Index(index), inner) => {
             let mut items = vec![json!(true); *index];
-            items.push(place(rest));
+            items.push(inner);
             json!({ "minItems": index + 1, "prefixItems": items })
         }
+        (Step::Each, inner) => json!({ "items": inner }),
     }
 }
 
@@ -160,6 +179,48 @@ mod tests {
             schema["allOf"][1]["anyOf"],
             json!([{ "required": ["latitude"] },
                    { "required": ["location"], "properties": { "location": { "minItems": 1 } } }])
+        );
+    }
+
+    #[test]
+    fn elements_are_items_of_their_array() {
+        let text = r#"
+            name = "s"
+            description = "d"
+            key = "at"
+            event_time = "at"
+            elements = "data.readings[*]"
+            elements_max = 50
+            [[field]]
+            name = "at"
+            type = "timestamp"
+            from = ["data.readings[*].at", "sent"]
+            doc = "t"
+            [[field]]
+            name = "value"
+            type = "double"
+            from = ["data.readings[*].value", "data.readings[*].v[0]"]
+            doc = "v"
+        "#;
+        let schema = Stream::parse("s.toml", text).unwrap().json_schema();
+        let readings = &schema["properties"]["data"]["properties"]["readings"];
+        assert_eq!(readings["type"], "array");
+        assert_eq!(readings["items"]["properties"]["value"]["type"], "number");
+        let in_readings = |inner: Value| {
+            json!({ "required": ["data"], "properties": { "data": {
+                "required": ["readings"], "properties": { "readings": inner } } } })
+        };
+        let items = |places: Value| in_readings(json!({ "items": { "anyOf": places } }));
+        assert_eq!(
+            schema["allOf"],
+            json!([
+                in_readings(json!({ "maxItems": 50 })),
+                { "anyOf": [{ "required": ["sent"] }, items(json!([{ "required": ["at"] }]))] },
+                { "anyOf": [items(json!([
+                    { "required": ["value"] },
+                    { "required": ["v"], "properties": { "v": { "minItems": 1 } } },
+                ]))] },
+            ])
         );
     }
 

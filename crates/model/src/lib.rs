@@ -9,6 +9,7 @@ mod dead_letter;
 mod declaration;
 pub mod event_time;
 mod fingerprint;
+mod format;
 mod json_schema;
 mod path;
 mod record_id;
@@ -20,6 +21,7 @@ pub use chunk::{Chunk, ChunkBuilder, Record};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letter::{DeadLetter, Stage};
 pub use declaration::DeclarationError;
+pub use format::Format;
 pub use path::{Path, PathNode, Step};
 pub use record_id::{OffsetElement, RecordId};
 pub use schema::{
@@ -27,4 +29,4 @@ pub use schema::{
     TOPIC, is_reserved_table,
 };
 pub use span::{Span, TopicPartition};
-pub use stream::{Field, FieldType, Stream, Streams};
+pub use stream::{ELEMENTS_MAX, Elements, Field, FieldType, Stream, Streams};

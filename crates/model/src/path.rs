@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A place in a JSON message: `latitude`, `location[0]`, `sensor.position.lat`.
+/// A place in a message: `latitude`, `location[0]`, `sensor.position.lat`, `readings[*].value`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path(Vec<Step>);
 
@@ -11,12 +11,15 @@ pub struct Path(Vec<Step>);
 pub enum Step {
     Key(String),
     Index(usize),
+    /// Every element of an array.
+    Each,
 }
 
 /// The deepest a path may reach; a decoder's nesting limit is never below it.
 const DEPTH_MAX: usize = 16;
 /// The largest array index a path may name.
 const INDEX_MAX: usize = 1023;
+const EACH: &str = "[*]";
 
 impl Path {
     /// Reads a path; the error says what is wrong with it.
@@ -24,17 +27,27 @@ impl Path {
         let mut steps = Vec::new();
         for (number, part) in text.split('.').enumerate() {
             let (key, indices) = part.split_at(part.find('[').unwrap_or(part.len()));
-            if key.is_empty() {
+            let is_array_of_records = number == 0 && key.is_empty() && indices.starts_with(EACH);
+            if key.is_empty() && !is_array_of_records {
                 return Err(format!("path `{text}`: a key is empty (part {})", number + 1));
             }
-            steps.push(Step::Key(key.to_owned()));
+            if !is_array_of_records {
+                steps.push(Step::Key(key.to_owned()));
+            }
             let mut rest = indices;
             while !rest.is_empty() {
+                if let Some(after) = rest.strip_prefix(EACH) {
+                    steps.push(Step::Each);
+                    rest = after;
+                    continue;
+                }
                 let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
                 // `parse` alone would take a sign.
                 let index = index.filter(|(index, _)| index.bytes().all(|byte| byte.is_ascii_digit()));
                 let Some((Ok(index), after)) = index.map(|(index, after)| (index.parse(), after)) else {
-                    return Err(format!("path `{text}`: write an array index as `[0]`"));
+                    return Err(format!(
+                        "path `{text}`: write an array index as `[0]`, every element as `[*]`"
+                    ));
                 };
                 if index > INDEX_MAX {
                     return Err(format!("path `{text}`: an index may be at most {INDEX_MAX}"));
@@ -53,13 +66,35 @@ impl Path {
         &self.0
     }
 
-    /// The array elements up to those on the way.
-    pub(crate) fn elements(&self) -> usize {
+    /// The array positions up to the indices on the way.
+    pub(crate) fn positions(&self) -> usize {
         let of_step = |step: &Step| match step {
-            Step::Key(_) => 0,
+            Step::Key(_) | Step::Each => 0,
             Step::Index(index) => index + 1,
         };
         self.0.iter().map(of_step).sum()
+    }
+
+    /// Whether it leads into every element of an array.
+    pub fn is_of_elements(&self) -> bool {
+        self.0.contains(&Step::Each)
+    }
+
+    /// Whether it names the array whose elements are at `elements`, or leads into it.
+    pub(crate) fn starts_with_array_of(&self, elements: &Path) -> bool {
+        let array = &elements.0[..elements.0.len().saturating_sub(1)];
+        !array.is_empty() && self.0.starts_with(array)
+    }
+
+    /// The place in a message with one element: `readings[*].value` becomes `readings[0].value`, `[*].value` becomes
+    /// `value`.
+    pub(crate) fn in_the_only_element(&self) -> Self {
+        let steps = self.0.iter().enumerate().filter_map(|(at, step)| match step {
+            Step::Each if at == 0 => None,
+            Step::Each => Some(Step::Index(0)),
+            other => Some(other.clone()),
+        });
+        Self(steps.collect())
     }
 }
 
@@ -70,6 +105,7 @@ impl fmt::Display for Path {
                 Step::Key(key) if number == 0 => write!(f, "{key}")?,
                 Step::Key(key) => write!(f, ".{key}")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Each => f.write_str(EACH)?,
             }
         }
         Ok(())
@@ -86,51 +122,65 @@ pub enum PathNode {
     Object(Vec<(String, PathNode)>),
     /// An array, with the indices that lead to fields.
     Array(Vec<(usize, PathNode)>),
+    /// An array of elements, each of which makes a row: what leads to the fields of one. A plan has at most one.
+    Elements(Box<PathNode>),
 }
 
 impl PathNode {
-    pub(crate) fn root() -> Self {
-        PathNode::Object(Vec::new())
+    /// The plan of a stream without fields, whose elements are at `elements`.
+    pub(crate) fn root(elements: Option<&Path>) -> Self {
+        match elements.map(Path::steps) {
+            Some([Step::Each]) => PathNode::Elements(Box::new(PathNode::Object(Vec::new()))),
+            _ => PathNode::Object(Vec::new()),
+        }
     }
 
     /// Adds one place. The error names the conflict: two fields in one place, or a place inside another field's value.
     pub(crate) fn insert(&mut self, path: &Path, field: usize, rank: usize) -> Result<(), String> {
-        self.insert_steps(path.steps(), field, rank)
+        self.insert_steps(path.steps(), field, rank, false)
             .map_err(|conflict| format!("`from` place `{path}` {conflict}"))
     }
 
-    fn insert_steps(&mut self, steps: &[Step], field: usize, rank: usize) -> Result<(), &'static str> {
-        let Some((step, rest)) = steps.split_first() else {
-            return Err("is already taken");
-        };
-        let fresh = match rest.first() {
+    /// What the first field's place makes of a node that `steps` go on from.
+    fn leading_to(steps: &[Step], field: usize, rank: usize) -> Self {
+        match steps.split_first() {
             None => PathNode::Field { field, rank },
-            Some(Step::Key(_)) => PathNode::Object(Vec::new()),
-            Some(Step::Index(_)) => PathNode::Array(Vec::new()),
+            Some((Step::Key(_), _)) => PathNode::Object(Vec::new()),
+            Some((Step::Index(_), _)) => PathNode::Array(Vec::new()),
+            Some((Step::Each, rest)) => PathNode::Elements(Box::new(Self::leading_to(rest, field, rank))),
+        }
+    }
+
+    /// `is_new`: this node was made for this very place.
+    fn insert_steps(&mut self, steps: &[Step], field: usize, rank: usize, is_new: bool) -> Result<(), &'static str> {
+        let Some((step, rest)) = steps.split_first() else {
+            return if is_new { Ok(()) } else { Err("is already taken") };
         };
         let (child, is_new) = match (self, step) {
-            (PathNode::Object(children), Step::Key(key)) => find_or_add(children, key, fresh),
-            (PathNode::Array(children), Step::Index(index)) => find_or_add(children, index, fresh),
+            (PathNode::Object(children), Step::Key(key)) => {
+                find_or_add(children, key, || Self::leading_to(rest, field, rank))
+            }
+            (PathNode::Array(children), Step::Index(index)) => {
+                find_or_add(children, index, || Self::leading_to(rest, field, rank))
+            }
+            (PathNode::Elements(element), Step::Each) => (&mut **element, is_new),
             (PathNode::Field { .. }, _) => return Err("lies inside another field's value"),
+            (PathNode::Elements(_), _) => return Err("lies in the array of the elements: write `[*]` there"),
             _ => return Err("is used both as an object and as an array"),
         };
-        match (rest.is_empty(), is_new) {
-            (true, true) => Ok(()),
-            (true, false) => Err("is already taken"),
-            (false, _) => child.insert_steps(rest, field, rank),
-        }
+        child.insert_steps(rest, field, rank, is_new)
     }
 }
 
 fn find_or_add<'a, K: PartialEq + Clone>(
     children: &'a mut Vec<(K, PathNode)>,
     key: &K,
-    fresh: PathNode,
+    new: impl FnOnce() -> PathNode,
 ) -> (&'a mut PathNode, bool) {
     let found = children.iter().position(|(known, _)| known == key);
     let at = found.unwrap_or(children.len());
     if found.is_none() {
-        children.push((key.clone(), fresh));
+        children.push((key.clone(), new()));
     }
     (&mut children[at].1, found.is_none())
 }
@@ -141,7 +191,16 @@ mod tests {
 
     #[test]
     fn paths_print_as_they_are_written() {
-        for text in ["latitude", "location[0]", "sensor.position.lat", "a[1][2].b"] {
+        for text in [
+            "latitude",
+            "location[0]",
+            "sensor.position.lat",
+            "a[1][2].b",
+            "[*]",
+            "[*].a",
+            "readings[*].value",
+            "a.b[*][1]",
+        ] {
             assert_eq!(Path::parse(text).unwrap().to_string(), text);
         }
     }
@@ -155,6 +214,8 @@ mod tests {
             ("a[1", "write an array index as `[0]`"),
             ("a[1]b", "write an array index as `[0]`"),
             ("a[+1]", "write an array index as `[0]`"),
+            ("[0].a", "a key is empty (part 1)"),
+            ("a.[*]", "a key is empty (part 2)"),
             ("a[5000]", "an index may be at most 1023"),
         ] {
             let error = Path::parse(text).unwrap_err();
@@ -165,7 +226,7 @@ mod tests {
     #[test]
     fn conflicting_places_are_refused() {
         let insert = |paths: &[&str]| {
-            let mut root = PathNode::root();
+            let mut root = PathNode::root(None);
             paths
                 .iter()
                 .enumerate()
@@ -176,5 +237,20 @@ mod tests {
         assert!(insert(&["a.b", "a"]).unwrap_err().contains("already taken"));
         assert!(insert(&["a", "a.b"]).unwrap_err().contains("inside another field"));
         assert!(insert(&["a.b", "a[0]"]).unwrap_err().contains("object and as an array"));
+        assert!(insert(&["a[*].b", "a[*].c", "b"]).is_ok());
+        assert!(insert(&["a[*]", "a[*]"]).unwrap_err().contains("already taken"));
+        assert!(insert(&["a[*].b", "a[*]"]).unwrap_err().contains("already taken"));
+        assert!(insert(&["a[*].b", "a"]).unwrap_err().contains("already taken"));
+        assert!(
+            insert(&["a[*]", "a[*].b"])
+                .unwrap_err()
+                .contains("inside another field")
+        );
+        assert!(insert(&["a[*].b", "a[0].b"]).unwrap_err().contains("write `[*]` there"));
+        assert!(
+            insert(&["a[*].b", "a[*][0]"])
+                .unwrap_err()
+                .contains("object and as an array")
+        );
     }
 }

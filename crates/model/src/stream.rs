@@ -1,6 +1,6 @@
 //! A stream as declared in `streams/<name>.toml`: the single source of its schema, its decoder and its documentation.
 
-use crate::{Path, PathNode};
+use crate::{Format, Path, PathNode};
 
 /// All streams of a run, in the order of their names.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,13 +13,30 @@ pub struct Stream {
     pub name: String,
     pub topic: String,
     pub description: String,
+    /// What its record values are written in.
+    pub format: Format,
     /// The field that producers use as Kafka key.
     pub key: String,
     /// The field with the event time; its day partitions the table.
     pub event_time: String,
+    /// Where a message holds the elements that become rows of their own; `None` when a message is one row.
+    pub elements: Option<Elements>,
     pub fields: Vec<Field>,
     pub(crate) plan: PathNode,
 }
+
+/// An array in a message, each element of which becomes one row: the element's fields, and those of the message beside
+/// the array (its envelope) repeated in each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Elements {
+    /// Ends with `[*]`, its only one. `[*]` alone is a message that is an array of records.
+    pub path: Path,
+    /// Elements of one message, at most; a message with more is a dead letter.
+    pub max: u32,
+}
+
+/// The default of [`Elements::max`].
+pub const ELEMENTS_MAX: u32 = 10_000;
 
 /// One column, and what a value must be to enter it.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,25 +112,32 @@ impl FieldType {
 }
 
 impl Stream {
-    /// The decoder's plan: every place of every field, as one tree. The root is an object.
+    /// The decoder's plan: every place of every field, as one tree. The root is an object, or [`PathNode::Elements`] where
+    /// the message itself is the array.
     pub fn plan(&self) -> &PathNode {
         &self.plan
     }
 
     /// The same fields, all of which may be null, and an event time of its own at the top-level key `event_time_key`: a
-    /// stream that reads out of `_extra` what went there before it was declared.
+    /// stream that reads out of `_extra` what went there before it was declared. `_extra` is one row's, so it holds one
+    /// element at most, and this stream has no elements.
     ///
     /// # Errors
     /// That key is a place of one of the fields.
     pub fn with_nullable_fields(&self, event_time_key: &str) -> Result<Stream, String> {
         let mut fields = self.fields.clone();
-        fields.iter_mut().for_each(|field| field.nullable = true);
+        for field in &mut fields {
+            field.nullable = true;
+            for place in &mut field.from {
+                *place = place.in_the_only_element();
+            }
+        }
         fields.push(Field {
             name: event_time_key.to_owned(),
             from: vec![Path::parse(event_time_key)?],
             ..self.fields[self.event_time_index()].clone()
         });
-        let mut plan = PathNode::root();
+        let mut plan = PathNode::root(None);
         for (index, field) in fields.iter().enumerate() {
             for (rank, path) in field.from.iter().enumerate() {
                 plan.insert(path, index, rank)?;
@@ -122,6 +146,7 @@ impl Stream {
         Ok(Stream {
             key: event_time_key.to_owned(),
             event_time: event_time_key.to_owned(),
+            elements: None,
             fields,
             plan,
             ..self.clone()

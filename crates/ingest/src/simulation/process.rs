@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use fastrand::Rng;
 use lake::{CommitOutcome, DeadLetters, Lake, LakeError, Names, Pause, Table};
-use model::{ManualClock, TopicPartition};
+use model::{ManualClock, OffsetElement, TopicPartition};
 use parquet::basic::Compression;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -37,7 +37,7 @@ pub(super) struct Process {
 struct Partition {
     position: i64,
     end: i64,
-    already_dead: BTreeSet<i64>,
+    dead_lettered: BTreeSet<OffsetElement>,
 }
 
 impl Process {
@@ -124,7 +124,7 @@ impl Process {
                     let to = partition.end.min(partition.position + self.rng.i64(1..6));
                     let chunk = self.world.chunk(topic_partition, partition.position, to);
                     worker
-                        .take(epoch, &chunk, &partition.already_dead, 0)
+                        .take(epoch, &chunk, &partition.dead_lettered, 0)
                         .map_err(|_| "a chunk could not be encoded")?;
                     partition.position = to;
                     self.world.report_group_offset(topic_partition, to);
@@ -160,10 +160,7 @@ impl Process {
             steps_pass(self.rng.u64(50..1_000)).await;
             let is_last = self.world.all_landed();
             let letters = check::letters(&self.world)?;
-            let letters: Vec<_> = letters
-                .into_iter()
-                .map(|(partition, offset)| self.world.letter(partition, offset))
-                .collect();
+            let letters: Vec<_> = letters.into_iter().map(|at| self.world.letter(at)).collect();
             // What it knows may be old by the time it comes to use it.
             steps_pass(self.rng.u64(0..50)).await;
             let streams = self.world.streams();
@@ -192,7 +189,7 @@ impl Process {
             let offsets = self.world.offsets(topic_partition);
             let Start {
                 mut position,
-                already_dead,
+                dead_lettered,
                 letters,
             } = retry(async || {
                 let start = assignment::start(table, dead_letters, topic_partition, offsets, StartingOffsets::Earliest);
@@ -213,7 +210,7 @@ impl Process {
             let partition = Partition {
                 position,
                 end: offsets.high,
-                already_dead,
+                dead_lettered,
             };
             partitions.insert(topic_partition.clone(), partition);
         }
@@ -226,12 +223,12 @@ impl Process {
         }
         let batch = Joined::new(vec![batch]);
         let staged = committer.upload(batch.files).await?;
-        let rows = committer.commit_rows(&staged, &batch.spans, batch.figures.records);
+        let rows = committer.commit_rows(&staged, &batch.spans, &batch.figures);
         if matches!(rows.await?, CommitOutcome::Fenced { .. }) {
             return Ok(Landed::Fenced);
         }
         committer
-            .commit_letters(batch.epoch, &batch.letters, &batch.spans)
+            .commit_letters(batch.epoch, &batch.dead_letters, &batch.spans)
             .await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fastrand::Rng;
 use futures::FutureExt;
 use kafka::PartitionOffsets;
-use model::{Chunk, ChunkBuilder, Streams, TopicPartition};
+use model::{Chunk, ChunkBuilder, RecordId, Streams, TopicPartition};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutOptions, PutPayload};
@@ -16,7 +16,10 @@ use crate::replay::Letter;
 
 pub(super) const TOPIC: &str = "readings";
 
-/// What becomes of a record under the two declarations.
+/// Where a row or dead letter belongs: partition, offset, element.
+pub(super) type Place = (i32, i64, Option<u32>);
+
+/// What becomes of a record, or of an element, under the two declarations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Good,
@@ -27,10 +30,13 @@ pub(super) enum Kind {
     GoodLater,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct SimRecord {
     pub(super) offset: i64,
+    /// Of the record; of the message around its elements, where it has some.
     pub(super) kind: Kind,
+    /// Empty in a stream without elements.
+    pub(super) elements: Vec<Kind>,
 }
 
 pub(super) struct World {
@@ -46,6 +52,8 @@ pub(super) struct World {
     faults_per_mille: u32,
     /// Of a thousand requests.
     pub(super) crashes_per_mille: u32,
+    /// Whether the stream's messages have elements.
+    pub(super) has_elements: bool,
     pub(super) records: Vec<Vec<SimRecord>>,
     pub(super) store: InMemory,
     steps: AtomicU64,
@@ -69,7 +77,8 @@ impl World {
     pub(super) fn new(rng: &mut Rng, planted: Option<Planted>) -> Self {
         let processes = [1, 2, 2, 3][rng.usize(0..4)];
         let partitions = rng.usize(1..=3);
-        let records: Vec<Vec<SimRecord>> = (0..partitions).map(|_| records(rng)).collect();
+        let has_elements = rng.u32(0..3) == 0;
+        let records: Vec<Vec<SimRecord>> = (0..partitions).map(|_| records(rng, has_elements)).collect();
         let owners = (0..partitions).map(|_| owners(rng, processes)).collect();
         let state = State {
             owners,
@@ -91,6 +100,7 @@ impl World {
             deploy_at: if rng.bool() { rng.u64(50..1_500) } else { u64::MAX },
             faults_per_mille: [0, 20, 60, 150][rng.usize(0..4)],
             crashes_per_mille: rng.u32(0..60),
+            has_elements,
             records,
             store: InMemory::new(),
             steps: AtomicU64::new(0),
@@ -143,6 +153,18 @@ impl World {
 
     pub(super) fn streams(&self) -> Streams {
         let (lowest, highest) = [(-2, 5), (0, 9)][self.state().declaration];
+        if self.has_elements {
+            let declaration = format!(
+                "name = \"{TOPIC}\"\ndescription = \"d\"\nkey = \"level\"\nevent_time = \"at\"\n\
+                 elements = \"parts[*]\"\n\
+                 [[field]]\nname = \"level\"\ntype = \"long\"\nmin = {lowest}\nmax = {highest}\ndoc = \"l\"\n\
+                 [[field]]\nname = \"at\"\ntype = \"timestamp\"\ndoc = \"t\"\n\
+                 [[field]]\nname = \"id\"\ntype = \"long\"\nfrom = [\"parts[*].id\"]\ndoc = \"i\"\n\
+                 [[field]]\nname = \"sign\"\ntype = \"long\"\nfrom = [\"parts[*].sign\"]\n\
+                 min = {lowest}\nmax = {highest}\ndoc = \"s\"\n"
+            );
+            return Streams::parse([("readings.toml", declaration.as_str())]).unwrap();
+        }
         let declaration = format!(
             "name = \"{TOPIC}\"\ndescription = \"d\"\nkey = \"id\"\nevent_time = \"at\"\n\
              [[field]]\nname = \"id\"\ntype = \"long\"\ndoc = \"i\"\n\
@@ -180,24 +202,30 @@ impl World {
     pub(super) fn chunk(&self, topic_partition: &TopicPartition, from: i64, to: i64) -> Chunk {
         let partition = topic_partition.partition;
         let mut chunk = ChunkBuilder::new(topic_partition.clone(), from);
-        for SimRecord { offset, kind } in &self.records[partition as usize] {
-            if (from..to).contains(offset) {
-                chunk.push(*offset, 0, None, Some(&value(partition, *offset, *kind)), []);
+        for record in &self.records[partition as usize] {
+            if (from..to).contains(&record.offset) {
+                chunk.push(record.offset, 0, None, Some(&self.value(partition, record)), []);
             }
         }
         chunk.finish(to)
     }
 
-    /// The letter of a record, as a replay reads it.
-    pub(super) fn letter(&self, partition: i32, offset: i64) -> Letter {
+    fn value(&self, partition: i32, record: &SimRecord) -> Vec<u8> {
+        match self.has_elements {
+            true => message(partition, record),
+            false => value(partition, record.offset, record.kind),
+        }
+    }
+
+    /// The dead letter of a record or an element, as a replay reads it.
+    pub(super) fn letter(&self, (partition, offset, element): Place) -> Letter {
         let records = &self.records[partition as usize];
         let record = records.iter().find(|record| record.offset == offset).unwrap();
         Letter {
-            topic_partition: TopicPartition::new(TOPIC, partition),
-            offset,
+            id: RecordId::new(TopicPartition::new(TOPIC, partition), offset, element),
             kafka_timestamp_us: Some(0),
             key: None,
-            value: Some(value(partition, offset, record.kind)),
+            value: Some(self.value(partition, record)),
             stage: String::new(),
             error_class: String::new(),
             error: String::new(),
@@ -262,39 +290,77 @@ fn owners(rng: &mut Rng, processes: usize) -> [usize; 2] {
     [owner, other]
 }
 
-/// Unique over all partitions.
-pub(super) fn id(partition: i32, offset: i64) -> i64 {
-    i64::from(partition) * 1_000_000 + offset
+/// Unique over all partitions, offsets and elements.
+pub(super) fn id((partition, offset, element): Place) -> i64 {
+    i64::from(partition) * 1_000_000 + offset * 100 + element.map_or(0, |element| i64::from(element) + 1)
+}
+
+/// A message with elements. A bad one is cut off.
+fn message(partition: i32, record: &SimRecord) -> Vec<u8> {
+    let SimRecord { offset, kind, elements } = record;
+    let parts: Vec<String> = (0..)
+        .zip(elements)
+        .map(|(element, kind)| {
+            let id = id((partition, *offset, Some(element)));
+            match kind {
+                Kind::Bad => format!(r#"{{"id":"{id}","sign":1}}"#),
+                kind => format!(r#"{{"id":{id},"sign":{}}}"#, sign(*kind)),
+            }
+        })
+        .collect();
+    let level = sign(*kind);
+    let mut text = format!(
+        r#"{{"level":{level},"parts":[{}],"at":"2026-01-01T00:00:00Z"}}"#,
+        parts.join(",")
+    );
+    if *kind == Kind::Bad {
+        text.truncate(text.len() - 10);
+    }
+    text.into_bytes()
+}
+
+fn sign(kind: Kind) -> i64 {
+    match kind {
+        Kind::Good | Kind::Bad => 1,
+        Kind::BadLater => -1,
+        Kind::GoodLater => 7,
+    }
 }
 
 fn value(partition: i32, offset: i64, kind: Kind) -> Vec<u8> {
-    let id = id(partition, offset);
+    let id = id((partition, offset, None));
     let sign = match kind {
-        Kind::Good => 1,
-        Kind::BadLater => -1,
-        Kind::GoodLater => 7,
         Kind::Bad => return format!(r#"{{"id":{id},"sign":"#).into_bytes(),
+        kind => sign(kind),
     };
     format!(r#"{{"id":{id},"sign":{sign},"at":"2026-01-01T00:00:00Z"}}"#).into_bytes()
 }
 
 /// Offsets with holes, as transactions and compaction leave them.
-fn records(rng: &mut Rng) -> Vec<SimRecord> {
+fn records(rng: &mut Rng, has_elements: bool) -> Vec<SimRecord> {
     let mut offset = 0;
     (0..rng.usize(5..60))
         .map(|_| {
             if rng.u32(0..10) == 0 {
                 offset += rng.i64(1..4);
             }
-            let kind = match rng.u32(0..20) {
-                0 | 1 => Kind::Bad,
-                2 => Kind::BadLater,
-                3 => Kind::GoodLater,
-                _ => Kind::Good,
+            let count = if has_elements { rng.usize(0..=5) } else { 0 };
+            let record = SimRecord {
+                offset,
+                kind: kind(rng),
+                elements: (0..count).map(|_| kind(rng)).collect(),
             };
-            let record = SimRecord { offset, kind };
             offset += 1;
             record
         })
         .collect()
+}
+
+fn kind(rng: &mut Rng) -> Kind {
+    match rng.u32(0..20) {
+        0 | 1 => Kind::Bad,
+        2 => Kind::BadLater,
+        3 => Kind::GoodLater,
+        _ => Kind::Good,
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(config: &Config, backfill: &cli::Backfill) -> Result<()> {
         // A table that is not there would be made by opening it.
         for stream in streams.iter().filter(|stream| names.contains(&stream.name)) {
             let found = match backfill.dry_run {
-                true => judge(config, stream).await?,
+                true => preview(config, stream).await?,
                 false => fill(config, stream).await?,
             };
             done.push((stream.name.as_str(), found));
@@ -52,7 +52,7 @@ async fn fill(config: &Config, stream: &Stream) -> Result<Backfilled> {
     Ok(found?)
 }
 
-async fn judge(config: &Config, stream: &Stream) -> Result<Backfilled> {
+async fn preview(config: &Config, stream: &Stream) -> Result<Backfilled> {
     let engine = open_engine(config, TimeTravel::default()).await?;
     let sql = format!(
         r#"select arrow_cast({EXTRA}, 'Utf8') from "{}" where {EXTRA} is not null"#,
@@ -61,8 +61,8 @@ async fn judge(config: &Config, stream: &Stream) -> Result<Backfilled> {
     let mut found = Backfilled::default();
     let mut batches = engine.query(&sql).await?;
     while let Some(batch) = batches.try_next().await? {
-        let judged = backfill::judge(stream, &batch).map_err(|error| anyhow!("{}: {error}", stream.name))?;
-        found.add(judged);
+        let part = backfill::preview(stream, &batch).map_err(|error| anyhow!("{}: {error}", stream.name))?;
+        found.add(part);
     }
     Ok(found)
 }

@@ -72,7 +72,7 @@ async fn drift(engine: &Engine, stream: &Stream) -> Result<Drift> {
         r#"select arrow_cast({EXTRA}, 'Utf8') from "{}" where {EXTRA} is not null"#,
         stream.name
     );
-    let mut drift = Drift::default();
+    let mut drift = Drift::of(stream);
     let mut batches = engine.query(&sql).await?;
     while let Some(batch) = batches.try_next().await? {
         drift.add(&batch).map_err(|error| anyhow!("{}: {error}", stream.name))?;

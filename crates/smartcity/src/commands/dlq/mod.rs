@@ -92,7 +92,7 @@ pub(crate) fn replay(config: &Config, replay: &DlqReplay) -> Result<()> {
                 for letter in Letter::read(&batch).context("the dead letters have other columns than expected")? {
                     let other: bool = pass
                         .first()
-                        .is_some_and(|first: &Letter| first.topic_partition.topic != letter.topic_partition.topic);
+                        .is_some_and(|first: &Letter| first.id.topic_partition.topic != letter.id.topic_partition.topic);
                     if other || pass.len() >= PASS_LETTERS_MAX || bytes >= PASS_BYTES_MAX {
                         run.pass(&std::mem::take(&mut pass)).await?;
                         bytes = 0;
@@ -129,13 +129,13 @@ impl Run<'_> {
         let Some(first) = letters.first() else { return Ok(()) };
         self.bar.inc(letters.len() as u64);
         let mut streams = self.streams.iter().enumerate();
-        let Some((index, stream)) = streams.find(|(_, stream)| *stream.topic == *first.topic_partition.topic) else {
+        let Some((index, stream)) = streams.find(|(_, stream)| *stream.topic == *first.id.topic_partition.topic) else {
             self.unknown += letters.len() as u64;
             return Ok(());
         };
         self.bar.set_message(stream.name.clone());
         let replayed = match &self.lake {
-            None => replay::judge(stream, letters),
+            None => replay::preview(stream, letters),
             Some(lake) => {
                 let replay = match self.open.take() {
                     Some((open, replay)) if open == index => replay,
@@ -196,8 +196,12 @@ impl Run<'_> {
     }
 }
 
+const ALL: &str = "select * from dead_letters";
+/// The same of a table that was written before it had the column `element`.
+const ALL_WITHOUT_ELEMENT: &str = "select *, cast(null as int) as element from dead_letters";
+
 fn letters(filter: Option<&str>) -> String {
-    format!("select * from dead_letters where ({})", filter.unwrap_or("true"))
+    format!("{ALL} where ({})", filter.unwrap_or("true"))
 }
 
 /// `None` when the lake has no dead letters yet.
@@ -206,7 +210,17 @@ async fn query(config: &Config, sql: &str) -> Result<Option<QueryResult>> {
     if !names.iter().any(|name| name == DEAD_LETTERS) {
         return Ok(None);
     }
-    Ok(Some(engine.query(sql).await?))
+    let columns = "select column_name from information_schema.columns where table_name = 'dead_letters'";
+    let mut columns = engine.query(&format!("{columns} and column_name = 'element'")).await?;
+    let mut has_element = false;
+    while let Some(batch) = columns.try_next().await? {
+        has_element |= batch.num_rows() > 0;
+    }
+    let sql = match has_element {
+        true => sql.to_owned(),
+        false => sql.replace(ALL, ALL_WITHOUT_ELEMENT),
+    };
+    Ok(Some(engine.query(&sql).await?))
 }
 
 fn none(json: bool) -> Result<()> {

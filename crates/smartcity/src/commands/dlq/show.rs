@@ -16,8 +16,8 @@ pub(super) fn text(letter: &Letter) -> String {
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
-        "{} offset {}: {} / {}{field}",
-        letter.topic_partition, letter.offset, letter.stage, letter.error_class
+        "{}: {} / {}{field}",
+        letter.id, letter.stage, letter.error_class
     );
     let _ = writeln!(out, "  error  {}", letter.error);
     if let Some(key) = &letter.key {
@@ -102,14 +102,13 @@ impl Readable {
 
 #[cfg(test)]
 mod tests {
-    use model::TopicPartition;
+    use model::{RecordId, TopicPartition};
 
     use super::*;
 
     fn letter(value: &[u8], error: &str) -> Letter {
         Letter {
-            topic_partition: TopicPartition::new("gps_data", 3),
-            offset: 17,
+            id: RecordId::new(TopicPartition::new("gps_data", 3), 17, None),
             kafka_timestamp_us: None,
             key: Some(b"car-1".to_vec()),
             value: Some(value.to_vec()),

@@ -1,0 +1,3 @@
+//! The fuzz targets over the decoder. The tests of `codec` replay the targets' seeds and finds.
+
+pub mod targets;

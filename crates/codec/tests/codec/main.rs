@@ -1,0 +1,8 @@
+//! The decoder from the outside.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
+mod decode;
+mod elements;
+mod fuzz;
+mod properties;

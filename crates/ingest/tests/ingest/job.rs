@@ -1,0 +1,409 @@
+//! The whole job over a log in memory and a lake on disk: every offset becomes one row or one letter, whoever else writes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::{ErrorsTolerance, FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
+use kafka::{Event, KafkaError, PartitionOffsets, Source};
+use lake::{Lake, Names};
+use model::{ChunkBuilder, ManualClock, Streams, TopicPartition};
+use tokio_util::sync::CancellationToken;
+
+const STREAM: &str = r#"
+    name = "readings"
+    description = "d"
+    key = "id"
+    event_time = "at"
+    [[field]]
+    name = "id"
+    type = "long"
+    min = 0
+    doc = "i"
+    [[field]]
+    name = "at"
+    type = "timestamp"
+    doc = "t"
+"#;
+const PARTITIONS: i32 = 3;
+const RECORDS: i64 = 2_000;
+/// Every so many records one is broken.
+const BROKEN: i64 = 50;
+
+/// Three partitions of as many records for each topic, handed out in chunks of changing size.
+struct MemoryLog {
+    positions: BTreeMap<TopicPartition, i64>,
+    events: VecDeque<Event>,
+    seed: u64,
+    topics: &'static [&'static str],
+    /// Offsets below this are gone.
+    low: i64,
+    high: i64,
+    topic_id: Option<&'static str>,
+}
+
+impl MemoryLog {
+    fn new(seed: u64) -> Self {
+        Self::of(&["readings"], seed)
+    }
+
+    fn of(topics: &'static [&'static str], seed: u64) -> Self {
+        let partitions_of = |topic: &&str| {
+            (0..PARTITIONS)
+                .map(|partition| TopicPartition::new(*topic, partition))
+                .collect::<Vec<_>>()
+        };
+        let partitions = topics.iter().flat_map(partitions_of).collect();
+        Self {
+            positions: BTreeMap::new(),
+            events: [Event::Assigned(partitions)].into(),
+            seed,
+            topics,
+            low: 0,
+            high: RECORDS,
+            topic_id: None,
+        }
+    }
+
+    fn chance(&mut self, below: u64) -> u64 {
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below
+    }
+}
+
+/// Only `readings` has broken records.
+fn message(topic: &str, offset: i64) -> Vec<u8> {
+    match offset % BROKEN {
+        7 if topic == "readings" => format!(r#"{{"id":{offset},"at":"#).into_bytes(),
+        _ => format!(r#"{{"id":{offset},"at":"2026-01-0{}T00:00:00Z"}}"#, 1 + offset % 2).into_bytes(),
+    }
+}
+
+impl Source for MemoryLog {
+    fn poll(&mut self, _: Duration, records: bool) -> Result<Vec<Event>, KafkaError> {
+        let mut events: Vec<_> = self.events.drain(..).collect();
+        std::thread::sleep(Duration::from_micros(self.chance(3_000)));
+        for (partition, from) in self.positions.clone().into_iter().filter(|_| records) {
+            let to = self.high.min(from + self.chance(200) as i64);
+            if from < to {
+                let mut chunk = ChunkBuilder::new(partition.clone(), from);
+                (from..to)
+                    .for_each(|offset| chunk.push(offset, offset, None, Some(&message(&partition.topic, offset)), []));
+                events.push(Event::Chunk(chunk.finish(to)));
+                self.positions.insert(partition, to);
+            }
+        }
+        Ok(events)
+    }
+
+    fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+        self.positions.extend(positions.iter().cloned());
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.unassign(partitions)
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+        Ok(())
+    }
+
+    fn offsets(&mut self, _: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
+        Ok(PartitionOffsets {
+            low: self.low,
+            high: self.high,
+        })
+    }
+
+    fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
+        Ok(self.topic_id.map(str::to_owned))
+    }
+
+    fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {
+        Some(self.high)
+    }
+
+    fn report_positions(&mut self, _: &[(TopicPartition, i64)]) {}
+}
+
+async fn run(lake: &Path, log: MemoryLog, names: u64, batch_records_max: u64) -> Result<u64, ingest::IngestError> {
+    let settings = |config: &mut JobConfig| config.flush.records_max = batch_records_max;
+    run_with(lake, log, names, settings).await
+}
+
+async fn run_with(
+    lake: &Path,
+    log: MemoryLog,
+    names: u64,
+    settings: impl FnOnce(&mut JobConfig),
+) -> Result<u64, ingest::IngestError> {
+    let declarations: Vec<_> = log
+        .topics
+        .iter()
+        .map(|topic| STREAM.replace("readings", topic))
+        .collect();
+    let streams = declarations
+        .iter()
+        .map(|declaration| ("stream.toml", declaration.as_str()));
+    let streams = Streams::parse(streams).unwrap();
+    let clock = Arc::new(ManualClock::new(0));
+    let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(names))
+        .await
+        .unwrap();
+    let progress = Arc::new(Progress::new("test", "run", &streams, clock.clone()));
+    let mut config = JobConfig {
+        application: "test".to_owned(),
+        flush: FlushPolicy {
+            age_max: Duration::from_millis(20),
+            ..FlushPolicy::default()
+        },
+        workers: 2,
+        starting_offsets: StartingOffsets::Earliest,
+        fail_on_data_loss: true,
+        errors_tolerance: ErrorsTolerance::All,
+        dlq_topic: None,
+        until: Until::CaughtUp,
+    };
+    settings(&mut config);
+    let source = Box::new(log);
+    ingest::run(
+        &streams,
+        source,
+        &lake,
+        clock,
+        &config,
+        Arc::clone(&progress),
+        CancellationToken::new(),
+    )
+    .await?;
+    Ok(progress.totals().iter().map(|(_, totals)| totals.records).sum())
+}
+
+/// How often each offset of each partition stands in a table's live files.
+fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i32, i64), usize> {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::{Int32Type, Int64Type};
+
+    let mut counts = HashMap::new();
+    let log: BTreeSet<_> = std::fs::read_dir(table.join("_delta_log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    for commit in log
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+    {
+        for line in std::fs::read_to_string(commit).unwrap().lines() {
+            let action: serde_json::Value = serde_json::from_str(line).unwrap();
+            let Some(path) = action["add"]["path"].as_str() else {
+                continue;
+            };
+            let file = std::fs::File::open(table.join(path)).unwrap();
+            let rows = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1024).unwrap();
+            for batch in rows.map(Result::unwrap) {
+                let partitions = batch.column_by_name(partition).unwrap().as_primitive::<Int32Type>();
+                let offsets = batch.column_by_name(offset).unwrap().as_primitive::<Int64Type>();
+                for (partition, offset) in partitions.values().iter().zip(offsets.values()) {
+                    *counts.entry((*partition, *offset)).or_default() += 1;
+                }
+            }
+        }
+    }
+    counts
+}
+
+fn everything_landed_once(lake: &Path) {
+    let rows = offsets(&lake.join("data/readings"), "_partition", "_offset");
+    let letters = offsets(&lake.join("data/dead_letters"), "partition", "offset");
+    for partition in 0..PARTITIONS {
+        for offset in 0..RECORDS {
+            let is_broken = offset % BROKEN == 7;
+            let found = |counts: &HashMap<_, usize>| counts.get(&(partition, offset)).copied().unwrap_or_default();
+            let wanted = (usize::from(!is_broken), usize::from(is_broken));
+            assert_eq!(
+                (found(&rows), found(&letters)),
+                wanted,
+                "partition {partition}, offset {offset}"
+            );
+        }
+    }
+}
+
+/// `lake verify` agrees, and its commits' counts leave nothing unexplained.
+async fn verify_finds_nothing(lake: &Path) {
+    use lake::verify::{Verifier, VerifyOptions};
+
+    let root = lake::Root::open(lake.to_str().unwrap(), []).unwrap();
+    let verifier = Verifier::open(&root, &[], VerifyOptions::default(), &|_, _, _| {})
+        .await
+        .unwrap();
+    for name in ["dead_letters", "readings"] {
+        let report = verifier.table(name).await.unwrap().report;
+        let orphans = |finding: &&lake::verify::Finding| finding.kind() != "orphans";
+        let found: Vec<_> = report.findings.told().iter().filter(orphans).collect();
+        assert!(found.is_empty(), "{name}: {found:?}");
+        assert!(report.partitions.iter().all(|partition| partition.recorded == RECORDS));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_offset_lands_once_and_a_second_run_finds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = (i64::from(PARTITIONS) * RECORDS) as u64;
+    assert_eq!(run(dir.path(), MemoryLog::new(1), 1, 500).await.unwrap(), all);
+    assert_eq!(run(dir.path(), MemoryLog::new(2), 2, 500).await.unwrap(), 0);
+    everything_landed_once(dir.path());
+    verify_finds_nothing(dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_jobs_on_the_same_partitions_lose_nothing_and_double_nothing() {
+    let mut both_wrote = false;
+    // On a busy machine one may be done before the other has begun.
+    for seed in 0..50 {
+        if seed >= 5 && both_wrote {
+            break;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = tokio::join!(
+            run(dir.path(), MemoryLog::new(seed), 2 * seed, 150),
+            run(dir.path(), MemoryLog::new(seed + 100), 2 * seed + 1, 170),
+        );
+        let landed = (one.unwrap(), other.unwrap());
+        assert_eq!(
+            landed.0 + landed.1,
+            (i64::from(PARTITIONS) * RECORDS) as u64,
+            "seed {seed}: {landed:?}"
+        );
+        everything_landed_once(dir.path());
+        verify_finds_nothing(dir.path()).await;
+        both_wrote |= landed.0 > 0 && landed.1 > 0;
+    }
+    assert!(both_wrote, "they never met");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_kafka_dropped_stop_the_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = MemoryLog::new(1);
+    log.low = 10;
+    run(dir.path(), log, 1, 500).await.unwrap();
+    let mut log = MemoryLog::new(1);
+    log.low = RECORDS + 5;
+    let error = run(dir.path(), log, 2, 500).await.unwrap_err().to_string();
+    assert!(error.contains("offsets 2000 to 2004 are gone from Kafka"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_stops_the_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |topic_id, high| MemoryLog {
+        high,
+        topic_id,
+        ..MemoryLog::new(1)
+    };
+    // A table that is older than our asking for ids takes the first it hears of.
+    run(dir.path(), log(None, 500), 1, 500).await.unwrap();
+    run(dir.path(), log(Some("one"), 1_000), 2, 500).await.unwrap();
+    run(dir.path(), log(Some("one"), 1_500), 3, 500).await.unwrap();
+    let error = run(dir.path(), log(Some("other"), RECORDS), 4, 500).await.unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("topic with the id one") && error.contains("id other"),
+        "{error}"
+    );
+    let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+    assert!(rows.keys().all(|(_, offset)| *offset < 1_500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_kafka_dropped_are_gaps_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |low, high| MemoryLog {
+        low,
+        high,
+        ..MemoryLog::new(1)
+    };
+    let may_lose = |config: &mut JobConfig| config.fail_on_data_loss = false;
+    run(dir.path(), log(0, 1_000), 1, 500).await.unwrap();
+    let landed = run_with(dir.path(), log(1_200, RECORDS), 2, may_lose).await.unwrap();
+    assert_eq!(landed, 3 * 800);
+    // Another writer, and then retention again, find nothing more to record.
+    for low in [1_200, RECORDS] {
+        assert_eq!(run_with(dir.path(), log(low, RECORDS), 3, may_lose).await.unwrap(), 0);
+    }
+    let gaps = offsets(&dir.path().join("data/gaps"), "partition", "from_offset");
+    let expected: HashMap<_, _> = (0..PARTITIONS).map(|partition| ((partition, 1_000), 1)).collect();
+    assert_eq!(gaps, expected);
+    let ends = offsets(&dir.path().join("data/gaps"), "partition", "to_offset");
+    assert!(ends.keys().all(|(_, to)| *to == 1_200), "{ends:?}");
+    let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+    assert!(rows.keys().all(|(_, offset)| !(1_000..1_200).contains(offset)));
+    verify_finds_nothing(dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_mostly_broken_stops_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |seed| MemoryLog::of(&["others", "readings"], seed);
+    for (seed, tolerance, what) in [
+        (1, ErrorsTolerance::NONE, "more than 0 % of 1"),
+        (
+            2,
+            ErrorsTolerance::Share {
+                percent: 1.5,
+                window: 1_000,
+            },
+            "more than 1.5 % of 1000",
+        ),
+    ] {
+        let settings = |config: &mut JobConfig| config.errors_tolerance = tolerance;
+        let error = run_with(dir.path(), log(seed), seed, settings)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("stream readings was stopped: ") && error.contains(what),
+            "{error}"
+        );
+        let others = offsets(&dir.path().join("data/others"), "_partition", "_offset");
+        assert_eq!(others.len() as i64, i64::from(PARTITIONS) * RECORDS);
+        let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+        assert!((rows.len() as i64) < i64::from(PARTITIONS) * RECORDS, "{}", rows.len());
+    }
+    // What is tolerated lands, and so does everything once nothing is refused.
+    let settings = |config: &mut JobConfig| {
+        config.errors_tolerance = ErrorsTolerance::Share {
+            percent: 50.0,
+            window: 1_000,
+        }
+    };
+    run_with(dir.path(), log(3), 3, settings).await.unwrap();
+    everything_landed_once(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_hold_no_more_than_one() {
+    let commits_with = |open_bytes_max| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = |config: &mut JobConfig| {
+            config.flush.age_max = Duration::from_secs(60);
+            config.flush.first_age_max = Duration::from_secs(60);
+            config.flush.open_bytes_max = open_bytes_max;
+        };
+        let log = MemoryLog::of(&["others", "readings"], 1);
+        run_with(dir.path(), log, 1, settings).await.unwrap();
+        everything_landed_once(dir.path());
+        std::fs::read_dir(dir.path().join("data/others/_delta_log"))
+            .unwrap()
+            .count()
+    };
+    let (bounded, unbounded) = (commits_with(20_000).await, commits_with(usize::MAX).await);
+    assert!(bounded > 2 * unbounded, "{bounded} commits and {unbounded}");
+}
