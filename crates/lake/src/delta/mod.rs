@@ -30,10 +30,11 @@ mod snapshot;
 pub(crate) mod spec;
 
 pub use action::{Action, Add, CommitInfo, CommitSpan, FileKey, Metadata, Protocol, Remove, Txn};
-pub use checkpoint::Kinds;
+pub use checkpoint::read::Kinds;
+pub use checkpoint::write::write_checkpoint;
 pub use deletion_vector::DeletionVector;
 pub use listing::Listing;
-pub use location::TableLocation;
+pub use location::{LastCheckpoint, TableLocation};
 pub use replay::{Damage, FileReconciler, Origin, Piece, RecordedTxn, Replay, TableState};
 pub use schema::{ColumnMapping, DataType, PrimitiveType, StructField, StructType};
 pub use snapshot::Snapshot;

@@ -10,10 +10,12 @@ use arrow_schema::DataType;
 use lake::LakeError;
 use model::event_time::{DAY_US, parse};
 use model::{Span, Stream};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+use crate::plain::PlainTable;
 use crate::rows::{NOON_US, active_files, assert_whole, batch, lake_on, offsets, partition, vehicle_data};
 
 #[tokio::test]
@@ -228,24 +230,13 @@ async fn each_column_has_its_encoding() {
         .commit(vec![staged], &[(partition(0), Span::new(0, 5000))])
         .await
         .unwrap();
-    let delta = crate::rows::open_delta(&lake, "vehicle_data").await;
-    let path = delta
-        .snapshot()
-        .unwrap()
-        .log_data()
-        .iter()
-        .next()
-        .unwrap()
-        .path()
-        .into_owned();
+    let delta = PlainTable::open(&lake, "vehicle_data").await;
+    let path = delta.files.keys().next().unwrap();
     assert!(
         path.starts_with("event_date=2026-01-01/part-00000-") && path.ends_with(".zstd.parquet"),
         "{path}"
     );
-    let below = delta.log_store().object_store(None);
-    let bytes = object_store::ObjectStoreExt::get(below.as_ref(), &path.as_str().into())
-        .await
-        .unwrap();
+    let bytes = lake.store().get(&delta.path_of(path)).await.unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.bytes().await.unwrap()).unwrap();
     for chunk in reader.metadata().row_group(0).columns() {
         let name = chunk.column_path().string();

@@ -10,7 +10,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 use crate::faults::{Fault, FaultyStore};
-use crate::rows::{lake_on, land, open_delta, partition, stage, vehicle_data};
+use crate::plain::PlainTable;
+use crate::rows::{lake_on, land, partition, stage, vehicle_data};
 
 async fn open(location: &str) -> Result<Lake, LakeError> {
     Lake::open(location, Arc::new(ManualClock::new(0)), Names::seeded(1)).await
@@ -37,7 +38,7 @@ async fn a_folder_becomes_a_lake() {
     let again = open(url.as_str()).await.unwrap();
     let table = again.table(&vehicle_data(), "ingest").await.unwrap();
     assert_eq!(table.recorded(&partition(0)), Some(3));
-    assert_eq!(open_delta(&again, "vehicle_data").await.version(), Some(1));
+    assert_eq!(PlainTable::open(&again, "vehicle_data").await.version, 1);
 }
 
 #[tokio::test]
@@ -58,11 +59,11 @@ async fn a_location_that_will_not_do_is_told_so() {
 async fn the_table_documents_itself() {
     let lake = lake_on(Arc::new(InMemory::new()), 1);
     lake.table(&vehicle_data(), "ingest").await.unwrap();
-    let table = open_delta(&lake, "vehicle_data").await;
-    let metadata = table.snapshot().unwrap().metadata().clone();
-    assert_eq!(metadata.partition_columns(), &["event_date"]);
-    assert!(metadata.description().unwrap().starts_with("What a vehicle reports"));
-    let schema = serde_json::to_value(metadata.parse_schema().unwrap()).unwrap();
+    let table = PlainTable::open(&lake, "vehicle_data").await;
+    assert_eq!(table.metadata["partitionColumns"], serde_json::json!(["event_date"]));
+    let description = table.metadata["description"].as_str().unwrap();
+    assert!(description.starts_with("What a vehicle reports"));
+    let schema = table.schema();
     let field = |name: &str| -> Value {
         let fields = schema["fields"].as_array().unwrap();
         fields.iter().find(|field| field["name"] == name).unwrap().clone()
@@ -121,9 +122,9 @@ fn gain(stream: &mut Stream, name: &str, nullable: bool) {
 }
 
 async fn columns(lake: &Lake) -> Vec<String> {
-    let table = open_delta(lake, "vehicle_data").await;
-    let schema = table.snapshot().unwrap().metadata().parse_schema().unwrap();
-    schema.fields().map(|field| field.name().clone()).collect()
+    let schema = PlainTable::open(lake, "vehicle_data").await.schema();
+    let fields = schema["fields"].as_array().unwrap().iter();
+    fields.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -222,10 +223,7 @@ async fn a_declaration_is_adopted_behind_a_checkpoint_too() {
         land(&table, 0, Span::new(batch, batch + 1)).await.unwrap();
     }
     checkpointed(store.as_ref()).await;
-    let metadata = async || {
-        let table = open_delta(&lake, "vehicle_data").await;
-        serde_json::to_value(table.snapshot().unwrap().metadata()).unwrap()
-    };
+    let metadata = async || PlainTable::open(&lake, "vehicle_data").await.metadata;
     let before = metadata().await;
     let mut stream = vehicle_data();
     gain(&mut stream, "altitude", true);

@@ -9,14 +9,14 @@ use arrow_array::{
     ArrayRef, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::DataType;
-use deltalake_core::DeltaTable;
 use lake::{CommitOutcome, Lake, LakeError, Names, StagedFiles, Table};
 use model::event_time::{DAY_US, days};
 use model::{ManualClock, Span, Stream, TopicPartition};
-use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use url::Url;
+
+use crate::plain::PlainTable;
 
 pub(crate) const NOON_US: i64 = 1_767_225_600_000_000 + DAY_US / 2;
 
@@ -101,27 +101,26 @@ pub(crate) struct ActiveFile {
     pub(crate) rows: Vec<RecordBatch>,
 }
 
-pub(crate) async fn open_delta(lake: &Lake, name: &str) -> DeltaTable {
-    let mut table = DeltaTable::new(lake.root().log_store(name));
-    table.load().await.unwrap();
-    table
-}
-
 pub(crate) async fn active_files(lake: &Lake, name: &str) -> Vec<ActiveFile> {
-    let table = open_delta(lake, name).await;
-    let root = Path::from_url_path(lake.table_url(name).path()).unwrap();
+    let table = PlainTable::open(lake, name).await;
     let mut files = Vec::new();
-    for file in table.snapshot().unwrap().log_data().iter() {
-        let path = Path::from_iter(root.parts().chain(file.object_store_path().parts()));
-        let bytes = lake.store().get(&path).await.unwrap().bytes().await.unwrap();
-        assert_eq!(bytes.len() as i64, file.size());
+    for (path, add) in &table.files {
+        let bytes = lake
+            .store()
+            .get(&table.path_of(path))
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
+        assert_eq!(Some(bytes.len() as u64), add["size"].as_u64());
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .unwrap()
             .build()
             .unwrap();
         files.push(ActiveFile {
-            partition_values: file.partition_values_map(),
-            stats: serde_json::from_str(&file.stats().unwrap()).unwrap(),
+            partition_values: serde_json::from_value(add["partitionValues"].clone()).unwrap(),
+            stats: serde_json::from_str(add["stats"].as_str().unwrap()).unwrap(),
             rows: reader.map(Result::unwrap).collect(),
         });
     }

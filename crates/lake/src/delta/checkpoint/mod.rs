@@ -6,5 +6,3 @@ mod parsed_stats;
 pub(crate) mod read;
 mod rows;
 pub(crate) mod write;
-
-pub use read::Kinds;

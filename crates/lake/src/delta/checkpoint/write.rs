@@ -26,7 +26,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Writes the checkpoint and then the log's pointer to it. Tombstones that have expired by `now_ms` (milliseconds since
 /// the epoch) are left out.
-pub(crate) async fn write_checkpoint(snapshot: &Snapshot, now_ms: i64) -> Result<LastCheckpoint, LakeError> {
+pub async fn write_checkpoint(snapshot: &Snapshot, now_ms: i64) -> Result<LastCheckpoint, LakeError> {
     let location = snapshot.location();
     let path = location.checkpoint_path(snapshot.version());
     let failed = |error: ParquetError| LakeError::parquet(location.table(), "write the checkpoint's", error);
