@@ -79,7 +79,7 @@ async fn newest_checkpoint(planted: &Planted, name: &str) -> u64 {
 
 /// Puts a commit of somebody else on top of a table.
 fn put_commit(planted: &Planted, name: &str, actions: &[Value]) {
-    let version = (0..).find(|version| {
+    let version = (1..).find(|version| {
         !planted.commit_file(name, *version).exists() && planted.commit_file(name, version - 1).exists()
     });
     let version = version.unwrap();
@@ -109,31 +109,28 @@ fn forge(planted: &Planted, version: i64, change: impl Fn(RecordBatch, usize) ->
         let path = planted.commit_file("commits", at);
         let Ok(text) = std::fs::read_to_string(&path) else { break };
         let mut actions: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        for action in &mut actions {
-            let Some(file) = action["add"]["path"].as_str().map(|path| folder.join(path)) else { continue };
-            let (mut rows, mut is_there) = (0, false);
-            rewrite(&file, |batch| {
-                let tables = batch.column_by_name("table").unwrap().as_string::<i32>();
-                let versions = batch.column_by_name("version").unwrap().as_primitive::<Int64Type>();
-                let row = (0..batch.num_rows()).find(|row| tables.value(*row) == "vehicle_data" && versions.value(*row) == version);
-                let batch = match row {
-                    Some(row) => {
-                        is_there = true;
-                        change(batch.clone(), row)
-                    }
-                    None => batch,
-                };
-                rows += batch.num_rows();
-                batch
-            });
-            found |= is_there;
-            action["add"]["size"] = json!(std::fs::metadata(&file).unwrap().len());
-            action["add"]["stats"] = json!(format!("{{\"numRecords\":{rows}}}"));
-            action["add"]["tags"] = json!({});
-            if let Some(info) = actions.iter_mut().find(|action| action.get("commitInfo").is_some()) {
-                info["commitInfo"]["operationMetrics"]["numOutputRows"] = json!(rows.to_string());
-            }
-            break;
+        let Some(add) = actions.iter().position(|action| action.get("add").is_some()) else { continue };
+        let file = folder.join(actions[add]["add"]["path"].as_str().unwrap());
+        let (mut rows, mut is_there) = (0, false);
+        rewrite(&file, |batch| {
+            let tables = batch.column_by_name("table").unwrap().as_string::<i32>();
+            let versions = batch.column_by_name("version").unwrap().as_primitive::<Int64Type>();
+            let is_it = |row: &usize| tables.value(*row) == "vehicle_data" && versions.value(*row) == version;
+            let row = (0..batch.num_rows()).find(is_it);
+            let changed = match row {
+                Some(row) => change(batch.clone(), row),
+                None => batch.clone(),
+            };
+            is_there |= row.is_some();
+            rows += changed.num_rows();
+            changed
+        });
+        found |= is_there;
+        actions[add]["add"]["size"] = json!(std::fs::metadata(&file).unwrap().len());
+        actions[add]["add"]["stats"] = json!(format!("{{\"numRecords\":{rows}}}"));
+        actions[add]["add"]["tags"] = json!({});
+        for action in actions.iter_mut().filter(|action| action.get("commitInfo").is_some()) {
+            action["commitInfo"]["operationMetrics"]["numOutputRows"] = json!(rows.to_string());
         }
         let lines: String = actions.iter().map(|action| format!("{action}\n")).collect();
         std::fs::write(&path, lines).unwrap();
