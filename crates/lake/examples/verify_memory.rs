@@ -70,7 +70,7 @@ async fn write(folder: &str, rows: i64) {
         }
         let staged = table.upload(writer.finish().unwrap()).await.unwrap();
         let count = Some(COMMIT_ROWS as u64);
-        table.commit_counted(vec![staged], &spans, count).await.unwrap();
+        table.commit_counted(vec![staged], &spans, count, None).await.unwrap();
     }
 }
 
