@@ -291,8 +291,9 @@ impl<'a> Identities<'a> {
             let column = batch.column_by_name(name);
             column.ok_or_else(|| LakeError::unusable(NAME, format!("a file has no column `{name}`")))
         };
-        let other_type =
-            |name: &'static str| move || LakeError::unusable(NAME, format!("a file's column `{name}` is of another type"));
+        let other_type = |name: &'static str| {
+            move || LakeError::unusable(NAME, format!("a file's column `{name}` is of another type"))
+        };
         Ok(Self {
             topics: column("topic")?.as_string_opt().ok_or_else(other_type("topic"))?,
             partitions: column("partition")?
@@ -312,7 +313,10 @@ impl<'a> Identities<'a> {
 
     fn offset_and_element(&self, row: usize) -> (i64, Option<u32>) {
         let element = self.elements.filter(|elements| elements.is_valid(row));
-        (self.offsets.value(row), element.map(|elements| elements.value(row) as u32))
+        (
+            self.offsets.value(row),
+            element.map(|elements| elements.value(row) as u32),
+        )
     }
 
     fn record_id(&self, row: usize) -> RecordId {
@@ -322,15 +326,23 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// The batch with every column of the table: those that its file lacks are null.
+/// The batch with every column of the table: those that its file lacks are null. The others stay as the file has them, ids
+/// of nested fields included.
 fn complete(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
-    let schema = schema();
-    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
-        Some(column) => Arc::clone(column),
-        None => new_null_array(field.data_type(), batch.num_rows()),
-    };
-    let columns = schema.fields().iter().map(column).collect();
-    RecordBatch::try_new(schema, columns)
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for field in schema().fields() {
+        match batch.schema().fields().find(field.name()) {
+            Some((index, found)) => {
+                fields.push(Arc::clone(found));
+                columns.push(Arc::clone(batch.column(index)));
+            }
+            None => {
+                fields.push(Arc::clone(field));
+                columns.push(new_null_array(field.data_type(), batch.num_rows()));
+            }
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
         .map_err(|error| LakeError::unusable(NAME, format!("a file has other columns: {error}")))
 }
 
