@@ -8,7 +8,8 @@ use arrow_array::builder::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_cast::cast;
+use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 use model::{DeadLetter, RecordId, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
@@ -326,23 +327,18 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// The batch with every column of the table: those that its file lacks are null. The others stay as the file has them, ids
-/// of nested fields included.
+/// The batch with every column of the table as declared: those that its file lacks are null, and those that it has in
+/// another form (with ids of nested fields, with other text types) have their values in this one.
 fn complete(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
-    let (mut fields, mut columns) = (Vec::new(), Vec::new());
-    for field in schema().fields() {
-        match batch.schema().fields().find(field.name()) {
-            Some((index, found)) => {
-                fields.push(Arc::clone(found));
-                columns.push(Arc::clone(batch.column(index)));
-            }
-            None => {
-                fields.push(Arc::clone(field));
-                columns.push(new_null_array(field.data_type(), batch.num_rows()));
-            }
-        }
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    let schema = schema();
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    };
+    let columns: Result<Vec<ArrayRef>, ArrowError> = schema.fields().iter().map(column).collect();
+    columns
+        .and_then(|columns| RecordBatch::try_new(Arc::clone(&schema), columns))
         .map_err(|error| LakeError::unusable(NAME, format!("a file has other columns: {error}")))
 }
 
