@@ -18,5 +18,6 @@ mod s3_server;
 mod snapshot;
 mod verify;
 mod verify_elements;
+mod verify_foreign;
 mod verify_ledger;
 mod verify_topics;
