@@ -113,7 +113,7 @@ impl TableState {
         while let Some(piece) = replay.next().await? {
             state.take_names(location, &piece);
             if let Origin::Commit(version) | Origin::History(version) = piece.origin {
-                state.take_commit(location, version, &piece.actions, findings);
+                state.take_commit(version, &piece.actions, findings);
             }
             table.take(&piece);
             for action in files.keep(piece) {
