@@ -14,8 +14,8 @@ use crate::delta::open::open;
 use crate::delta::spec::TableSpec;
 use crate::store::probe::check_conditional_put;
 use crate::store::root::Place;
-use crate::write::properties::compression;
 use crate::table::commits::Commits;
+use crate::write::properties::compression;
 use crate::{Backoff, DeadLetters, Erasures, Gaps, LakeError, Names, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.

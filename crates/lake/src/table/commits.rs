@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use crate::delta::append::Commit;
 use crate::delta::log::Log;
-use crate::delta::{Action, CommitInfo, TableLocation};
 use crate::delta::spec::TableSpec;
+use crate::delta::{Action, CommitInfo, TableLocation};
 use crate::write::encode::FileFormat;
 use crate::write::properties::letter_properties;
 use crate::{CommitOutcome, FileWriter, LakeError, decide};
@@ -90,7 +90,9 @@ impl Commits {
 
     /// `log` was opened as [`Commits::application`] of the table, whose id tells it from one that had the name earlier.
     pub(crate) fn new(log: Log, table: &str, table_id: &str, compression: Compression) -> Result<Self, LakeError> {
-        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| letter_properties(schema, compression))?;
+        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
+            letter_properties(schema, compression)
+        })?;
         Ok(Self {
             log,
             format: Arc::new(format),
@@ -130,7 +132,12 @@ impl Commits {
         })
     }
 
-    async fn append(&self, log: &TableLocation, place: &TopicPartition, versions: Span) -> Result<CommitOutcome, LakeError> {
+    async fn append(
+        &self,
+        log: &TableLocation,
+        place: &TopicPartition,
+        versions: Span,
+    ) -> Result<CommitOutcome, LakeError> {
         let read = stream::iter(versions.from..versions.to).map(|version| async move {
             let found = read(log, version).await?;
             Ok::<_, LakeError>(found.unwrap_or_else(|| CommitEvidence::gone(version)))
@@ -253,8 +260,18 @@ fn schema() -> SchemaRef {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let spans = DataType::List(Arc::new(span_field()));
     let columns = [
-        ("table", DataType::Utf8, false, "Name of the table that was committed to."),
-        ("table_id", DataType::Utf8, false, "Its id: another table may have had the name before."),
+        (
+            "table",
+            DataType::Utf8,
+            false,
+            "Name of the table that was committed to.",
+        ),
+        (
+            "table_id",
+            DataType::Utf8,
+            false,
+            "Its id: another table may have had the name before.",
+        ),
         ("version", DataType::Int64, false, "Version of the table."),
         (
             "timestamp",
@@ -264,16 +281,31 @@ fn schema() -> SchemaRef {
         ),
         ("operation", DataType::Utf8, true, "What it did."),
         ("commit_id", DataType::Utf8, true, "Unique name of the commit."),
-        ("application", DataType::Utf8, true, "The application that committed it."),
+        (
+            "application",
+            DataType::Utf8,
+            true,
+            "The application that committed it.",
+        ),
         ("rows", DataType::Int64, true, "Rows that it added."),
-        ("records", DataType::Int64, true, "Records that Kafka gave in its offsets."),
+        (
+            "records",
+            DataType::Int64,
+            true,
+            "Records that Kafka gave in its offsets.",
+        ),
         (
             "elements",
             DataType::Int64,
             true,
             "Rows and dead letters that these records make, where a record makes several or none.",
         ),
-        ("spans", spans, true, "The offsets that it covers, from `from` up to and without `to`."),
+        (
+            "spans",
+            spans,
+            true,
+            "The offsets that it covers, from `from` up to and without `to`.",
+        ),
         ("checksum", DataType::Int64, false, "CRC-32C of the row's values."),
     ];
     let fields = columns.map(|(name, data_type, nullable, doc)| {
@@ -286,7 +318,9 @@ fn batch(table: &str, table_id: &str, evidence: &[CommitEvidence]) -> Result<Rec
     let all = || evidence.iter();
     let texts = |of: fn(&CommitEvidence) -> Option<&str>| Arc::new(StringArray::from_iter(all().map(of)));
     let counts = |of: fn(&CommitEvidence) -> Option<u64>| {
-        Arc::new(Int64Array::from_iter(all().map(|evidence| of(evidence).map(|count| count as i64))))
+        Arc::new(Int64Array::from_iter(
+            all().map(|evidence| of(evidence).map(|count| count as i64)),
+        ))
     };
     let timestamps = all().map(|evidence| evidence.timestamp_ms.map(|ms| ms.saturating_mul(1000)));
     let columns: Vec<ArrayRef> = vec![
@@ -326,7 +360,11 @@ fn spans(evidence: &[CommitEvidence]) -> ArrayRef {
             if let Some(partitions) = one.field_builder::<Int32Builder>(1) {
                 partitions.append_value(of.place.partition);
             }
-            let longs = [Some(of.span.from), Some(of.span.to), of.elements.map(|count| count as i64)];
+            let longs = [
+                Some(of.span.from),
+                Some(of.span.to),
+                of.elements.map(|count| count as i64),
+            ];
             for (field, value) in longs.into_iter().enumerate() {
                 if let Some(values) = one.field_builder::<Int64Builder>(field + 2) {
                     values.append_option(value);

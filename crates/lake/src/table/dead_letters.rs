@@ -8,7 +8,8 @@ use arrow_array::builder::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_cast::cast;
+use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 use model::{DeadLetter, RecordId, Span, Stream, TopicPartition};
 use parquet::basic::Compression;
@@ -291,8 +292,9 @@ impl<'a> Identities<'a> {
             let column = batch.column_by_name(name);
             column.ok_or_else(|| LakeError::unusable(NAME, format!("a file has no column `{name}`")))
         };
-        let other_type =
-            |name: &'static str| move || LakeError::unusable(NAME, format!("a file's column `{name}` is of another type"));
+        let other_type = |name: &'static str| {
+            move || LakeError::unusable(NAME, format!("a file's column `{name}` is of another type"))
+        };
         Ok(Self {
             topics: column("topic")?.as_string_opt().ok_or_else(other_type("topic"))?,
             partitions: column("partition")?
@@ -312,7 +314,10 @@ impl<'a> Identities<'a> {
 
     fn offset_and_element(&self, row: usize) -> (i64, Option<u32>) {
         let element = self.elements.filter(|elements| elements.is_valid(row));
-        (self.offsets.value(row), element.map(|elements| elements.value(row) as u32))
+        (
+            self.offsets.value(row),
+            element.map(|elements| elements.value(row) as u32),
+        )
     }
 
     fn record_id(&self, row: usize) -> RecordId {
@@ -322,15 +327,18 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// The batch with every column of the table: those that its file lacks are null.
+/// The batch with every column of the table as declared: those that its file lacks are null, and those that it has in
+/// another form (with ids of nested fields, with other text types) have their values in this one.
 fn complete(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
     let schema = schema();
     let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
-        Some(column) => Arc::clone(column),
-        None => new_null_array(field.data_type(), batch.num_rows()),
+        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
     };
-    let columns = schema.fields().iter().map(column).collect();
-    RecordBatch::try_new(schema, columns)
+    let columns: Result<Vec<ArrayRef>, ArrowError> = schema.fields().iter().map(column).collect();
+    columns
+        .and_then(|columns| RecordBatch::try_new(Arc::clone(&schema), columns))
         .map_err(|error| LakeError::unusable(NAME, format!("a file has other columns: {error}")))
 }
 

@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{
-    Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
 use parquet::basic::Compression;
@@ -52,7 +50,9 @@ impl Erasures {
     }
 
     pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| letter_properties(schema, compression))?;
+        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
+            letter_properties(schema, compression)
+        })?;
         Ok(Self {
             log,
             format: Arc::new(format),
@@ -135,7 +135,10 @@ impl Erasures {
             let known = recorded.entry(erasure.topic_partition.clone()).or_default();
             let mut left = vec![erasure.span];
             // A message that is erased whole is erased with its elements.
-            for (span, element) in known.iter().filter(|(_, element)| element.is_none() || *element == erasure.element) {
+            for (span, element) in known
+                .iter()
+                .filter(|(_, element)| element.is_none() || *element == erasure.element)
+            {
                 debug_assert!(element.is_none() || span.to - span.from == 1);
                 left = left
                     .into_iter()
@@ -195,7 +198,12 @@ fn schema() -> SchemaRef {
         ("topic", DataType::Utf8, false, "Kafka topic."),
         ("partition", DataType::Int32, false, "Kafka partition."),
         ("from_offset", DataType::Int64, false, "First offset that was erased."),
-        ("to_offset", DataType::Int64, false, "The first one after it that was not."),
+        (
+            "to_offset",
+            DataType::Int64,
+            false,
+            "The first one after it that was not.",
+        ),
         (
             "element",
             DataType::Int32,
@@ -220,7 +228,9 @@ fn batch(erasures: &[Erasure], reason: &str, now_us: i64) -> Result<RecordBatch,
         Arc::new(Int32Array::from_iter_values(
             all.clone().map(|erasure| erasure.topic_partition.partition),
         )),
-        Arc::new(Int64Array::from_iter_values(all.clone().map(|erasure| erasure.span.from))),
+        Arc::new(Int64Array::from_iter_values(
+            all.clone().map(|erasure| erasure.span.from),
+        )),
         Arc::new(Int64Array::from_iter_values(all.clone().map(|erasure| erasure.span.to))),
         Arc::new(Int32Array::from_iter(
             all.clone().map(|erasure| erasure.element.map(|element| element as i32)),

@@ -166,9 +166,7 @@ impl Table {
                     let topic = match identities.topic(row) {
                         Some(topic) => topic,
                         None => {
-                            let of_partition = topics
-                                .entry(partition)
-                                .or_insert_with(|| self.log.topics_of(partition));
+                            let of_partition = topics.entry(partition).or_insert_with(|| self.log.topics_of(partition));
                             self.only_topic(of_partition, &file.add.path, partition, offset)?
                         }
                     };

@@ -41,7 +41,9 @@ impl Attribution {
         for ((partition, topic), extent) in rows {
             let topics = sources.get(&partition);
             let topic = match topic {
-                Some(topic) => topics.is_some_and(|topics| topics.contains_key(&*topic)).then_some(topic),
+                Some(topic) => topics
+                    .is_some_and(|topics| topics.contains_key(&*topic))
+                    .then_some(topic),
                 None => match topics.map(|topics| topics.keys().collect::<Vec<_>>()).as_deref() {
                     None => None,
                     Some([only]) => {
@@ -103,7 +105,9 @@ impl Attribution {
 
     /// Whether rows of this partition that name no topic are of this one's.
     pub(super) fn owns_unnamed(&self, place: &TopicPartition) -> bool {
-        self.unnamed.get(&place.partition).is_some_and(|topic| **topic == *place.topic)
+        self.unnamed
+            .get(&place.partition)
+            .is_some_and(|topic| **topic == *place.topic)
     }
 }
 
@@ -135,7 +139,10 @@ mod tests {
 
     fn attribute(recorded: &[(&str, &str, i32)], rows: &[(Option<&str>, i32, i64)]) -> (Attribution, Vec<String>) {
         let recorded = recorded.iter().map(|(application, topic, partition)| {
-            (((*application).to_owned(), TopicPartition::new(*topic, *partition)), 100)
+            (
+                ((*application).to_owned(), TopicPartition::new(*topic, *partition)),
+                100,
+            )
         });
         let (attribution, findings) = Attribution::new(&recorded.collect(), [&summary(rows)].into_iter());
         (attribution, findings.iter().map(ToString::to_string).collect())
@@ -178,6 +185,10 @@ mod tests {
     fn rows_without_a_recorded_offset_are_found() {
         let (_, findings) = attribute(&[("app", "a", 0)], &[(Some("b"), 0, 1), (None, 7, 1)]);
         assert_eq!(findings.len(), 2, "{findings:?}");
-        assert!(findings.iter().all(|finding| finding.contains("the log records no offset")));
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.contains("the log records no offset"))
+        );
     }
 }

@@ -65,7 +65,9 @@ pub(super) async fn check_table(
             };
             let (of, logged) = (path.clone(), file.clone());
             let checked = tokio::task::spawn_blocking(move || check_one(&of, &logged, bytes, dead, kind, digests));
-            let mut checked = checked.await.map_err(|error| LakeError::parquet(path, "check", error))?;
+            let mut checked = checked
+                .await
+                .map_err(|error| LakeError::parquet(path, "check", error))?;
             checked.is_readable &= damage.is_none();
             checked.findings.extend(damage.map(|why| Finding::UnreadableFile {
                 path: path.clone(),
@@ -131,7 +133,10 @@ fn check_one(
             }),
             Kind::DeadLetters if digest => each_dead_letter(batch, |place, hash| {
                 let key = (place.topic.map(str::to_owned), place.partition);
-                digests.entry(key).or_default().letter(place.offset, place.element, hash);
+                digests
+                    .entry(key)
+                    .or_default()
+                    .letter(place.offset, place.element, hash);
             }),
             _ => {}
         }

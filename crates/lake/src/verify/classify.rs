@@ -114,7 +114,10 @@ impl Evidence {
             false => committed.min(rows_from).min(dead_from).min(gaps_from),
         }
         .min(recorded);
-        let elements = exceptions.erased.iter().filter_map(|erased| Some((erased.span, erased.element?)));
+        let elements = exceptions
+            .erased
+            .iter()
+            .filter_map(|erased| Some((erased.span, erased.element?)));
         Self {
             span: Span::new(start, recorded.max(rows_to).max(dead_to)),
             report: PartitionReport::new(&place, start, recorded),
@@ -170,10 +173,17 @@ impl Evidence {
             }
         }
         self.take_erased(marks);
-        let whole: Vec<Span> = self.exceptions.erased.iter().filter(|erased| erased.element.is_none()).map(|erased| erased.span).collect();
+        let whole: Vec<Span> = self
+            .exceptions
+            .erased
+            .iter()
+            .filter(|erased| erased.element.is_none())
+            .map(|erased| erased.span)
+            .collect();
         for (hole, _) in holes.ranges {
             let left = without(hole, &self.exceptions.gaps);
-            self.holes.extend(left.into_iter().flat_map(|part| without(part, &whole)));
+            self.holes
+                .extend(left.into_iter().flat_map(|part| without(part, &whole)));
         }
     }
 
@@ -195,7 +205,11 @@ impl Evidence {
                 }
                 self.report.erased += 1;
                 let after = self.commits.partition_point(|covered| covered.span.to <= offset);
-                if let Some(covered) = self.commits.get_mut(after).filter(|covered| covered.span.from <= offset) {
+                if let Some(covered) = self
+                    .commits
+                    .get_mut(after)
+                    .filter(|covered| covered.span.from <= offset)
+                {
                     covered.found.records += 1;
                     covered.is_uncounted |= erased.element.is_none();
                 }
@@ -286,7 +300,11 @@ fn replayed(all: &[Evidence], commits: &[CommitRecord]) -> Vec<i64> {
             continue;
         };
         let after = evidence.commits.partition_point(|covered| covered.span.to <= span.from);
-        if let Some(covered) = evidence.commits.get(after).filter(|covered| covered.span.from <= span.from) {
+        if let Some(covered) = evidence
+            .commits
+            .get(after)
+            .filter(|covered| covered.span.from <= span.from)
+        {
             changes[covered.commit] += i64::try_from(*elements).unwrap_or(i64::MAX) - 1;
         }
     }
@@ -378,7 +396,10 @@ fn follow_chain(evidence: &Evidence, commits: &[CommitRecord], findings: &mut Fi
 /// What is left of a hole when these are taken out.
 fn without(hole: Span, taken: &[Span]) -> Vec<Span> {
     let mut left = vec![hole];
-    for taken in taken.iter().filter(|taken| taken.from < hole.to && taken.to > hole.from) {
+    for taken in taken
+        .iter()
+        .filter(|taken| taken.from < hole.to && taken.to > hole.from)
+    {
         left = left
             .into_iter()
             .flat_map(|part| [(part.from, part.to.min(taken.from)), (part.from.max(taken.to), part.to)])

@@ -130,7 +130,9 @@ impl Marks {
             }
             if offset < recorded {
                 let missing = (next.1..element).filter(|element| !is_erased(offset, *element));
-                missing.take(RANGES_MAX).for_each(|element| self.missing.add_element(offset, element));
+                missing
+                    .take(RANGES_MAX)
+                    .for_each(|element| self.missing.add_element(offset, element));
             }
             next.1 = element + 1;
         });
@@ -287,7 +289,9 @@ mod tests {
     type Counts = BTreeMap<(i64, Option<u32>), u64>;
 
     fn count(of: &[(i64, Option<u32>)], window: Span) -> Counts {
-        let within = of.iter().filter(|(offset, _)| (window.from..window.to).contains(offset));
+        let within = of
+            .iter()
+            .filter(|(offset, _)| (window.from..window.to).contains(offset));
         within.fold(BTreeMap::new(), |mut counts: Counts, place| {
             *counts.entry(*place).or_default() += 1;
             counts

@@ -49,7 +49,9 @@ impl Digest {
     pub fn letter(&mut self, offset: i64, element: Option<u32>, hash: u64) {
         let block = self.block(offset);
         block.letters += 1;
-        let element = element.map_or(0, |element| (u64::from(element) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let element = element.map_or(0, |element| {
+            (u64::from(element) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
         // A dead letter is no row of the same hash.
         block.add(offset, !hash ^ element);
     }
@@ -193,7 +195,8 @@ pub(super) fn hash_places(batch: &RecordBatch, by_column: bool, mut each: impl F
 /// The identity of each dead letter of a batch, and the hash of its message.
 pub(super) fn each_dead_letter(batch: &RecordBatch, mut each: impl FnMut(Place<'_>, u64)) {
     let raw = |name: &str| batch.column_by_name(name)?.as_binary_opt::<i32>();
-    let (Some(places), Some(keys), Some(values)) = (Places::of(batch, Kind::DeadLetters), raw("key"), raw("value")) else {
+    let (Some(places), Some(keys), Some(values)) = (Places::of(batch, Kind::DeadLetters), raw("key"), raw("value"))
+    else {
         return;
     };
     for (row, place) in places.iter().enumerate() {

@@ -23,8 +23,12 @@ pub(super) async fn read_gaps(
     state: &TableState,
     to: &mut AllExceptions,
 ) -> Result<Vec<Finding>, LakeError> {
-    let damage = read(root, GAPS, state, |place, span, _| to.entry(place).or_default().gaps.push(span)).await?;
-    to.values_mut().for_each(|exceptions| exceptions.gaps.sort_by_key(|gap| gap.from));
+    let damage = read(root, GAPS, state, |place, span, _| {
+        to.entry(place).or_default().gaps.push(span)
+    })
+    .await?;
+    to.values_mut()
+        .for_each(|exceptions| exceptions.gaps.sort_by_key(|gap| gap.from));
     Ok(damage)
 }
 

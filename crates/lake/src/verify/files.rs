@@ -41,7 +41,9 @@ pub(super) async fn read_rows(
     let wrong = |error: ArrowError| LakeError::parquet(location.table(), "read", error);
     let mut rows = Survivors::new(deleted(location, file).await?);
     let mut reader = StoreFile::new(Arc::clone(location.store()), file.path.clone());
-    let metadata = ArrowReaderMetadata::load_async(&mut reader, options()).await.map_err(failed)?;
+    let metadata = ArrowReaderMetadata::load_async(&mut reader, options())
+        .await
+        .map_err(failed)?;
     let metadata = with_wide_timestamps(metadata).map_err(failed)?;
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata).with_batch_size(BATCH_ROWS);
     if let Some(columns) = columns {
@@ -89,7 +91,9 @@ impl Survivors {
     pub(super) fn of(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let first = self.next;
         self.next += batch.num_rows() as u64;
-        let Some(deleted) = &self.deleted else { return Ok(batch.clone()) };
+        let Some(deleted) = &self.deleted else {
+            return Ok(batch.clone());
+        };
         let stays: BooleanArray = (first..self.next).map(|row| Some(!deleted.contains(row))).collect();
         filter_record_batch(batch, &stays)
     }
@@ -102,7 +106,11 @@ fn options() -> ArrowReaderOptions {
 /// Timestamps of 96 bits hold days of the Julian calendar and nanoseconds, more than nanoseconds since 1970 can.
 fn with_wide_timestamps(metadata: ArrowReaderMetadata) -> Result<ArrowReaderMetadata, ParquetError> {
     let descriptor = metadata.parquet_schema();
-    if !descriptor.columns().iter().any(|column| column.physical_type() == PhysicalType::INT96) {
+    if !descriptor
+        .columns()
+        .iter()
+        .any(|column| column.physical_type() == PhysicalType::INT96)
+    {
         return Ok(metadata);
     }
     let schema = widened(metadata.schema(), descriptor);
@@ -130,9 +138,8 @@ fn microseconds() -> DataType {
 
 /// Timestamps of other units become those that the table declares.
 pub(super) fn in_microseconds(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let is_other = |data_type: &DataType| {
-        matches!(data_type, DataType::Timestamp(unit, _) if *unit != TimeUnit::Microsecond)
-    };
+    let is_other =
+        |data_type: &DataType| matches!(data_type, DataType::Timestamp(unit, _) if *unit != TimeUnit::Microsecond);
     let schema = batch.schema();
     if !schema.fields().iter().any(|field| is_other(field.data_type())) {
         return Ok(batch);

@@ -205,7 +205,9 @@ impl Finding {
                 Severity::Note
             }
             Finding::Unexplained(_) | Finding::NotInKafka(_) | Finding::WouldFail(_) => Severity::Doubt,
-            Finding::Unattributable { .. } | Finding::NotExamined(_) | Finding::NotCompared { .. } => Severity::Unchecked,
+            Finding::Unattributable { .. } | Finding::NotExamined(_) | Finding::NotCompared { .. } => {
+                Severity::Unchecked
+            }
             _ => Severity::Fault,
         }
     }
@@ -363,7 +365,10 @@ impl fmt::Display for Finding {
                 by,
                 files,
             } => {
-                write!(f, "version {version}, {operation} by {by}, took rows out of {files} files")
+                write!(
+                    f,
+                    "version {version}, {operation} by {by}, took rows out of {files} files"
+                )
             }
             Finding::BrokenChain {
                 topic,
@@ -380,13 +385,20 @@ impl fmt::Display for Finding {
             }
             Finding::EvidenceMissing { from, to } => match to - from {
                 1 => write!(f, "table `commits` has no row for version {from}"),
-                count => write!(f, "table `commits` has no rows for versions {from} to {} ({count})", to - 1),
+                count => write!(
+                    f,
+                    "table `commits` has no rows for versions {from} to {} ({count})",
+                    to - 1
+                ),
             },
             Finding::EvidenceDoubled { version } => {
                 write!(f, "table `commits` has several rows for version {version}")
             }
             Finding::EvidenceAhead { version } => {
-                write!(f, "table `commits` has a row for version {version}, which it does not cover")
+                write!(
+                    f,
+                    "table `commits` has a row for version {version}, which it does not cover"
+                )
             }
             Finding::EvidenceDiffers { version, fields } => {
                 write!(

@@ -107,7 +107,9 @@ impl<'a> Verifier<'a> {
         let wanted = names.iter().filter(|name| tables.is_empty() || tables.contains(name));
         // The dead letters after those with rows; the commits last of all, so that what is gone from a log is there.
         let needed = [DEAD_LETTERS, GAPS, ERASURES];
-        let first = wanted.map(String::as_str).filter(|name| !needed.contains(name) && *name != COMMITS);
+        let first = wanted
+            .map(String::as_str)
+            .filter(|name| !needed.contains(name) && *name != COMMITS);
         let order = first.chain(needed.into_iter().filter(|name| is_there(name)));
         let mut logs: BTreeMap<String, (TableState, Findings)> = BTreeMap::new();
         for name in order {
@@ -273,7 +275,8 @@ impl<'a> Verifier<'a> {
         let columns = [topic, partition, offset, element, "key", "value"];
         for (path, summary) in &dead_letters.summaries {
             let file = dead_letters.state.files.get(path);
-            let Some(file) = file.filter(|_| summary.overlaps(&place.topic, place.partition, span.from, span.to)) else {
+            let Some(file) = file.filter(|_| summary.overlaps(&place.topic, place.partition, span.from, span.to))
+            else {
                 continue;
             };
             let read = read_rows(&location, file, Some(&columns), |batch| {
@@ -303,7 +306,8 @@ impl VerifiedTable {
         let location = self.root.location_of(&self.report.table);
         for (path, summary) in &self.summaries {
             let file = self.state.files.get(path);
-            let Some(file) = file.filter(|_| summary.overlaps(&place.topic, place.partition, span.from, span.to)) else {
+            let Some(file) = file.filter(|_| summary.overlaps(&place.topic, place.partition, span.from, span.to))
+            else {
                 continue;
             };
             let read = read_rows(&location, file, None, |batch| {

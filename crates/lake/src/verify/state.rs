@@ -101,7 +101,9 @@ impl TableState {
         let listing = location.list().await?;
         let damage = Arc::new(Mutex::new(Vec::new()));
         let on_damage = Arc::clone(&damage);
-        let mut replay = Replay::lenient(location, &listing, Kinds::All, move |damage| on_damage.lock().push(damage));
+        let mut replay = Replay::lenient(location, &listing, Kinds::All, move |damage| {
+            on_damage.lock().push(damage)
+        });
         let mut state = TableState {
             version: listing.newest().unwrap_or(-1),
             ..TableState::default()
@@ -111,7 +113,7 @@ impl TableState {
         while let Some(piece) = replay.next().await? {
             state.take_names(location, &piece);
             if let Origin::Commit(version) | Origin::History(version) = piece.origin {
-                state.take_commit(location, version, &piece.actions, findings);
+                state.take_commit(version, &piece.actions, findings);
             }
             table.take(&piece);
             for action in files.keep(piece) {
@@ -198,7 +200,9 @@ impl TableState {
     fn take_removal(&mut self, version: i64, info: Option<&CommitInfo>, actions: &[Action]) {
         let is_removal = |action: &&Action| matches!(action, Action::Remove(remove) if remove.data_change);
         let files = actions.iter().filter(is_removal).count() as u64;
-        let by = info.and_then(|info| info.engine_info.as_deref()).unwrap_or("an unknown program");
+        let by = info
+            .and_then(|info| info.engine_info.as_deref())
+            .unwrap_or("an unknown program");
         if files > 0 && !by.starts_with(ENGINE) {
             let operation = info.and_then(|info| info.operation.as_deref()).unwrap_or("a change");
             self.removals.push(Removal {

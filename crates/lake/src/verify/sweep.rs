@@ -38,7 +38,11 @@ impl Sweep<'_> {
         for (place, recorded) in &self.attribution.checkable {
             let rows = self.attribution.rows_of(place);
             let dead_letters = self.extent_of_dead_letters(place);
-            elements += rows.iter().chain(&dead_letters).map(|extent| extent.elements).sum::<u64>();
+            elements += rows
+                .iter()
+                .chain(&dead_letters)
+                .map(|extent| extent.elements)
+                .sum::<u64>();
             all.push(Evidence::new(
                 place.clone(),
                 *recorded,
@@ -56,7 +60,9 @@ impl Sweep<'_> {
             // Elements are not spread evenly; one message is always read whole.
             let elements_max = halves.as_ref().map_or(usize::MAX, |_| bounds.1 as usize);
             match (self.pass(&pass, &all, elements_max).await?, halves) {
-                (Some(marks), _) => marks.into_iter().for_each(|(index, mut marks)| all[index].take(&mut marks)),
+                (Some(marks), _) => marks
+                    .into_iter()
+                    .for_each(|(index, mut marks)| all[index].take(&mut marks)),
                 (None, Some([first, second])) => {
                     todo.push_front(second);
                     todo.push_front(first);
@@ -69,9 +75,8 @@ impl Sweep<'_> {
 
     fn extent_of_dead_letters(&self, place: &TopicPartition) -> Option<Extent> {
         let files = self.dead_letters?.summaries.values().flat_map(Summary::extents);
-        let of_place = files.filter(|(topic, partition, _)| {
-            *topic == Some(&*place.topic) && *partition == place.partition
-        });
+        let of_place =
+            files.filter(|(topic, partition, _)| *topic == Some(&*place.topic) && *partition == place.partition);
         of_place.map(|(_, _, extent)| extent).reduce(|mut all, extent| {
             all.merge(extent);
             all

@@ -71,16 +71,10 @@ async fn after_a_crash_between_letters_and_rows_the_letters_stay_dead() {
     assert_eq!((recorded, letters.recorded(&partition(0))), (40, Some(60)));
     let dead = letters.offsets_from(&partition(0), recorded).await.unwrap();
     assert_eq!(dead, whole([41, 59]));
-    assert_eq!(
-        letters.offsets_from(&partition(0), 42).await.unwrap(),
-        whole([59])
-    );
+    assert_eq!(letters.offsets_from(&partition(0), 42).await.unwrap(), whole([59]));
     assert!(letters.offsets_from(&partition(0), 60).await.unwrap().is_empty());
     assert!(letters.offsets_from(&partition(2), 0).await.unwrap().is_empty());
-    assert_eq!(
-        letters.offsets_from(&partition(1), 0).await.unwrap(),
-        whole([45, 80])
-    );
+    assert_eq!(letters.offsets_from(&partition(1), 0).await.unwrap(), whole([45, 80]));
 
     // Another cut of the batches: the first ends below the letters' offset, which does not go back.
     assert!(matches!(
@@ -178,10 +172,7 @@ async fn faults_neither_lose_nor_double_letters() {
         store.calm();
         assert_eq!(letters.recorded(&partition(0)), Some(10));
         commit(&letters, 0, Span::new(10, 20), &[12]).await.unwrap();
-        assert_eq!(
-            letters.offsets_from(&partition(0), 0).await.unwrap(),
-            whole([3, 4, 12])
-        );
+        assert_eq!(letters.offsets_from(&partition(0), 0).await.unwrap(), whole([3, 4, 12]));
         let files = active_files(&lake, "dead_letters").await;
         let rows: u64 = files
             .iter()
@@ -224,13 +215,20 @@ async fn dead_letters_are_told_apart_by_topic_and_element() {
         of_other(None),
     ];
     let spans = [(partition(0), Span::new(0, 10)), (other.clone(), Span::new(0, 10))];
-    letters.commit(&all, &spans, &known(&letters, &[partition(0), other.clone()])).await.unwrap();
+    letters
+        .commit(&all, &spans, &known(&letters, &[partition(0), other.clone()]))
+        .await
+        .unwrap();
     let there = |place: &TopicPartition| {
         let (letters, place) = (letters.clone(), place.clone());
         async move { letters.offsets_from(&place, 0).await.unwrap() }
     };
-    assert_eq!(there(&partition(0)).await, [(7, Some(0)), (7, Some(2)), (8, None)].into());
-    let gone = [(7, Some(2)), (8, Some(0)), (9, None)].map(|(offset, element)| RecordId::new(partition(0), offset, element));
+    assert_eq!(
+        there(&partition(0)).await,
+        [(7, Some(0)), (7, Some(2)), (8, None)].into()
+    );
+    let gone =
+        [(7, Some(2)), (8, Some(0)), (9, None)].map(|(offset, element)| RecordId::new(partition(0), offset, element));
     assert_eq!(letters.remove(&gone.into()).await.unwrap(), 1);
     assert_eq!(there(&partition(0)).await, [(7, Some(0)), (8, None)].into());
     assert_eq!(there(&other).await, [(7, Some(2)), (7, None)].into());

@@ -29,7 +29,10 @@ async fn what_is_known_is_not_recorded_again() {
         element: Some(element),
         ..erasure(2, 7, 8)
     };
-    assert_eq!(erasures.record(&[one(0), one(1), one(1)], "asked for").await.unwrap(), 2);
+    assert_eq!(
+        erasures.record(&[one(0), one(1), one(1)], "asked for").await.unwrap(),
+        2
+    );
     // The whole message is more than its elements; once it is recorded they are as well.
     assert_eq!(erasures.record(&[erasure(2, 7, 8)], "asked for").await.unwrap(), 1);
     assert_eq!(erasures.record(&[one(5)], "asked for").await.unwrap(), 0);
@@ -59,11 +62,18 @@ async fn erased_records_are_accounted_for() {
     let planted = Planted::new().await;
     let erasures = planted.lake.erasures("ingest").await.unwrap();
     // Offsets 110 to 119 of partition 0, one of them a dead letter: recorded, and still there.
-    erasures.record(&[erasure(0, 110, 120)], "device forgotten").await.unwrap();
+    erasures
+        .record(&[erasure(0, 110, 120)], "device forgotten")
+        .await
+        .unwrap();
     assert_eq!(planted.kinds().await, kinds(["erased_present"]));
     let report = planted.check("vehicle_data").await;
     let still_there = Finding::ErasedPresent(Offsets::of(&partition(0), Span::new(110, 120)));
-    assert!(report.findings.told().contains(&still_there), "{:?}", report.findings.told());
+    assert!(
+        report.findings.told().contains(&still_there),
+        "{:?}",
+        report.findings.told()
+    );
     assert_eq!(still_there.severity(), Severity::Fault);
     planted.rewrite_without(3, |offset| (110..120).contains(&offset));
     let dead_letters = planted.lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
@@ -85,11 +95,16 @@ async fn erased_elements_are_accounted_for() {
     let mut writer = table.file_writer();
     // Three messages of three elements; two elements of the second are erased.
     for (offset, element) in [(0, 0), (0, 1), (0, 2), (1, 2), (2, 0), (2, 1), (2, 2)] {
-        writer.write(&row(Some("vehicle_data"), 0, offset, Some(element))).unwrap();
+        writer
+            .write(&row(Some("vehicle_data"), 0, offset, Some(element)))
+            .unwrap();
     }
     let staged = table.upload(writer.finish().unwrap()).await.unwrap();
     let spans = [(partition(0), Span::new(0, 3))];
-    table.commit_counted(vec![staged], &spans, Some(3), Some(9)).await.unwrap();
+    table
+        .commit_counted(vec![staged], &spans, Some(3), Some(9))
+        .await
+        .unwrap();
     assert_eq!(planted.kinds().await, kinds(["commit_short", "lost"]));
     let erasures = planted.lake.erasures("ingest").await.unwrap();
     let erased = [0, 1].map(|element| Erasure {

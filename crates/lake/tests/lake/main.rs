@@ -19,5 +19,6 @@ mod s3_server;
 mod snapshot;
 mod verify;
 mod verify_elements;
+mod verify_foreign;
 mod verify_ledger;
 mod verify_topics;

@@ -72,7 +72,13 @@ pub(crate) fn batch(stream: &Stream, partition: i32, offsets: Span, start_us: i6
 
 /// One row of `vehicle_data`, of this topic and element.
 pub(crate) fn row(topic: Option<&str>, number: i32, offset: i64, element: Option<u32>) -> RecordBatch {
-    let row = batch(&vehicle_data(), number, Span::new(offset, offset + 1), NOON_US, 1_000_000);
+    let row = batch(
+        &vehicle_data(),
+        number,
+        Span::new(offset, offset + 1),
+        NOON_US,
+        1_000_000,
+    );
     let mut columns = row.columns().to_vec();
     columns[row.schema().index_of("_topic").unwrap()] = Arc::new(StringArray::from(vec![topic]));
     let element = element.map(|element| element as i32);

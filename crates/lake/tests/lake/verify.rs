@@ -179,7 +179,9 @@ pub(crate) fn rewrite(path: &Path, mut change: impl FnMut(RecordBatch) -> Record
     let schema = reader.schema().clone();
     let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
     let mut writer = parquet::arrow::ArrowWriter::try_new(std::fs::File::create(path).unwrap(), schema, None).unwrap();
-    batches.into_iter().for_each(|batch| writer.write(&change(batch)).unwrap());
+    batches
+        .into_iter()
+        .for_each(|batch| writer.write(&change(batch)).unwrap());
     writer.close().unwrap();
 }
 
