@@ -346,6 +346,18 @@ async fn any_physical_form_of_a_type_is_read() {
         let found = csv(&engine, &sql).await.replace("id\n", "").replace('\n', "");
         assert_eq!(found, ids, "{filter}");
     }
+    // The names of columns do not change by it.
+    assert_eq!(
+        csv(
+            &engine,
+            "select at < '1000-01-01', count(*) from t group by at < '1000-01-01' order by 2"
+        )
+        .await,
+        r#""t.at < Utf8(""1000-01-01"")",count(*)
+true,1
+false,3
+"#
+    );
 }
 
 /// A 64-bit roaring bitmap of few rows in the portable format, behind Delta's magic number (PROTOCOL.md, "Deletion Vector

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
 use chrono::DateTime;
 use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
@@ -72,28 +73,28 @@ pub(super) async fn select(
     };
     let mut left_out = 0;
     let mut batches = snapshot.file_batches();
-    'log: while let Some(adds) = batches.try_next().await.map_err(external)? {
-        let values = adds.iter().map(|add| partition_values::of_file(add, columns));
-        let values = values.collect::<Result<Vec<_>, _>>()?;
-        let partitions = partition_values::to_batch(&values, columns.partition_fields())?;
-        let texts: Vec<Option<&str>> = adds.iter().map(|add| add.stats.as_deref()).collect();
-        let statistics = FileStatistics::new(&reader, &texts, &partitions)?;
-        let mut keep = vec![true; adds.len()];
+    'log: while let Some(mut adds) = batches.try_next().await.map_err(external)? {
+        let in_log = adds.len();
+        let mut partitions = partition_values::of_files(&adds, columns)?;
         if let Some(expr) = &selection.partitions {
             let passes = passing(expr, &partitions)?;
-            keep.iter_mut()
-                .zip(&passes)
-                .for_each(|(keep, passes)| *keep &= passes == Some(true));
+            partitions = filter_record_batch(&partitions, &passes)?;
+            retain(&mut adds, passes.iter().map(|passes| passes == Some(true)));
         }
-        if let Some(pruning) = &pruning {
-            let passes = pruning.prune(&statistics)?;
-            keep.iter_mut().zip(passes).for_each(|(keep, passes)| *keep &= passes);
-        }
-        left_out += keep.iter().filter(|keep| !**keep).count();
+        let texts: Vec<Option<&str>> = adds.iter().map(|add| add.stats.as_deref()).collect();
+        let statistics = FileStatistics::new(&reader, &texts, &partitions)?;
+        let keep = match &pruning {
+            Some(pruning) => pruning.prune(&statistics)?,
+            None => vec![true; adds.len()],
+        };
         let rows = statistics.rows();
-        let kept = adds.into_iter().zip(values).zip(rows).zip(keep);
-        let kept = kept.filter_map(|((add, keep), kept)| kept.then_some((add, keep)));
-        let mut files = stream::iter(kept)
+        let kept: Vec<usize> = (0..adds.len()).filter(|file| keep[*file]).collect();
+        left_out += in_log - kept.len();
+        let values = kept.iter().map(|file| partition_values::of_row(&partitions, *file));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<Option<u64>> = kept.iter().map(|file| rows[*file]).collect();
+        retain(&mut adds, keep.into_iter());
+        let mut files = stream::iter(adds.into_iter().zip(values).zip(rows))
             .map(|((add, values), rows)| to_file(snapshot, add, values, rows))
             .buffered(VECTORS_AT_ONCE);
         while let Some((file, rows)) = files.try_next().await? {
@@ -122,6 +123,10 @@ fn pruning_predicate(rows: Option<&Arc<dyn PhysicalExpr>>, columns: &Columns) ->
         .with_file_schema(schema)
         .try_build(Arc::clone(rows?));
     predicate.ok().filter(|predicate| !predicate.always_true())
+}
+
+fn retain(adds: &mut Vec<Add>, mut keep: impl Iterator<Item = bool>) {
+    adds.retain(|_| keep.next().unwrap_or(true));
 }
 
 /// For each file whether a predicate over the partition columns holds.

@@ -1,62 +1,59 @@
 //! Partition values out of the log's texts (PROTOCOL.md, "Partition Value Serialization").
 
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Fields, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use lake::delta::Add;
-use std::sync::Arc;
 
 use super::columns::Columns;
 
-/// The values of a file's partition columns, in the order of [`Columns::partition_fields`].
-pub(super) fn of_file(add: &Add, columns: &Columns) -> Result<Vec<ScalarValue>, DataFusionError> {
+/// The values of the partition columns, in the order of [`Columns::partition_fields`], one row for each file.
+pub(super) fn of_files(adds: &[Add], columns: &Columns) -> Result<RecordBatch, DataFusionError> {
     let fields = columns.partition_fields().iter();
-    fields
-        .zip(columns.partition_log_names())
-        .map(|(field, name)| {
-            let text = add.partition_values.get(name).and_then(Option::as_deref);
-            parse(text, field.data_type())
-                .map_err(|error| error.context(format!("file {}: partition column '{}'", add.path, field.name())))
-        })
-        .collect()
-}
-
-/// An empty text is null, whatever the type.
-fn parse(text: Option<&str>, data_type: &DataType) -> Result<ScalarValue, DataFusionError> {
-    match text {
-        None | Some("") => ScalarValue::try_from(data_type),
-        Some(text) => match data_type {
-            DataType::Binary | DataType::BinaryView => {
-                ScalarValue::Binary(Some(text.as_bytes().to_vec())).cast_to(data_type)
-            }
-            _ => ScalarValue::Utf8(Some(text.to_owned())).cast_to(data_type),
-        },
-    }
-}
-
-/// One row for each file.
-pub(super) fn to_batch(values: &[Vec<ScalarValue>], fields: &Fields) -> Result<RecordBatch, DataFusionError> {
-    let arrays = fields
-        .iter()
-        .enumerate()
-        .map(|(column, field)| match values.is_empty() {
-            true => Ok(arrow_array::new_empty_array(field.data_type())),
-            false => ScalarValue::iter_to_array(values.iter().map(|row| row[column].clone())),
-        });
+    let arrays = fields.zip(columns.partition_log_names()).map(|(field, name)| {
+        let texts = adds
+            .iter()
+            .map(|add| add.partition_values.get(name).and_then(Option::as_deref));
+        parse(texts, field.data_type()).map_err(|error| error.context(format!("partition column '{}'", field.name())))
+    });
     let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(values.len()));
-    let nullable: Fields = fields
+    let nullable: Fields = columns
+        .partition_fields()
         .iter()
         .map(|field| field.as_ref().clone().with_nullable(true))
         .collect();
-    let schema = Arc::new(Schema::new(nullable));
-    Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(adds.len()));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::new(Schema::new(nullable)),
+        arrays,
+        &options,
+    )?)
+}
+
+/// One file's values.
+pub(super) fn of_row(files: &RecordBatch, row: usize) -> Result<Vec<ScalarValue>, DataFusionError> {
+    let columns = files.columns().iter();
+    columns.map(|column| ScalarValue::try_from_array(column, row)).collect()
+}
+
+/// An empty text is null, whatever the type.
+fn parse<'a>(texts: impl Iterator<Item = Option<&'a str>>, data_type: &DataType) -> Result<ArrayRef, DataFusionError> {
+    let texts: StringArray = texts.map(|text| text.filter(|text| !text.is_empty())).collect();
+    // Not "safe", which would make a null of what cannot be read.
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    Ok(cast_with_options(&texts, data_type, &options)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::Array;
     use arrow_schema::TimeUnit;
 
     use super::*;
@@ -81,8 +78,9 @@ mod tests {
             ),
         ];
         for (text, data_type, expected) in cases {
-            let value = parse(Some(text), &data_type).unwrap();
-            assert_eq!(value.data_type(), data_type);
+            let array = parse([Some(text)].into_iter(), &data_type).unwrap();
+            assert_eq!(array.data_type(), &data_type);
+            let value = ScalarValue::try_from_array(&array, 0).unwrap();
             let shown = match &value {
                 ScalarValue::TimestampMicrosecond(Some(us), _) => us.to_string(),
                 ScalarValue::Decimal128(..) => "1.50".to_owned(),
@@ -90,10 +88,9 @@ mod tests {
             };
             assert_eq!(shown, expected, "{text}");
         }
-        for text in [None, Some("")] {
-            assert!(parse(text, &DataType::Utf8View).unwrap().is_null());
-            assert!(parse(text, &DataType::Date32).unwrap().is_null());
+        for data_type in [DataType::Utf8View, DataType::Date32, DataType::BinaryView] {
+            assert_eq!(parse([None, Some("")].into_iter(), &data_type).unwrap().null_count(), 2);
         }
-        assert!(parse(Some("tomorrow"), &DataType::Date32).is_err());
+        assert!(parse([Some("tomorrow")].into_iter(), &DataType::Date32).is_err());
     }
 }
