@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError as Code;
 use tokio::sync::oneshot;
 
-use super::member::{Keep, Member};
+use super::member::{self, Keep, Member};
 use super::messages::{Join, Joined, Synced};
 use super::protocols;
 use super::settled::Settled;
@@ -155,7 +155,7 @@ impl Group {
             let known = join
                 .instance_id
                 .as_ref()
-                .and_then(|instance| self.position_of_instance(instance));
+                .and_then(|instance| member::position_of_instance(&self.members, instance));
             return match known {
                 Some(at) => {
                     self.replace_static(at, join, new_id, sender, now);
@@ -176,7 +176,7 @@ impl Group {
             self.add(join, id, sender, now);
             return Ok(());
         }
-        let at = match self.position(&join.member_id, join.instance_id.as_deref()) {
+        let at = match member::position(&self.members, &join.member_id, join.instance_id.as_deref()) {
             Ok(at) => at,
             Err(code) => return refuse(code),
         };
@@ -266,7 +266,7 @@ impl Group {
             let _ = sender.send(Synced::refused(code));
         };
         let differs = |given: Option<&str>, ours: &Option<String>| given.is_some_and(|g| ours.as_deref() != Some(g));
-        let at = match self.position(member_id, instance_id) {
+        let at = match member::position(&self.members, member_id, instance_id) {
             Ok(at) => at,
             Err(code) => {
                 refuse(sender, code);
@@ -320,7 +320,7 @@ impl Group {
         if self.pending.contains_key(member_id) {
             return Err(Code::UnknownMemberId);
         }
-        let at = self.position(member_id, instance_id)?;
+        let at = member::position(&self.members, member_id, instance_id)?;
         if generation != self.generation {
             return Err(Code::IllegalGeneration);
         }
@@ -339,8 +339,10 @@ impl Group {
         }
         // An administrator removes a static member by its instance id alone.
         let at = match (member_id.is_empty(), instance_id) {
-            (true, Some(instance)) => self.position_of_instance(instance).ok_or(Code::UnknownMemberId)?,
-            _ => self.position(member_id, instance_id)?,
+            (true, Some(instance)) => {
+                member::position_of_instance(&self.members, instance).ok_or(Code::UnknownMemberId)?
+            }
+            _ => member::position(&self.members, member_id, instance_id)?,
         };
         self.remove(at, now);
         Ok(())
@@ -365,7 +367,7 @@ impl Group {
                 Err(Code::UnknownMemberId)
             };
         }
-        let at = self.position(member_id, instance_id)?;
+        let at = member::position(&self.members, member_id, instance_id)?;
         if generation != self.generation {
             return Err(Code::IllegalGeneration);
         }
@@ -450,7 +452,7 @@ impl Group {
             }
         }
         self.state = GroupState::PreparingRebalance;
-        self.deadline = Some(now + self.rebalance_timeout());
+        self.deadline = Some(now + member::rebalance_timeout(&self.members));
     }
 
     fn complete_join_if_all_here(&mut self, now: Instant) {
@@ -484,7 +486,7 @@ impl Group {
             self.leader = next.map(|member| member.id.clone());
         }
         self.state = GroupState::CompletingRebalance;
-        self.deadline = Some(now + self.rebalance_timeout());
+        self.deadline = Some(now + member::rebalance_timeout(&self.members));
         for at in 0..self.members.len() {
             if let Some(joining) = self.members[at].joining.take() {
                 let _ = joining.send(self.joined_answer(at, false));
@@ -529,33 +531,5 @@ impl Group {
     pub(crate) fn metadata_of(&self, member: &Member) -> Bytes {
         let chosen = self.protocol.as_deref();
         chosen.and_then(|name| member.metadata(name)).unwrap_or_default()
-    }
-
-    fn position(&self, member_id: &str, instance_id: Option<&str>) -> Result<usize, Code> {
-        if let Some(instance) = instance_id {
-            return match self.position_of_instance(instance) {
-                Some(at) if self.members[at].id == member_id => Ok(at),
-                Some(_) => Err(Code::FencedInstanceId),
-                None => Err(Code::UnknownMemberId),
-            };
-        }
-        self.members
-            .iter()
-            .position(|member| member.id == member_id)
-            .ok_or(Code::UnknownMemberId)
-    }
-
-    fn position_of_instance(&self, instance_id: &str) -> Option<usize> {
-        self.members
-            .iter()
-            .position(|member| member.instance_id.as_deref() == Some(instance_id))
-    }
-
-    fn rebalance_timeout(&self) -> Duration {
-        self.members
-            .iter()
-            .map(|member| member.rebalance_timeout)
-            .max()
-            .unwrap_or_default()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::error::ResponseError as Code;
 use tokio::sync::oneshot;
 
 use super::messages::{Join, Joined, Synced};
@@ -106,4 +107,30 @@ impl Member {
     pub(super) fn touch(&mut self, now: Instant) {
         self.expires = now + self.session_timeout;
     }
+}
+
+/// Where the member is that a request names. One with an instance id is known by that, and fenced when another one has
+/// taken its place (KIP-345).
+pub(super) fn position(members: &[Member], member_id: &str, instance_id: Option<&str>) -> Result<usize, Code> {
+    if let Some(instance) = instance_id {
+        return match position_of_instance(members, instance) {
+            Some(at) if members[at].id == member_id => Ok(at),
+            Some(_) => Err(Code::FencedInstanceId),
+            None => Err(Code::UnknownMemberId),
+        };
+    }
+    let at = members.iter().position(|member| member.id == member_id);
+    at.ok_or(Code::UnknownMemberId)
+}
+
+pub(super) fn position_of_instance(members: &[Member], instance_id: &str) -> Option<usize> {
+    members
+        .iter()
+        .position(|member| member.instance_id.as_deref() == Some(instance_id))
+}
+
+/// How long a rebalance waits: as long as its slowest member asked for.
+pub(super) fn rebalance_timeout(members: &[Member]) -> Duration {
+    let timeouts = members.iter().map(|member| member.rebalance_timeout);
+    timeouts.max().unwrap_or_default()
 }

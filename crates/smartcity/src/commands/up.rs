@@ -18,7 +18,7 @@ use serve::http::HttpServer;
 use sim::classic::Classic;
 use sim::fleet::Fleet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::args::{self, FleetArgs, PaceArgs, StreamsArgs, flags};
 use crate::commands::broker;
@@ -206,9 +206,9 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
         )),
         end = driven => end,
     };
-    let failed = ended.is_err();
-    if !failed {
-        eprintln!("stopping: committing what is under way");
+    match &ended {
+        Ok(()) => eprintln!("stopping: committing what is under way"),
+        Err(error) => warn!(%error, "stopping: a part has failed"),
     }
     starting.end();
     stop_vehicles.cancel();
@@ -224,7 +224,7 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
         broker.shutdown().await?;
         ingested
     };
-    let stopped = match failed {
+    let stopped = match ended.is_err() {
         // Whoever waits for a part that is gone waits for ever; what is not committed is read again at the next start.
         true => tokio::time::timeout(STOP_TIMEOUT, stopping).await.unwrap_or(Ok(())),
         false => stopping.await,

@@ -113,7 +113,7 @@ fn check(bootstrap_servers: &str, dir: &Path) {
     assert_eq!(letters.len(), bad);
     the_topic_has_them_too(bootstrap_servers, &letters);
     assert_eq!(bad, TABLES.len() * MESSAGES_PER_TOPIC / 100);
-    assert!(support::foreign_readers_agree(
+    assert!(crate::support::foreign_readers_agree(
         &lake,
         &["vehicle_data", "weather_data", "gps_data", "dead_letters"]
     ));
@@ -245,8 +245,8 @@ fn simulate_and_land(bootstrap_servers: &str, dir: &Path) {
     let summary: Value = serde_json::from_str(&run(&mut simulate)).unwrap();
     assert_eq!((&summary["steps"], &summary["records"]), (&99.into(), &495.into()));
     let ingest = Process::start(&mut ingest);
-    support::eventually("99 rows in weather_data", Duration::from_secs(40), || {
-        lake.join("data/weather_data").exists() && TABLES.iter().all(|table| support::count(&lake, table) == 99)
+    crate::support::eventually("99 rows in weather_data", Duration::from_secs(40), || {
+        lake.join("data/weather_data").exists() && TABLES.iter().all(|table| crate::support::count(&lake, table) == 99)
     });
     ingest.stop();
     if let Some(mut compare) = python("classic_in_lake.py") {

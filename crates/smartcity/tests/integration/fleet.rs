@@ -50,7 +50,7 @@ fn threads_and_pace_change_no_byte() {
         again
             .args(settings)
             .args(["--threads", threads, "--pace", pace, "--truth"]);
-        assert_eq!(support::run(again.arg(&truth)), printed);
+        assert_eq!(crate::support::run(again.arg(&truth)), printed);
         let ledger = ["faults", "incidents", "situations"]
             .map(|name| std::fs::read_to_string(truth.join(name).with_extension("ndjson")).unwrap());
         (printed, ledger)

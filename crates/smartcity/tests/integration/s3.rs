@@ -44,7 +44,7 @@ fn has_go() -> bool {
     let version = Command::new("go").arg("version").output();
     let found = version.is_ok_and(|output| output.status.success());
     if !found {
-        support::skip("go, to build an S3 server,");
+        crate::support::skip("go, to build an S3 server,");
     }
     found
 }

@@ -181,13 +181,13 @@ fn when_a_part_fails_in_mid_run_all_of_it_ends_within_two_seconds() {
     }
     let settings = format!("[simulator]\nfaults = \"everything\"\ntruth = {truth:?}\n");
     let mut up = start(dir.path(), &settings, &["--pace", "max", "--vehicles", "500"]);
-    up.wait_for("smartcity is up", Duration::from_secs(30));
-    let started = Instant::now();
+    up.wait_for("stopping: a part has failed", Duration::from_secs(60));
+    let failed = Instant::now();
     let (code, lines) = up.end(Duration::from_secs(20));
+    // And a second for a machine that is busy with other tests.
+    assert!(failed.elapsed() < Duration::from_secs(3), "{:?}", failed.elapsed());
     assert_eq!(code, Some(1), "{lines}");
     assert!(lines.contains("error: cannot write the ledger"), "{lines}");
-    // The vehicles drive for a moment before the first page of the ledger is full.
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
 #[test]
