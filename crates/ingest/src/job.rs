@@ -218,9 +218,9 @@ impl Failure {
 
 /// Waits for all of them, also when one has panicked. Whether none has.
 fn join_all(threads: Vec<thread::JoinHandle<()>>) -> bool {
-    threads
-        .into_iter()
-        .fold(true, |all, thread| thread.join().is_ok() && all)
+    // `all` would stop at the first that has.
+    let panicked = threads.into_iter().filter_map(|thread| thread.join().err());
+    panicked.count() == 0
 }
 
 /// A named thread whose panic stops the job instead of leaving it waiting.
