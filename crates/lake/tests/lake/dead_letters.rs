@@ -196,3 +196,22 @@ async fn letters_outside_their_spans_are_refused() {
         assert!(matches!(refused, Err(LakeError::Batch { .. })), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn letters_that_share_a_file_with_a_removed_one_stay_as_they_were() {
+    let lake = lake_on(Arc::new(InMemory::new()), 1);
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
+    commit(&letters, 0, Span::new(0, 20), &[3, 8, 9]).await.unwrap();
+    // Their rows are written again with their headers, as they were read from the file.
+    let gone = [(partition(0), 8), (partition(0), 15)].into();
+    assert_eq!(letters.remove(&gone).await.unwrap(), 1);
+    let left = letters.offsets_from(&partition(0), 0).await.unwrap();
+    assert_eq!(left.into_iter().collect::<Vec<_>>(), [3, 9]);
+    let files = crate::rows::active_files(&lake, "dead_letters").await;
+    let rows: usize = files
+        .iter()
+        .flat_map(|file| &file.rows)
+        .map(|batch| batch.num_rows())
+        .sum();
+    assert_eq!(rows, 2);
+}
