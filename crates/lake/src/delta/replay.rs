@@ -298,11 +298,11 @@ impl TableState {
             Origin::Checkpoint(version) => (version, false),
             Origin::History(_) => return,
         };
-        let infos = piece.actions.iter().filter_map(|action| match action {
+        let mut infos = piece.actions.iter().rev().filter_map(|action| match action {
             Action::CommitInfo(info) if is_commit => Some(info),
             _ => None,
         });
-        let info = infos.last();
+        let info = infos.next();
         let commit_id = info.and_then(|info| info.commit_id.clone());
         if is_commit && self.newest_info.is_none() {
             self.newest_info = Some((recorded_in, info.map(|info| (**info).clone())));

@@ -233,3 +233,22 @@ async fn dead_letters_are_told_apart_by_topic_and_element() {
     assert_eq!(there(&partition(0)).await, [(7, Some(0)), (8, None)].into());
     assert_eq!(there(&other).await, [(7, Some(2)), (7, None)].into());
 }
+
+#[tokio::test]
+async fn letters_that_share_a_file_with_a_removed_one_stay_as_they_were() {
+    let lake = lake_on(Arc::new(InMemory::new()), 1);
+    let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
+    commit(&letters, 0, Span::new(0, 20), &[3, 8, 9]).await.unwrap();
+    // Their rows are written again with their headers, as they were read from the file.
+    let gone = [8, 15].map(|offset| RecordId::new(partition(0), offset, None)).into();
+    assert_eq!(letters.remove(&gone).await.unwrap(), 1);
+    let left = letters.offsets_from(&partition(0), 0).await.unwrap();
+    assert_eq!(left, [(3, None), (9, None)].into());
+    let files = crate::rows::active_files(&lake, "dead_letters").await;
+    let rows: usize = files
+        .iter()
+        .flat_map(|file| &file.rows)
+        .map(|batch| batch.num_rows())
+        .sum();
+    assert_eq!(rows, 2);
+}

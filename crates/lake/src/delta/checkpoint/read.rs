@@ -14,6 +14,9 @@ use crate::delta::listing::{Checkpoint, CheckpointKind};
 use crate::delta::location::TableLocation;
 use crate::store::parquet::StoreFile;
 
+/// The actions of one file.
+type Pieces = BoxStream<'static, Result<Vec<Action>, ParquetError>>;
+
 /// Rows that are turned into actions at a time.
 const BATCH_ROWS: usize = 1024;
 
@@ -104,7 +107,7 @@ struct Reading {
     /// Path, and whether it is JSON.
     files: Vec<(Path, bool)>,
     sidecars: Vec<Sidecar>,
-    open: Option<(Path, BoxStream<'static, Result<Vec<Action>, ParquetError>>)>,
+    open: Option<(Path, Pieces)>,
 }
 
 impl Reading {
@@ -151,12 +154,7 @@ impl Reading {
     }
 }
 
-async fn open(
-    location: &TableLocation,
-    path: &Path,
-    is_json: bool,
-    kinds: Kinds,
-) -> Result<BoxStream<'static, Result<Vec<Action>, ParquetError>>, LakeError> {
+async fn open(location: &TableLocation, path: &Path, is_json: bool, kinds: Kinds) -> Result<Pieces, LakeError> {
     if is_json {
         let missing = || LakeError::unusable(location.table(), format!("its checkpoint {path} is gone"));
         let bytes = location.read(path).await?.ok_or_else(missing)?;
@@ -180,10 +178,7 @@ fn unreadable(location: &TableLocation, path: &Path, error: ParquetError) -> Lak
     }
 }
 
-fn parquet_actions(
-    builder: ParquetRecordBatchStreamBuilder<StoreFile>,
-    kinds: Kinds,
-) -> Result<BoxStream<'static, Result<Vec<Action>, ParquetError>>, ParquetError> {
+fn parquet_actions(builder: ParquetRecordBatchStreamBuilder<StoreFile>, kinds: Kinds) -> Result<Pieces, ParquetError> {
     let metadata = builder.metadata().clone();
     let columns = kinds.columns();
     let groups = metadata.row_groups().iter().enumerate();
