@@ -20,7 +20,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Statistics, project_schema};
-use datafusion::config::TableParquetOptions;
+use datafusion::config::{ParquetOptions, TableParquetOptions};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
@@ -177,11 +177,15 @@ impl TableProvider for LakeTable {
 
 impl LakeTable {
     fn source(&self, state: &dyn Session) -> Result<Arc<ParquetSource>, DataFusionError> {
-        let mut options = TableParquetOptions::default();
-        options.global = state.config_options().execution.parquet.clone();
-        // Spark's INT96 holds years that nanoseconds do not.
-        options.global.coerce_int96 = Some("us".to_owned());
-        options.global.coerce_int96_tz = Some("UTC".to_owned());
+        let options = TableParquetOptions {
+            global: ParquetOptions {
+                // Spark's INT96 holds years that nanoseconds do not.
+                coerce_int96: Some("us".to_owned()),
+                coerce_int96_tz: Some("UTC".to_owned()),
+                ..state.config_options().execution.parquet.clone()
+            },
+            ..TableParquetOptions::default()
+        };
         let runtime = state.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::parse(STORE)?)?;
         // A data file never changes, so its footer is read once for many queries.
