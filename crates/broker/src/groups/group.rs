@@ -4,7 +4,7 @@
 //! requests through their channels. Names follow Kafka's: a member joins, the leader assigns, all sync.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError as Code;
