@@ -14,11 +14,7 @@ pub(super) fn text(letter: &Letter) -> String {
         .as_ref()
         .map_or(String::new(), |field| format!(", field {field}"));
     // Writing to a String does not fail.
-    let _ = writeln!(
-        out,
-        "{}: {} / {}{field}",
-        letter.id, letter.stage, letter.error_class
-    );
+    let _ = writeln!(out, "{}: {} / {}{field}", letter.id, letter.stage, letter.error_class);
     let _ = writeln!(out, "  error  {}", letter.error);
     if let Some(key) = &letter.key {
         let _ = writeln!(out, "  key    {}", Readable::of(key).cut(0).0);

@@ -68,9 +68,9 @@ pub(super) fn run(file: Option<&Path>, replay: &Args) -> Result<()> {
             let (mut pass, mut bytes) = (Vec::new(), 0);
             while let Some(batch) = found.try_next().await? {
                 for letter in Letter::read(&batch).context("the dead letters have other columns than expected")? {
-                    let other: bool = pass
-                        .first()
-                        .is_some_and(|first: &Letter| first.id.topic_partition.topic != letter.id.topic_partition.topic);
+                    let other: bool = pass.first().is_some_and(|first: &Letter| {
+                        first.id.topic_partition.topic != letter.id.topic_partition.topic
+                    });
                     if other || pass.len() >= PASS_LETTERS_MAX || bytes >= PASS_BYTES_MAX {
                         run.pass(&std::mem::take(&mut pass)).await?;
                         bytes = 0;

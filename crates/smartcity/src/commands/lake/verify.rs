@@ -106,7 +106,9 @@ pub(super) fn run(file: Option<&Path>, verify: &Args) -> Result<()> {
         let of = reports.len();
         match (faulty, unchecked) {
             (0, 0) => Ok(()),
-            (0, unchecked) => Err(damaged(format!("{unchecked} of {of} tables could not be checked whole"))),
+            (0, unchecked) => Err(damaged(format!(
+                "{unchecked} of {of} tables could not be checked whole"
+            ))),
             (faulty, _) => Err(damaged(format!("{faulty} of {of} tables are not as they should be"))),
         }
     })
