@@ -114,7 +114,7 @@ def fill(address, topic, messages, text):
 
 
 def files(lake, table):
-    return [str(lake / "data" / table / path) for path in DeltaTable(str(lake / "data" / table)).files()]
+    return [path.removeprefix("file://") for path in DeltaTable(str(lake / "data" / table)).file_uris()]
 
 
 def differences(lake, messages):
