@@ -5,11 +5,8 @@ use tracing::{debug, info};
 
 use crate::delta::action::{Action, Add, CommitInfo, CommitSpan, Txn};
 use crate::delta::commit::{KnownEnd, Plan, Transaction};
-use crate::delta::log::{Log, View};
+use crate::delta::log::{APPEND, Log, View};
 use crate::{Decision, LakeError, Recorded};
-
-/// The operation of a commit that adds rows and reads nothing, as Spark names it.
-pub(crate) const APPEND: &str = "STREAMING UPDATE";
 
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

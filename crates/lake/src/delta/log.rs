@@ -13,7 +13,6 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use serde_json::Map;
 
 use crate::delta::action::{Action, CommitInfo, Metadata, parse_lines};
-use crate::delta::append::APPEND;
 use crate::delta::checkpoint::read::Kinds;
 use crate::delta::keeper::CommitKeeper;
 use crate::delta::listing::Segment;
@@ -27,6 +26,9 @@ use crate::{LakeError, Mark, Names, Pause};
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
 /// meantime no longer holds the commits that would tell us that the next version is taken; retention is days.
 const FRESH_S: u64 = 600;
+
+/// The operation of a commit that adds rows and reads nothing, as Spark names it.
+pub(crate) const APPEND: &str = "STREAMING UPDATE";
 
 /// One table's log, shared by the clones of a handle.
 pub(crate) struct Log {

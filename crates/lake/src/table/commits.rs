@@ -166,12 +166,15 @@ async fn read(log: &TableLocation, version: i64) -> Result<Option<CommitEvidence
         return Ok(None);
     };
     // What cannot be read stays in the log for `verify` to report.
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let infos = lines.filter_map(|line| match serde_json::from_slice(line) {
-        Ok(Action::CommitInfo(info)) => Some(info),
-        _ => None,
-    });
-    Ok(Some(CommitEvidence::of(version, infos.last().as_deref())))
+    let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mut last_info = None;
+    while let Some(line) = lines.next_back() {
+        if let Ok(Action::CommitInfo(info)) = serde_json::from_slice(line) {
+            last_info = Some(info);
+            break;
+        }
+    }
+    Ok(Some(CommitEvidence::of(version, last_info.as_deref())))
 }
 
 impl CommitEvidence {
@@ -213,6 +216,8 @@ impl CommitEvidence {
 /// A row's own checksum: what changes a row without knowing it is seen, also when it rewrites the file with a log entry
 /// of its own.
 pub(crate) fn checksum(table_id: &str, evidence: &CommitEvidence) -> u32 {
+    /// Topic, partition, from, to, elements.
+    type SpanText<'a> = (&'a str, i32, i64, i64, Option<u64>);
     #[derive(Serialize)]
     struct Text<'a>(
         &'a str,
@@ -220,15 +225,14 @@ pub(crate) fn checksum(table_id: &str, evidence: &CommitEvidence) -> u32 {
         Option<i64>,
         [Option<&'a str>; 3],
         [Option<u64>; 3],
-        Option<Vec<(&'a str, i32, i64, i64, Option<u64>)>>,
+        Option<Vec<SpanText<'a>>>,
     );
     let spans = evidence.spans.as_ref().map(|spans| {
-        let span = |span: &'_ CommitSpan| (span.place.partition, span.span.from, span.span.to, span.elements);
-        let all = spans.iter().map(|of| {
-            let (partition, from, to, elements) = span(of);
-            (&*of.place.topic, partition, from, to, elements)
+        let texts = spans.iter().map(|of| {
+            let topic = &*of.place.topic;
+            (topic, of.place.partition, of.span.from, of.span.to, of.elements)
         });
-        all.collect()
+        texts.collect()
     });
     let text = Text(
         table_id,

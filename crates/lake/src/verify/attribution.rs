@@ -20,13 +20,16 @@ pub(super) struct Attribution {
     rows: BTreeMap<TopicPartition, Extent>,
 }
 
+/// Of one partition, by topic: the applications that recorded an offset of it, and which.
+type Sources<'a> = BTreeMap<&'a str, Vec<(&'a str, i64)>>;
+
 impl Attribution {
     /// By application and topic partition, the offsets that the log records; by file, what its rows are.
     pub(super) fn new<'a>(
         recorded: &BTreeMap<(String, TopicPartition), i64>,
         summaries: impl Iterator<Item = &'a Summary>,
     ) -> (Self, Vec<Finding>) {
-        let mut sources: BTreeMap<i32, BTreeMap<&str, Vec<(&str, i64)>>> = BTreeMap::new();
+        let mut sources: BTreeMap<i32, Sources<'_>> = BTreeMap::new();
         for ((application, place), offset) in recorded {
             let topics = sources.entry(place.partition).or_default();
             topics.entry(&place.topic).or_default().push((application, *offset));

@@ -319,8 +319,8 @@ fn report(
 ) -> PartitionReport {
     explain_holes(&mut evidence, counts, findings);
     follow_chain(&evidence, commits, findings);
-    let ranges: [(&Ranges, fn(Offsets) -> Finding); 8] = [
-        (&evidence.doubled, Finding::Doubled),
+    let ranges = [
+        (&evidence.doubled, Finding::Doubled as fn(Offsets) -> Finding),
         (&evidence.doubled_dead_letters, Finding::DoubledLetters),
         (&evidence.both, Finding::RowAndLetter),
         (&evidence.in_gap, Finding::RowInGap),

@@ -173,11 +173,10 @@ impl TableState {
 
     /// What a commit says of itself, against the files that it names.
     fn take_commit(&mut self, version: i64, actions: &[Action], findings: &mut Findings) {
-        let infos = actions.iter().filter_map(|action| match action {
+        let info = actions.iter().rev().find_map(|action| match action {
             Action::CommitInfo(info) => Some(&**info),
             _ => None,
         });
-        let info = infos.last();
         let evidence = CommitEvidence::of(version, info);
         if let (Some(recorded), Some(_)) = (evidence.rows, &evidence.spans) {
             let adds = actions.iter().filter_map(|action| match action {
