@@ -69,6 +69,10 @@ impl Source for OneChunk {
         })
     }
 
+    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
+        Ok(1)
+    }
+
     fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
         Ok(None)
     }
