@@ -5,6 +5,7 @@
 mod elements;
 mod job;
 mod replay;
+mod starts;
 mod verify;
 
 use std::path::Path;
