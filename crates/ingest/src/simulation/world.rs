@@ -256,7 +256,9 @@ impl World {
     }
 
     pub(super) fn partition_count(&self) -> i32 {
-        (0..self.records.len()).filter(|partition| self.is_there(*partition)).count() as i32
+        (0..self.records.len())
+            .filter(|partition| self.is_there(*partition))
+            .count() as i32
     }
 
     /// Partitions that are added after the beginning.

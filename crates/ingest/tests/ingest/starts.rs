@@ -14,10 +14,9 @@ use crate::open_lake;
 
 /// A log whose partitions end here.
 fn log(ends: &[i64]) -> MemoryLog {
-    MemoryLog {
-        ends: (0..).zip(ends.iter().copied()).collect(),
-        ..MemoryLog::new(1)
-    }
+    let mut log = MemoryLog::new(1);
+    log.ends = (0..).zip(ends.iter().copied()).collect();
+    log
 }
 
 async fn run(lake: &Path, log: MemoryLog, names: u64) -> Result<u64, IngestError> {
@@ -103,10 +102,8 @@ async fn a_partition_that_is_added_is_read_from_its_beginning() {
 async fn what_kafka_has_deleted_of_a_new_partition_is_data_loss() {
     let dir = tempfile::tempdir().unwrap();
     let added = |low| {
-        let mut log = MemoryLog {
-            low,
-            ..log(&[20, 20, 20, 40])
-        };
+        let mut log = log(&[20, 20, 20, 40]);
+        log.low = low;
         log.events.push_back(Event::Assigned(vec![place(PARTITIONS)]));
         log
     };

@@ -159,7 +159,10 @@ fn property(log: &Log, topic: &str) -> String {
 
 fn history(log: &Log, view: &View, topic: &str) -> History {
     let property = property(log, topic);
-    if view.metadata().is_some_and(|metadata| metadata.property(&property).is_some()) {
+    if view
+        .metadata()
+        .is_some_and(|metadata| metadata.property(&property).is_some())
+    {
         History::Starts
     } else if view.has_txn_of(&format!("{}/{topic}/", log.application())) {
         History::Offsets

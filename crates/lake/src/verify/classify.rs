@@ -76,14 +76,18 @@ impl Start {
             commit.spans.iter().any(|span| of(&span.place, place))
         };
         let is_of_topic = |span: &TopicPartition, place: &TopicPartition| span.topic == place.topic;
-        let topic_starts = commits.iter().find(|commit| commit.is_start && names(commit, is_of_topic));
+        let topic_starts = commits
+            .iter()
+            .find(|commit| commit.is_start && names(commit, is_of_topic));
         let first = commits.iter().find(|commit| names(commit, |span, place| span == place));
         match (topic_starts, first) {
             (Some(starts), Some(first)) if first.version > starts.version => Start::New,
             (Some(_), None) => Start::New,
             (_, Some(first)) if first.is_start => {
                 let mut spans = first.spans.iter().filter(|span| span.place == *place);
-                spans.next().map_or(Start::Unknown, |span| Start::Recorded(span.span.from))
+                spans
+                    .next()
+                    .map_or(Start::Unknown, |span| Start::Recorded(span.span.from))
             }
             _ => Start::Unknown,
         }

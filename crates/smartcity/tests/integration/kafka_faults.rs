@@ -175,7 +175,9 @@ impl City {
         let added = self.admin.create_partitions([&two], &options);
         assert!(self.runtime.block_on(added).unwrap().iter().all(Result::is_ok));
         Self::send(&self.producer(&[]), "grown", 1, 10..15);
-        eventually("the partition that was added", PATIENCE, || count(&self.lake, "grown") == 5);
+        eventually("the partition that was added", PATIENCE, || {
+            count(&self.lake, "grown") == 5
+        });
         ingest.stop();
         assert_eq!(self.ids("grown"), (10..15).collect::<Vec<_>>());
         self.verify("grown");
@@ -219,13 +221,13 @@ impl City {
         let lenient = declare("renamed_new", 700);
         run(&mut command(&["dlq", "replay"], &lenient));
         assert_eq!(self.ids("renamed"), [0, 1, 2, 3, 4, 100, 101, 103, 600]);
-        let left = query(&self.lake, "select count(*) as n from dead_letters where topic = 'renamed_new'");
+        let left = query(
+            &self.lake,
+            "select count(*) as n from dead_letters where topic = 'renamed_new'",
+        );
         assert_eq!(left[0]["n"], 0);
         run(&mut command(&["lake", "verify", "--table", "renamed"], &lenient));
-        let mut compare = command(
-            &["lake", "verify", "--against-kafka", "--table", "renamed"],
-            &lenient,
-        );
+        let mut compare = command(&["lake", "verify", "--against-kafka", "--table", "renamed"], &lenient);
         run(compare.args(kafka));
     }
 
