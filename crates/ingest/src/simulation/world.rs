@@ -123,9 +123,9 @@ impl World {
         let grows = rng.bool();
         let arrivals: Vec<_> = (0..partitions)
             .map(|partition| {
-                let is_last = partition > 0 && partition + 1 == partitions;
+                let is_added = partition > 0 && partition + 1 == partitions && rng.bool();
                 match grows {
-                    true => Arrivals::new(rng, records[partition].len(), is_last && rng.bool()),
+                    true => Arrivals::new(rng, records[partition].len(), is_added),
                     false => Arrivals::all_at_once(),
                 }
             })
