@@ -1,9 +1,10 @@
-//! Where a partition is read from: what its table records, and nothing else. What Kafka has lost before that is a gap.
+//! Where a partition is read from: what its table records, and nothing else. Where nothing is recorded yet, it is recorded
+//! first. What Kafka has lost before that is a gap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka::PartitionOffsets;
-use lake::{DeadLetters, Lake, LakeError, Mark, Table};
+use lake::{DeadLetters, Lake, LakeError, Mark, StartingOffset, Table};
 use metrics::counter;
 use model::{OffsetElement, Span, TopicPartition};
 use tracing::warn;
@@ -22,19 +23,44 @@ pub(crate) struct Start {
     pub(crate) letters: Option<Mark>,
 }
 
-/// Refresh both handles first: what another writer has landed since is not seen otherwise.
+/// Records where the topic's partitions start, those of other members of the group as well. Only the application's first
+/// start follows `starting_offsets`; the log decides which of several members that is. Does nothing for partitions that
+/// have an offset.
+///
+/// `logs` holds every partition that the topic has.
+pub(crate) async fn record_starts(
+    table: &Table,
+    topic: &str,
+    logs: &BTreeMap<i32, PartitionOffsets>,
+    starting_offsets: StartingOffsets,
+) -> Result<(), LakeError> {
+    let proposed = logs.iter().map(|(partition, log)| StartingOffset {
+        partition: *partition,
+        first: match starting_offsets {
+            StartingOffsets::Earliest => log.low,
+            StartingOffsets::Latest => log.high,
+        },
+        earliest: log.low,
+    });
+    let proposed: Vec<_> = proposed.collect();
+    table.record_starts(topic, starting_offsets.as_str(), &proposed).await
+}
+
+/// Refresh both handles first: what another writer has committed since is not seen otherwise.
+///
+/// # Errors
+/// Nothing is recorded of the partition ([`record_starts`] comes first), or Kafka does not hold what follows it.
 pub(crate) async fn start(
     table: &Table,
     dead_letters: &DeadLetters,
     topic_partition: &TopicPartition,
     log: PartitionOffsets,
-    starting_offsets: StartingOffsets,
 ) -> Result<Start, IngestError> {
-    let position = match (table.recorded(topic_partition), starting_offsets) {
-        (Some(recorded), _) => check_in_log(topic_partition, recorded, log)?,
-        (None, StartingOffsets::Earliest) => log.low,
-        (None, StartingOffsets::Latest) => log.high,
-    };
+    let recorded = table.recorded(topic_partition);
+    let recorded = recorded.ok_or_else(|| IngestError::NoStart {
+        topic_partition: topic_partition.clone(),
+    })?;
+    let position = check_in_log(topic_partition, recorded, log)?;
     let letters = dead_letters.mark(topic_partition);
     let dead_lettered = dead_letters.offsets_from(topic_partition, position).await;
     let failed = |source: LakeError| IngestError::Lake {

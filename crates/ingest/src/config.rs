@@ -25,11 +25,21 @@ pub struct JobConfig {
     pub until: Until,
 }
 
-/// Where to begin a partition that has never landed.
+/// Where an application starts to read a topic of which it has never recorded anything. Decided once, for all partitions
+/// that the topic has then; those that are added later are read from their beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartingOffsets {
     Earliest,
     Latest,
+}
+
+impl StartingOffsets {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            StartingOffsets::Earliest => "earliest",
+            StartingOffsets::Latest => "latest",
+        }
+    }
 }
 
 /// When a job ends by itself.

@@ -25,6 +25,9 @@ pub enum IngestError {
         low: i64,
         high: i64,
     },
+    /// Where to read from is recorded before anything is read, so the record was removed.
+    #[error("{topic_partition}: the table records no offset to read from")]
+    NoStart { topic_partition: TopicPartition },
     /// The topic was deleted, and another has its name. Its offsets say nothing about what has landed.
     #[error(
         "{topic} was made anew: the table's rows are of the topic with the id {bound}, and Kafka now has one with the id \

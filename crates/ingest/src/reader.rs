@@ -1,12 +1,12 @@
 //! The loop that owns the Kafka source: answers assignments with the table's offsets, hands chunks to the workers, holds
 //! back when they are busy.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use kafka::{Event, KafkaError, Source};
+use kafka::{Event, KafkaError, PartitionOffsets, Source};
 use lake::{DeadLetters, Lake, LakeError, Table};
 use metrics::{counter, gauge};
 use model::{Chunk, OffsetElement, TopicPartition};
@@ -66,8 +66,6 @@ pub(crate) struct ReaderStream {
 /// What the reader knows of a partition that is its own.
 struct Partition {
     stream: usize,
-    /// Where reading began.
-    start: i64,
     /// The next offset to hand to a worker.
     position: i64,
     /// Where `until caught up` ends.
@@ -273,6 +271,12 @@ impl Reader {
                 let bound = self.runtime.block_on(state.table.bind_topic(&state.topic, found));
                 same_topic(&state.topic, &bound.map_err(lake_error)?, found)?;
             }
+            let numbers = || own.iter().map(|topic_partition| topic_partition.partition);
+            if !state.table.has_starts(&state.topic, numbers()) {
+                let logs = logs(&mut *self.source, &state.topic, numbers())?;
+                let record = assignment::record_starts(&state.table, &state.topic, &logs, self.starting_offsets);
+                self.runtime.block_on(record).map_err(lake_error)?;
+            }
             for topic_partition in own {
                 let log = self.source.offsets(topic_partition)?;
                 if !self.fail_on_data_loss {
@@ -280,13 +284,7 @@ impl Reader {
                         assignment::pass_over_gap(&self.lake, &self.application, &state.table, topic_partition, log);
                     self.runtime.block_on(gap).map_err(lake_error)?;
                 }
-                let start = assignment::start(
-                    &state.table,
-                    &self.dead_letters,
-                    topic_partition,
-                    log,
-                    self.starting_offsets,
-                );
+                let start = assignment::start(&state.table, &self.dead_letters, topic_partition, log);
                 let Start {
                     position,
                     dead_lettered,
@@ -313,7 +311,6 @@ impl Reader {
                     topic_partition.clone(),
                     Partition {
                         stream,
-                        start: position,
                         position,
                         end: log.high,
                         dead_lettered: Arc::new(dead_lettered),
@@ -408,11 +405,11 @@ impl Reader {
         })
     }
 
-    /// Whether the tables record every offset up to each partition's end. Nothing is recorded of an empty partition.
+    /// Whether the tables record every offset up to each partition's end.
     fn has_landed(&self, partitions: &HashMap<TopicPartition, Partition>) -> bool {
         partitions.iter().all(|(topic_partition, partition)| {
             let recorded = self.streams[partition.stream].table.recorded(topic_partition);
-            recorded.unwrap_or(partition.start) >= partition.end
+            recorded.is_some_and(|recorded| recorded >= partition.end)
         })
     }
 
@@ -453,6 +450,18 @@ impl Reader {
         }
         self.source.report_positions(&landed);
     }
+}
+
+/// The offsets of every partition of a topic: those that it has now, and those that the group has assigned to us.
+fn logs(
+    source: &mut dyn Source,
+    topic: &str,
+    assigned: impl Iterator<Item = i32>,
+) -> Result<BTreeMap<i32, PartitionOffsets>, KafkaError> {
+    let count = source.partition_count(topic)?;
+    let all: BTreeSet<i32> = (0..count).chain(assigned).collect();
+    let offsets = |partition| Ok((partition, source.offsets(&TopicPartition::new(topic, partition))?));
+    all.into_iter().map(offsets).collect()
 }
 
 fn same_topic(topic: &str, bound: &str, found: &str) -> Result<(), IngestError> {

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::context::{Consumer, Context};
 use crate::queue::{RecordQueue, cached_high_watermark};
 use crate::topic_id::fetch_topic_id;
-use crate::topics::fetch_partition_counts;
+use crate::topics::{fetch_partition_count, fetch_partition_counts};
 use crate::{Event, KafkaConfig, KafkaError, PartitionOffsets, Source};
 
 /// Which partitions to read.
@@ -412,6 +412,10 @@ impl Source for KafkaSource {
             .fetch_watermarks(&partition.topic, partition.partition, self.config.request_timeout)
             .map_err(|error| self.error(&error))?;
         Ok(PartitionOffsets { low, high })
+    }
+
+    fn partition_count(&mut self, topic: &str) -> Result<i32, KafkaError> {
+        fetch_partition_count(&self.consumer, topic, &self.config)
     }
 
     fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError> {

@@ -46,6 +46,9 @@ pub trait Source: Send {
     /// The offsets that the log holds now, asked of the cluster.
     fn offsets(&mut self, partition: &TopicPartition) -> Result<PartitionOffsets, KafkaError>;
 
+    /// How many partitions the topic has now, asked of the cluster.
+    fn partition_count(&mut self, topic: &str) -> Result<i32, KafkaError>;
+
     /// Kafka's id of the topic (KIP-516), as its tools print it: another topic of the same name has another one. `None`
     /// when there is no such topic, or the brokers are older than ids (2.8).
     fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError>;

@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
 
 use crate::{Event, KafkaConfig, KafkaError, KafkaSource, Source, Subscription};
 
@@ -60,6 +60,27 @@ pub(crate) fn fetch_partition_counts<C: ClientContext + ConsumerContext>(
     Ok(known
         .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
         .collect())
+}
+
+/// The number of partitions of a topic, which must exist.
+pub(crate) fn fetch_partition_count<C: ClientContext + ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    config: &KafkaConfig,
+) -> Result<i32, KafkaError> {
+    let failed = |error: &Native| KafkaError::from_call(&config.bootstrap_servers, error);
+    let metadata = consumer.client().fetch_metadata(None, config.request_timeout);
+    let metadata = metadata.map_err(|error| failed(&error))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let code = match found {
+        // Few partitions must not pass for all of them.
+        Some(found) => match found.error() {
+            None => return Ok(found.partitions().len() as i32),
+            Some(code) => code.into(),
+        },
+        None => RDKafkaErrorCode::UnknownTopicOrPartition,
+    };
+    Err(failed(&Native::MetadataFetch(code)))
 }
 
 /// The last `records` offsets of each partition of these topics, oldest first; nothing of topics that do not exist.

@@ -28,6 +28,7 @@ pub use table::dead_letters::DeadLetters;
 pub use table::erasures::{Erasure, Erasures};
 pub use table::gaps::Gaps;
 pub use table::rewrite::DataFile;
+pub use table::starts::StartingOffset;
 pub use table::stream::{ReplayedMessage, Table};
 pub use write::encode::{EncodedFiles, FileWriter};
 pub use write::upload::StagedFiles;

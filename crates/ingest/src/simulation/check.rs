@@ -26,14 +26,26 @@ struct Found {
     ids: BTreeMap<Place, Vec<i64>>,
     /// The elements that the commits say they account for.
     elements: u64,
+    /// By partition: where its first commit begins.
+    starts: BTreeMap<i32, i64>,
 }
 
-pub(super) fn everything_landed_once(world: &World) -> Result<(), String> {
+/// How many partitions start behind records that were there before, when all is well.
+pub(super) fn everything_landed_once(world: &World) -> Result<u64, String> {
     let rows = read(world, TOPIC, ("_partition", "_offset", "_element", Some("id")))?;
     let letters = read(world, "dead_letters", LETTER_PLACE)?;
-    let mut places = 0;
+    let (mut places, mut late_starts) = (0, 0);
     for (partition, records) in world.records.iter().enumerate() {
-        for record in records {
+        let start = rows.starts.get(&(partition as i32)).copied();
+        let start = start.ok_or_else(|| format!("no commit names partition {partition}"))?;
+        let start_max = world.start_max(partition);
+        if start > start_max {
+            return Err(format!(
+                "partition {partition} starts at {start}; when reading began it ended at {start_max}"
+            ));
+        }
+        late_starts += u64::from(start > 0);
+        for record in records.iter().filter(|record| record.offset >= start) {
             let record_place = (partition as i32, record.offset, None);
             places += match world.has_elements {
                 true => check_message(record_place, record, &rows, &letters)?,
@@ -52,7 +64,7 @@ pub(super) fn everything_landed_once(world: &World) -> Result<(), String> {
             rows.elements
         ));
     }
-    Ok(())
+    Ok(late_starts)
 }
 
 /// A record or an element is one row or one dead letter. `is_lenient`: it may be a dead letter although it is good,
@@ -116,6 +128,11 @@ fn read(world: &World, table: &str, columns: Columns) -> Result<Found, String> {
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let action: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
             found.elements += action["commitInfo"]["elements"].as_u64().unwrap_or_default();
+            for span in action["commitInfo"]["spans"].as_array().into_iter().flatten() {
+                if let (Some(partition), Some(from)) = (span["partition"].as_i64(), span["from"].as_i64()) {
+                    found.starts.entry(partition as i32).or_insert(from);
+                }
+            }
             if let Some(path) = action["add"]["path"].as_str() {
                 live.insert(path.to_owned(), ());
             }

@@ -1,6 +1,7 @@
 //! Several ingest processes on one lake, in one thread, with every chance drawn from a seed: a store that fails, crashes
-//! between any two requests, writers that sleep and wake up as zombies, partitions that move, declarations that change.
-//! Whatever happens, each record ends up as one row or one dead letter.
+//! between any two requests, writers that sleep and wake up as zombies, partitions that move or are added, records that
+//! arrive meanwhile, declarations that change. Whatever happens, each record from the recorded starts on ends up as one
+//! row or one dead letter, and no partition starts behind what was there when reading began.
 //!
 //! What runs is the job's own code (`assignment`, `worker`, `committer`, the crate `lake`); only the threads, the Kafka
 //! client, the store and the time are stand-ins. `SMARTCITY_SIMULATION=0..1000000 cargo test -p ingest whatever_happens`
@@ -33,6 +34,8 @@ enum Planted {
     LettersAfterRows,
     /// Reading begins where the group's offset says.
     SeekToGroup,
+    /// Where a partition starts is not recorded before its first rows.
+    NoStarts,
 }
 
 /// Polls of one run; more means that it makes no progress. In the second half the store has no more faults, so that no
@@ -49,6 +52,10 @@ struct Figures {
     fenced: u64,
     deployments: u64,
     replayed: u64,
+    /// Partitions that are added to the topic.
+    added: u64,
+    /// Partitions that start behind records that were there before.
+    late_starts: u64,
 }
 
 type Life = Pin<Box<dyn Future<Output = Result<(), String>>>>;
@@ -125,7 +132,9 @@ fn run(seed: u64, planted: Option<Planted>) -> Result<Figures, String> {
     }
     figures.fenced = world.fenced();
     figures.replayed = world.replayed();
-    check::everything_landed_once(&world).map(|()| figures)
+    figures.added = world.added();
+    figures.late_starts = check::everything_landed_once(&world)?;
+    Ok(figures)
 }
 
 /// The seeds asked for, or these.
@@ -183,6 +192,8 @@ impl Figures {
         self.fenced += other.fenced;
         self.deployments += other.deployments;
         self.replayed += other.replayed;
+        self.added += other.added;
+        self.late_starts += other.late_starts;
     }
 }
 
@@ -200,6 +211,8 @@ fn whatever_happens_each_record_lands_once() {
         often("fenced batches", figures.fenced);
         often("deployments", figures.deployments);
         often("replayed letters", figures.replayed);
+        often("added partitions", figures.added);
+        often("partitions that start late", figures.late_starts);
     }
 }
 
@@ -218,9 +231,10 @@ fn built_in_mistakes_are_found() {
         Planted::TrustTxn,
         Planted::LettersAfterRows,
         Planted::SeekToGroup,
+        Planted::NoStarts,
     ] {
-        let found = (0..1_000).find(|seed| run(*seed, Some(planted)).is_err());
-        println!("{planted:?} is found by seed {found:?}");
+        let found = (0..1_000).find_map(|seed| Some((seed, run(seed, Some(planted)).err()?)));
+        println!("{planted:?} is found by {found:?}");
         assert!(found.is_some(), "{planted:?} went unnoticed");
     }
 }

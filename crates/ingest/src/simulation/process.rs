@@ -95,6 +95,9 @@ impl Process {
                 .assign(epoch, &owned, &table, &dead_letters, &letter_offsets)
                 .await?;
             // A process does not hear of an assignment at once.
+            if !partitions.is_empty() {
+                self.world.begins_to_read();
+            }
             let deaf_for = [0, 10, 50, 500][self.rng.usize(0..4)];
             let mut since_moved = 0;
             loop {
@@ -112,6 +115,9 @@ impl Process {
                         }
                         break;
                     }
+                }
+                for (topic_partition, partition) in &mut partitions {
+                    partition.end = self.world.offsets(topic_partition).high;
                 }
                 let unread: Vec<_> = partitions
                     .iter_mut()
@@ -144,7 +150,8 @@ impl Process {
                 }
                 if is_idle {
                     for (topic_partition, partition) in &partitions {
-                        if table.recorded(topic_partition) == Some(partition.end) {
+                        let recorded = table.recorded(topic_partition).unwrap_or(partition.position);
+                        if self.world.is_end(topic_partition, recorded) {
                             self.world.has_landed(topic_partition);
                         }
                     }
@@ -184,6 +191,14 @@ impl Process {
     ) -> Result<BTreeMap<TopicPartition, Partition>, String> {
         retry(async || table.refresh().await).await?;
         retry(async || dead_letters.refresh().await).await?;
+        let numbers = || owned.iter().map(|topic_partition| topic_partition.partition);
+        if !owned.is_empty() && !table.has_starts(TOPIC, numbers()) && self.world.planted != Some(Planted::NoStarts) {
+            let count = self.world.partition_count();
+            let logs = (0..count).map(|number| (number, self.world.offsets(&TopicPartition::new(TOPIC, number))));
+            let logs = logs.collect();
+            let policy = self.world.starting_offsets;
+            retry(async || assignment::record_starts(table, TOPIC, &logs, policy).await).await?;
+        }
         let mut partitions = BTreeMap::new();
         for topic_partition in owned {
             let offsets = self.world.offsets(topic_partition);
@@ -192,11 +207,23 @@ impl Process {
                 dead_lettered,
                 letters,
             } = retry(async || {
-                let start = assignment::start(table, dead_letters, topic_partition, offsets, StartingOffsets::Earliest);
-                start.await.map_err(|error| match error {
-                    IngestError::Lake { source, .. } => source,
-                    error => panic!("{error}"),
-                })
+                let start = assignment::start(table, dead_letters, topic_partition, offsets).await;
+                match start {
+                    Err(IngestError::NoStart { .. }) if self.world.planted == Some(Planted::NoStarts) => {
+                        let position = match self.world.starting_offsets {
+                            StartingOffsets::Earliest => offsets.low,
+                            StartingOffsets::Latest => offsets.high,
+                        };
+                        Ok(Start {
+                            position,
+                            dead_lettered: dead_letters.offsets_from(topic_partition, position).await?,
+                            letters: dead_letters.mark(topic_partition),
+                        })
+                    }
+                    Err(IngestError::Lake { source, .. }) => Err(source),
+                    Err(error) => panic!("{error}"),
+                    Ok(start) => Ok(start),
+                }
             })
             .await?;
             if self.world.planted == Some(Planted::SeekToGroup) {

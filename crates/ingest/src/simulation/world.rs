@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, PutOptions, PutPayload};
 
 use super::{Planted, STEPS_MAX};
+use crate::config::StartingOffsets;
 use crate::replay::Letter;
 
 pub(super) const TOPIC: &str = "readings";
@@ -54,13 +55,52 @@ pub(super) struct World {
     pub(super) crashes_per_mille: u32,
     /// Whether the stream's messages have elements.
     pub(super) has_elements: bool,
+    pub(super) starting_offsets: StartingOffsets,
     pub(super) records: Vec<Vec<SimRecord>>,
+    /// Of each partition.
+    arrivals: Vec<Arrivals>,
     pub(super) store: InMemory,
     steps: AtomicU64,
     state: Mutex<State>,
 }
 
+/// When a partition's records are sent.
+struct Arrivals {
+    /// The step at which the partition is added to the topic; 0 where it was there before.
+    added_at: u64,
+    /// Records that it holds then, before anyone can know of it.
+    first: usize,
+    /// Steps from one of the others to the next.
+    every: u64,
+}
+
+impl Arrivals {
+    fn new(rng: &mut Rng, records: usize, is_added: bool) -> Self {
+        Self {
+            added_at: if is_added { rng.u64(1..1_500) } else { 0 },
+            first: rng.usize(0..=records),
+            every: rng.u64(1..=20),
+        }
+    }
+
+    fn all_at_once() -> Self {
+        Self {
+            added_at: 0,
+            first: usize::MAX,
+            every: 1,
+        }
+    }
+
+    /// How many there are by then.
+    fn by(&self, step: u64) -> usize {
+        let since = step.saturating_sub(self.added_at) / self.every;
+        self.first.saturating_add(since as usize)
+    }
+}
+
 struct State {
+    /// The end of each partition when a process first began to read; `None` of those that were added later.
+    first_read: Option<Vec<Option<i64>>>,
     /// Of each partition. There should be one; by accident, or for lack of a fence, there are two.
     owners: Vec<[usize; 2]>,
     generation: u64,
@@ -80,7 +120,22 @@ impl World {
         let has_elements = rng.u32(0..3) == 0;
         let records: Vec<Vec<SimRecord>> = (0..partitions).map(|_| records(rng, has_elements)).collect();
         let owners = (0..partitions).map(|_| owners(rng, processes)).collect();
+        let grows = rng.bool();
+        let arrivals: Vec<_> = (0..partitions)
+            .map(|partition| {
+                let is_added = partition > 0 && partition + 1 == partitions && rng.bool();
+                match grows {
+                    true => Arrivals::new(rng, records[partition].len(), is_added),
+                    false => Arrivals::all_at_once(),
+                }
+            })
+            .collect();
+        let starting_offsets = match grows && rng.u32(0..3) > 0 {
+            true => StartingOffsets::Latest,
+            false => StartingOffsets::Earliest,
+        };
         let state = State {
+            first_read: None,
             owners,
             generation: 0,
             landed: vec![false; partitions],
@@ -101,7 +156,9 @@ impl World {
             faults_per_mille: [0, 20, 60, 150][rng.usize(0..4)],
             crashes_per_mille: rng.u32(0..60),
             has_elements,
+            starting_offsets,
             records,
+            arrivals,
             store: InMemory::new(),
             steps: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -126,6 +183,9 @@ impl World {
     pub(super) fn tick(&self) {
         let now = self.steps.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
+        if now > 0 && self.arrivals.iter().any(|arrivals| arrivals.added_at == now) {
+            state.generation += 1;
+        }
         while let Some(at) = state.late.iter().position(|(due, ..)| *due <= now) {
             let (_, path, payload, options) = state.late.swap_remove(at);
             // It may have lost its race.
@@ -185,16 +245,60 @@ impl World {
             .iter()
             .enumerate()
             .filter(|(_, owners)| owners.contains(&process));
-        owned
+        let there = owned.filter(|(partition, _)| self.is_there(*partition));
+        there
             .map(|(partition, _)| TopicPartition::new(TOPIC, partition as i32))
             .collect()
     }
 
+    fn is_there(&self, partition: usize) -> bool {
+        self.arrivals[partition].added_at <= self.steps.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn partition_count(&self) -> i32 {
+        (0..self.records.len())
+            .filter(|partition| self.is_there(*partition))
+            .count() as i32
+    }
+
+    /// Partitions that are added after the beginning.
+    pub(super) fn added(&self) -> u64 {
+        self.arrivals.iter().filter(|arrivals| arrivals.added_at > 0).count() as u64
+    }
+
+    /// A process is about to read its first record.
+    pub(super) fn begins_to_read(&self) {
+        let ends = (0..self.records.len())
+            .map(|partition| self.is_there(partition).then(|| self.end(partition)))
+            .collect();
+        self.state().first_read.get_or_insert(ends);
+    }
+
+    /// The greatest offset that a partition may start at, when nothing is to be skipped.
+    pub(super) fn start_max(&self, partition: usize) -> i64 {
+        let first_read = self.state().first_read.clone();
+        match (self.starting_offsets, first_read) {
+            (StartingOffsets::Latest, Some(ends)) => ends[partition].unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn end(&self, partition: usize) -> i64 {
+        let sent = self.arrivals[partition].by(self.steps.load(Ordering::Relaxed));
+        let sent = self.records[partition].iter().take(sent);
+        sent.last().map_or(0, |record| record.offset + 1)
+    }
+
+    /// Whether nothing comes after this offset any more.
+    pub(super) fn is_end(&self, topic_partition: &TopicPartition, offset: i64) -> bool {
+        let last = self.records[topic_partition.partition as usize].last();
+        last.is_none_or(|record| record.offset < offset)
+    }
+
     pub(super) fn offsets(&self, topic_partition: &TopicPartition) -> PartitionOffsets {
-        let records = &self.records[topic_partition.partition as usize];
         PartitionOffsets {
             low: 0,
-            high: records.last().map_or(0, |record| record.offset + 1),
+            high: self.end(topic_partition.partition as usize),
         }
     }
 

@@ -11,7 +11,7 @@ use lake::{Lake, Names};
 use model::{ChunkBuilder, ManualClock, Streams, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
-const STREAM: &str = r#"
+pub(crate) const STREAM: &str = r#"
     name = "readings"
     description = "d"
     key = "id"
@@ -26,25 +26,27 @@ const STREAM: &str = r#"
     type = "timestamp"
     doc = "t"
 "#;
-const PARTITIONS: i32 = 3;
+pub(crate) const PARTITIONS: i32 = 3;
 const RECORDS: i64 = 2_000;
 /// Every so many records one is broken.
 const BROKEN: i64 = 50;
 
 /// Three partitions of as many records for each topic, handed out in chunks of changing size.
-struct MemoryLog {
+pub(crate) struct MemoryLog {
     positions: BTreeMap<TopicPartition, i64>,
-    events: VecDeque<Event>,
+    pub(crate) events: VecDeque<Event>,
     seed: u64,
     topics: &'static [&'static str],
     /// Offsets below this are gone.
-    low: i64,
-    high: i64,
+    pub(crate) low: i64,
+    pub(crate) high: i64,
+    /// Of partitions that end elsewhere.
+    pub(crate) ends: BTreeMap<i32, i64>,
     topic_id: Option<&'static str>,
 }
 
 impl MemoryLog {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self::of(&["readings"], seed)
     }
 
@@ -62,8 +64,13 @@ impl MemoryLog {
             topics,
             low: 0,
             high: RECORDS,
+            ends: BTreeMap::new(),
             topic_id: None,
         }
+    }
+
+    fn end(&self, partition: &TopicPartition) -> i64 {
+        self.ends.get(&partition.partition).copied().unwrap_or(self.high)
     }
 
     fn chance(&mut self, below: u64) -> u64 {
@@ -88,7 +95,7 @@ impl Source for MemoryLog {
         let mut events: Vec<_> = self.events.drain(..).collect();
         std::thread::sleep(Duration::from_micros(self.chance(3_000)));
         for (partition, from) in self.positions.clone().into_iter().filter(|_| records) {
-            let to = self.high.min(from + self.chance(200) as i64);
+            let to = self.end(&partition).min(from + self.chance(200) as i64);
             if from < to {
                 let mut chunk = ChunkBuilder::new(partition.clone(), from);
                 (from..to)
@@ -114,19 +121,23 @@ impl Source for MemoryLog {
         Ok(())
     }
 
-    fn offsets(&mut self, _: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
+    fn offsets(&mut self, partition: &TopicPartition) -> Result<PartitionOffsets, KafkaError> {
         Ok(PartitionOffsets {
             low: self.low,
-            high: self.high,
+            high: self.end(partition),
         })
+    }
+
+    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
+        Ok(PARTITIONS)
     }
 
     fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
         Ok(self.topic_id.map(str::to_owned))
     }
 
-    fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {
-        Some(self.high)
+    fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {
+        Some(self.end(partition))
     }
 
     fn report_positions(&mut self, _: &[(TopicPartition, i64)]) {}
@@ -137,7 +148,7 @@ async fn run(lake: &Path, log: MemoryLog, names: u64, batch_records_max: u64) ->
     run_with(lake, log, names, settings).await
 }
 
-async fn run_with(
+pub(crate) async fn run_with(
     lake: &Path,
     log: MemoryLog,
     names: u64,
@@ -186,7 +197,7 @@ async fn run_with(
 }
 
 /// How often each offset of each partition stands in a table's live files.
-fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i32, i64), usize> {
+pub(crate) fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i32, i64), usize> {
     use arrow_array::cast::AsArray as _;
     use arrow_array::types::{Int32Type, Int64Type};
 

@@ -5,6 +5,7 @@
 mod elements;
 mod job;
 mod replay;
+mod starts;
 mod verify;
 
 use std::path::Path;
@@ -67,6 +68,10 @@ impl Source for OneChunk {
             low: span.from,
             high: span.to,
         })
+    }
+
+    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
+        Ok(1)
     }
 
     fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {

@@ -99,6 +99,10 @@ impl Source for MemoryLog {
         })
     }
 
+    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
+        Ok(1)
+    }
+
     fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
         Ok(None)
     }

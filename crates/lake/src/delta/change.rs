@@ -87,7 +87,7 @@ impl<C: Fn(&Metadata) -> Result<Option<Metadata>, LakeError> + Send> Transaction
 }
 
 /// With the property, when it has none of this name.
-fn with_absent_property(found: &Metadata, name: &str, value: &str) -> Option<Metadata> {
+pub(crate) fn with_absent_property(found: &Metadata, name: &str, value: &str) -> Option<Metadata> {
     if found.configuration.contains_key(name) {
         return None;
     }

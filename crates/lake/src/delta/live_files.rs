@@ -20,10 +20,25 @@ pub(crate) struct LiveFile {
 }
 
 impl Log {
+    /// As [`Log::named_files`], but refuses a file of which another writer has deleted rows.
+    pub(crate) async fn live_files(
+        &self,
+        may_hold: impl Fn(&Value) -> bool + Send + Sync,
+    ) -> Result<Vec<LiveFile>, LakeError> {
+        let files = self.named_files(may_hold).await?;
+        if let Some(file) = files.iter().find(|file| file.add.deletion_vector.is_some()) {
+            return Err(LakeError::unusable(
+                &self.spec.name,
+                format!("file {} has a deletion vector, which we do not write", file.add.path),
+            ));
+        }
+        Ok(files)
+    }
+
     /// The files that `may_hold` does not rule out by their statistics; a file without any is never ruled out. As of the
     /// view's version, so refresh first. Holds the files found and nothing else, but reads the whole log from the newest
     /// checkpoint on.
-    pub(crate) async fn live_files(
+    pub(crate) async fn named_files(
         &self,
         may_hold: impl Fn(&Value) -> bool + Send + Sync,
     ) -> Result<Vec<LiveFile>, LakeError> {
@@ -40,14 +55,8 @@ impl Log {
     }
 
     fn live_file(&self, add: Add) -> Result<LiveFile, LakeError> {
-        let unusable = |why: String| LakeError::unusable(&self.spec.name, why);
-        if add.deletion_vector.is_some() {
-            return Err(unusable(format!(
-                "file {} has a deletion vector, which we do not write",
-                add.path
-            )));
-        }
-        let path = self.location.data_path(&add.path).map_err(unusable)?;
+        let path = self.location.data_path(&add.path);
+        let path = path.map_err(|why| LakeError::unusable(&self.spec.name, why))?;
         Ok(LiveFile { add, path })
     }
 

@@ -79,6 +79,11 @@ impl View {
         self.txns.get(id)
     }
 
+    /// Whether there is one whose id begins like this.
+    pub(crate) fn has_txn_of(&self, prefix: &str) -> bool {
+        self.txns.keys().any(|id| id.starts_with(prefix))
+    }
+
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_ref()
     }

@@ -7,7 +7,7 @@
 pub mod action;
 pub(crate) mod append;
 pub mod arrow;
-mod change;
+pub(crate) mod change;
 pub(crate) mod checkpoint;
 mod checkpointer;
 pub(crate) mod commit;

@@ -5,4 +5,5 @@ pub(crate) mod dead_letters;
 pub(crate) mod erasures;
 pub(crate) mod gaps;
 pub(crate) mod rewrite;
+pub(crate) mod starts;
 pub(crate) mod stream;

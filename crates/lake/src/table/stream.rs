@@ -267,7 +267,7 @@ impl ReplayedMessage {
 }
 
 /// The columns of a batch that tell which record a row is.
-struct Identities<'a> {
+pub(crate) struct Identities<'a> {
     partitions: &'a Int32Array,
     offsets: &'a Int64Array,
     /// These two are absent in files that were written before the columns were there.
@@ -276,7 +276,7 @@ struct Identities<'a> {
 }
 
 impl<'a> Identities<'a> {
-    fn of(batch: &'a RecordBatch) -> Option<Self> {
+    pub(crate) fn of(batch: &'a RecordBatch) -> Option<Self> {
         Some(Self {
             partitions: batch.column_by_name(PARTITION)?.as_primitive_opt()?,
             offsets: batch.column_by_name(OFFSET)?.as_primitive_opt()?,
@@ -291,7 +291,7 @@ impl<'a> Identities<'a> {
         })
     }
 
-    fn place(&self, row: usize) -> (i32, i64, Option<u32>) {
+    pub(crate) fn place(&self, row: usize) -> (i32, i64, Option<u32>) {
         let element = self.elements.filter(|elements| elements.is_valid(row));
         (
             self.partitions.value(row),
@@ -300,7 +300,7 @@ impl<'a> Identities<'a> {
         )
     }
 
-    fn topic(&self, row: usize) -> Option<&'a str> {
+    pub(crate) fn topic(&self, row: usize) -> Option<&'a str> {
         let topics = self.topics.filter(|topics| topics.is_valid(row))?;
         Some(topics.value(row))
     }

@@ -58,6 +58,42 @@ struct Covered {
     is_uncounted: bool,
 }
 
+/// Where reading of a partition started, by the commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It is recorded.
+    Recorded(i64),
+    /// The partition is not among those that the topic had when its starts were recorded: it was added later, and is
+    /// read from offset 0.
+    New,
+    /// A commit of an earlier release, which recorded none, or the commit that says is gone.
+    Unknown,
+}
+
+impl Start {
+    fn of(place: &TopicPartition, commits: &[CommitRecord]) -> Self {
+        let names = |commit: &CommitRecord, of: fn(&TopicPartition, &TopicPartition) -> bool| {
+            commit.spans.iter().any(|span| of(&span.place, place))
+        };
+        let is_of_topic = |span: &TopicPartition, place: &TopicPartition| span.topic == place.topic;
+        let topic_starts = commits
+            .iter()
+            .find(|commit| commit.is_start && names(commit, is_of_topic));
+        let first = commits.iter().find(|commit| names(commit, |span, place| span == place));
+        match (topic_starts, first) {
+            (Some(starts), Some(first)) if first.version > starts.version => Start::New,
+            (Some(_), None) => Start::New,
+            (_, Some(first)) if first.is_start => {
+                let mut spans = first.spans.iter().filter(|span| span.place == *place);
+                spans
+                    .next()
+                    .map_or(Start::Unknown, |span| Start::Recorded(span.span.from))
+            }
+            _ => Start::Unknown,
+        }
+    }
+}
+
 /// What is known of one partition.
 pub(crate) struct Evidence {
     pub(crate) place: TopicPartition,
@@ -68,6 +104,7 @@ pub(crate) struct Evidence {
     erased_elements: BTreeSet<(i64, u32)>,
     /// In the order of their offsets.
     commits: Vec<Covered>,
+    start: Start,
     rows: Option<Extent>,
     report: PartitionReport,
     doubled: Ranges,
@@ -107,11 +144,14 @@ impl Evidence {
         let (dead_from, dead_to) = bounds(dead_letters);
         let committed = commits.first().map_or(i64::MAX, |covered| covered.span.from);
         let gaps_from = exceptions.gaps.iter().map(|gap| gap.from).min().unwrap_or(i64::MAX);
-        // With the whole log at hand, the first commit says where the table begins; dead letters before it are of a table
-        // that was there earlier.
-        let start = match is_whole {
-            true => committed.min(rows_from),
-            false => committed.min(rows_from).min(dead_from).min(gaps_from),
+        let start_of_reading = Start::of(&place, all_commits);
+        // With the whole log at hand, or a recorded start, the first commit says where the table begins; dead letters
+        // before it are of a table that was there earlier.
+        let start = match start_of_reading {
+            Start::New => 0,
+            Start::Recorded(from) => from.min(committed).min(rows_from),
+            Start::Unknown if is_whole => committed.min(rows_from),
+            Start::Unknown => committed.min(rows_from).min(dead_from).min(gaps_from),
         }
         .min(recorded);
         let elements = exceptions
@@ -125,6 +165,7 @@ impl Evidence {
             erased_elements: elements.map(|(span, element)| (span.from, element)).collect(),
             exceptions,
             commits,
+            start: start_of_reading,
             rows,
             place,
             doubled: Ranges::default(),
@@ -374,12 +415,16 @@ fn explain_holes(evidence: &mut Evidence, counts: &[Count], findings: &mut Findi
     }
 }
 
-/// Each commit starts where the one before it ended: the commit decision demands it, so what breaks it was not committed
-/// by it.
+/// Each commit starts where the one before it ended, and the first where reading started: the commit decision demands it,
+/// so what breaks it was not committed by it.
 fn follow_chain(evidence: &Evidence, commits: &[CommitRecord], findings: &mut Findings) {
-    let spans = evidence.commits.iter().filter(|covered| !covered.span.is_empty());
-    let mut ended = None;
-    for covered in spans {
+    let is_link = |covered: &&Covered| !covered.span.is_empty() || commits[covered.commit].is_start;
+    let mut ended = match evidence.start {
+        Start::Recorded(from) => Some(from),
+        Start::New => Some(0),
+        Start::Unknown => None,
+    };
+    for covered in evidence.commits.iter().filter(is_link) {
         if let Some(expected) = ended.filter(|ended| *ended != covered.span.from) {
             findings.add(Finding::BrokenChain {
                 topic: evidence.place.topic.to_string(),

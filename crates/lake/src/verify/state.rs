@@ -15,6 +15,7 @@ use crate::delta::{
     Action, Add, CommitInfo, Damage, DeletionVector, FileReconciler, Kinds, Origin, Piece, Replay, TableLocation,
 };
 use crate::table::commits::{CommitEvidence, CommitSpan};
+use crate::table::starts::RECORD_STARTS;
 
 /// How our own commits name their program.
 const ENGINE: &str = "smartcity/";
@@ -40,6 +41,8 @@ pub(crate) struct CommitRecord {
     pub(crate) records: Option<u64>,
     /// Rows and dead letters that they make, where a record makes several or none.
     pub(crate) elements: Option<u64>,
+    /// It records where partitions start, and no more.
+    pub(crate) is_start: bool,
     pub(crate) spans: Vec<CommitSpan>,
 }
 
@@ -70,6 +73,7 @@ impl CommitRecord {
             version: evidence.version,
             records: evidence.records,
             elements: evidence.elements,
+            is_start: evidence.operation.as_deref() == Some(RECORD_STARTS),
             spans: evidence.spans.clone()?,
         })
     }

@@ -21,4 +21,5 @@ mod verify;
 mod verify_elements;
 mod verify_foreign;
 mod verify_ledger;
+mod verify_starts;
 mod verify_topics;

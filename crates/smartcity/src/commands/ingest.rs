@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Consumer group
     #[arg(long, value_name = "GROUP")]
     group_id: Option<String>,
-    /// Where to begin a partition of which nothing is committed
+    /// Where the application's first start reads a topic from; later starts read on from what is committed
     #[arg(long, value_parser = ["earliest", "latest"])]
     starting_offsets: Option<String>,
     /// Whether to stop when records are gone from Kafka before they are committed, instead of recording them in `gaps`

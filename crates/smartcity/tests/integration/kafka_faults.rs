@@ -12,7 +12,17 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::runtime::Runtime;
 
-const STREAMS: [&str; 6] = ["added", "aborted", "trimmed", "remade", "swapped", "compacted"];
+const STREAMS: [&str; 8] = [
+    "added",
+    "aborted",
+    "trimmed",
+    "remade",
+    "swapped",
+    "compacted",
+    "quiet",
+    "grown",
+];
+const LATEST: [&str; 2] = ["--starting-offsets", "latest"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct City {
@@ -135,6 +145,92 @@ impl City {
         self.verify("added");
     }
 
+    fn ids(&self, table: &str) -> Vec<i64> {
+        let rows = query(&self.lake, &format!("select id from {table} order by id"));
+        rows.iter().map(|row| row["id"].as_i64().unwrap()).collect()
+    }
+
+    /// What is sent while nothing runs is read, in a partition without rows as well.
+    fn latest_is_decided_once(&self) {
+        self.create("quiet", 2, &[]);
+        let producer = self.producer(&[]);
+        Self::send(&producer, "quiet", 0, 0..3);
+        let land = || run(self.ingest("quiet", &["--until-caught-up"]).args(LATEST));
+        land();
+        Self::send(&producer, "quiet", 0, 10..15);
+        Self::send(&producer, "quiet", 1, 20..25);
+        land();
+        let sent: Vec<i64> = (10..15).chain(20..25).collect();
+        assert_eq!(self.ids("quiet"), sent);
+        self.verify("quiet");
+    }
+
+    /// Also what was sent before the client has heard of the partition (KAFKA-12261).
+    fn latest_is_not_decided_for_partitions_that_are_added(&self) {
+        self.create("grown", 1, &[]);
+        Self::send(&self.producer(&[]), "grown", 0, 0..3);
+        let mut ingest = Process::start(self.ingest("grown", &["--latency", "100ms"]).args(LATEST));
+        ingest.wait_for("reading", PATIENCE);
+        let (two, options) = (NewPartitions::new("grown", 2), AdminOptions::new());
+        let added = self.admin.create_partitions([&two], &options);
+        assert!(self.runtime.block_on(added).unwrap().iter().all(Result::is_ok));
+        Self::send(&self.producer(&[]), "grown", 1, 10..15);
+        eventually("the partition that was added", PATIENCE, || {
+            count(&self.lake, "grown") == 5
+        });
+        ingest.stop();
+        assert_eq!(self.ids("grown"), (10..15).collect::<Vec<_>>());
+        self.verify("grown");
+    }
+
+    /// Records of two topics have the same partition and offset.
+    fn a_dead_letter_of_a_renamed_topic_is_replayed(&self, dir: &Path) {
+        let declare = |topic: &str, max: i64| {
+            let named = format!("name = \"renamed\"\ntopic = \"{topic}\"");
+            let bounded = format!("doc = \"Number.\"\nmax = {max}");
+            let text = declaration("renamed", "").replacen("name = \"renamed\"", &named, 1);
+            let folder = dir.join(format!("{topic}_{max}"));
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(
+                folder.join("renamed.toml"),
+                text.replacen("doc = \"Number.\"", &bounded, 1),
+            )
+            .unwrap();
+            folder
+        };
+        let command = |words: &[&str], streams: &Path| {
+            let mut command = smartcity();
+            command.args(words).arg("--streams").arg(streams);
+            command.arg("--lake").arg(&self.lake);
+            command
+        };
+        let kafka = ["--bootstrap-servers", self.address.as_str()];
+        let producer = self.producer(&[]);
+        for topic in ["renamed_old", "renamed_new"] {
+            self.create(topic, 1, &[]);
+        }
+        Self::send(&producer, "renamed_old", 0, 0..5);
+        Self::send(&producer, "renamed_new", 0, 100..102);
+        Self::send(&producer, "renamed_new", 0, 600..601);
+        Self::send(&producer, "renamed_new", 0, 103..104);
+        for topic in ["renamed_old", "renamed_new"] {
+            let mut ingest = command(&["ingest", "--until-caught-up"], &declare(topic, 500));
+            run(ingest.args(kafka));
+        }
+        assert_eq!(self.ids("renamed"), [0, 1, 2, 3, 4, 100, 101, 103]);
+        let lenient = declare("renamed_new", 700);
+        run(&mut command(&["dlq", "replay"], &lenient));
+        assert_eq!(self.ids("renamed"), [0, 1, 2, 3, 4, 100, 101, 103, 600]);
+        let left = query(
+            &self.lake,
+            "select count(*) as n from dead_letters where topic = 'renamed_new'",
+        );
+        assert_eq!(left[0]["n"], 0);
+        run(&mut command(&["lake", "verify", "--table", "renamed"], &lenient));
+        let mut compare = command(&["lake", "verify", "--against-kafka", "--table", "renamed"], &lenient);
+        run(compare.args(kafka));
+    }
+
     fn what_was_aborted_never_lands(&self) {
         self.create("aborted", 1, &[]);
         let producer = self.producer(&[("transactional.id", "faults")]);
@@ -248,7 +344,11 @@ impl City {
 
 fn check(city: &City) {
     std::thread::scope(|scope| {
-        scope.spawn(|| city.partitions_that_are_added_are_read());
+        scope.spawn(|| {
+            city.partitions_that_are_added_are_read();
+            city.latest_is_decided_once();
+            city.latest_is_not_decided_for_partitions_that_are_added();
+        });
         scope.spawn(|| {
             city.what_was_aborted_never_lands();
             city.what_is_gone_is_told();
@@ -262,7 +362,9 @@ fn check(city: &City) {
 fn ingest_outlives_the_embedded_broker_s_changes() {
     let dir = tempfile::tempdir().unwrap();
     let (broker, address) = broker(dir.path());
-    check(&City::new(&address, dir.path()));
+    let city = City::new(&address, dir.path());
+    check(&city);
+    city.a_dead_letter_of_a_renamed_topic_is_replayed(dir.path());
     broker.stop();
 }
 
