@@ -235,6 +235,11 @@ fn built_in_mistakes_are_found() {
     ] {
         let found = (0..1_000).find_map(|seed| Some((seed, run(seed, Some(planted)).err()?)));
         println!("{planted:?} is found by {found:?}");
-        assert!(found.is_some(), "{planted:?} went unnoticed");
+        let Some((_, fault)) = found else {
+            panic!("{planted:?} went unnoticed");
+        };
+        // By records that it skips, of a partition with commits or without.
+        let is_skip = fault.contains(" starts at ") || fault.contains(" is 0 rows ");
+        assert!(planted != Planted::NoStarts || is_skip, "{fault}");
     }
 }

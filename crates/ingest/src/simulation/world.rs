@@ -285,8 +285,8 @@ impl World {
 
     fn end(&self, partition: usize) -> i64 {
         let sent = self.arrivals[partition].by(self.steps.load(Ordering::Relaxed));
-        let sent = self.records[partition].iter().take(sent);
-        sent.last().map_or(0, |record| record.offset + 1)
+        let mut sent = self.records[partition].iter().take(sent);
+        sent.next_back().map_or(0, |record| record.offset + 1)
     }
 
     /// Whether nothing comes after this offset any more.
