@@ -42,8 +42,8 @@ pub(crate) struct Commit<'a> {
 }
 
 impl Log {
-    /// `decide` says what to do with the batch by what the log records; `moves_to` gives the offset that a span leaves behind, from the
-    /// recorded one.
+    /// `decide` says what to do with the batch by what the log records; `moves_to` gives the offset that a span leaves
+    /// behind, from the recorded one.
     pub(crate) async fn commit(
         &self,
         commit: &Commit<'_>,
