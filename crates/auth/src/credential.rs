@@ -12,9 +12,10 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::{digest, hmac, pbkdf2};
+use subtle::ConstantTimeEq;
 
 /// Fewest PBKDF2 rounds of a credential (RFC 7677).
 pub const ITERATIONS_MIN: u32 = 4096;
@@ -162,7 +163,7 @@ impl Credential {
 
 /// In a time that does not tell where they differ.
 pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
-    constant_time::verify_slices_are_equal(a, b).is_ok()
+    a.ct_eq(b).into()
 }
 
 pub(crate) fn check_iterations(iterations: u32) -> Result<NonZeroU32, String> {

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 /// A source of unpredictable bytes, for nonces and salts.
 pub trait Entropy: Debug + Send + Sync + 'static {
     /// Fills `bytes` with what no one can foresee.
@@ -16,6 +18,9 @@ impl Entropy for SystemEntropy {
     /// # Panics
     /// When the system has no randomness to give: nothing can be kept secret then.
     fn fill(&self, bytes: &mut [u8]) {
-        assert!(aws_lc_rs::rand::fill(bytes).is_ok(), "the system gives no random bytes");
+        assert!(
+            SystemRandom::new().fill(bytes).is_ok(),
+            "the system gives no random bytes"
+        );
     }
 }

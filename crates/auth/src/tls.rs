@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
@@ -158,7 +158,7 @@ fn server_config(config: &TlsConfig) -> Result<ServerConfig, AuthError> {
         fault(&config.key, reason.to_owned())
     })?;
     // Named, because other crates of the program may bring a second provider.
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(ring::default_provider());
     let roots = match (&config.client_ca, config.client_auth) {
         (_, ClientAuth::None) => None,
         (Some(path), _) => {
@@ -246,7 +246,7 @@ mod tests {
         roots
             .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
             .unwrap();
-        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(DEFAULT_VERSIONS)
             .unwrap()
             .with_root_certificates(roots)

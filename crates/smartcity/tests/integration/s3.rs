@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::{Process, broker, eventually, free_port, python, root, run, smartcity};
 use serde_json::Value;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -111,7 +111,7 @@ impl Sts {
         let authority = dir.join("authority.pem");
         std::fs::write(&authority, signed.cert.pem()).unwrap();
         let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
