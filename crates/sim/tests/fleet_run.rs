@@ -296,7 +296,7 @@ fn situations_are_those_of_the_records() {
             _ => {}
         }
     }
-    let told: BTreeSet<(String, String)> = made
+    let reported: BTreeSet<(String, String)> = made
         .situations
         .iter()
         .filter(|situation| situation["kind"] == "fast_near_incident")
@@ -305,11 +305,11 @@ fn situations_are_those_of_the_records() {
             (word("key"), word("incident_id"))
         })
         .collect();
-    assert!(seen.is_subset(&told), "{:?}", seen.difference(&told).next());
+    assert!(seen.is_subset(&reported), "{:?}", seen.difference(&reported).next());
     assert!(
-        told.len() as f64 <= seen.len() as f64 * 1.2 + 2.0,
-        "{} told, {} seen",
-        told.len(),
+        reported.len() as f64 <= seen.len() as f64 * 1.2 + 2.0,
+        "{} reported, {} seen",
+        reported.len(),
         seen.len()
     );
 }

@@ -348,14 +348,14 @@ impl Emit<'_> {
 fn observe(moment: &Moment<'_>, shared: &Shared, open: &mut Situations, time_us: i64, out: &mut Vec<u8>) -> u8 {
     let vehicle = moment.vehicle;
     let speed_kmh = moment.fix.speed_kmh;
-    let told = moment.scene.incident(vehicle.segment).filter(|told| told.active);
+    let report = moment.scene.incident(vehicle.segment).filter(|report| report.active);
     let mut bits = 0;
     for situation in Situation::ALL {
         let holds = match situation {
             Situation::Speeding => {
                 vehicle.kind != AMBULANCE && speed_kmh > speeding_above_kmh(moment.segment.limit_kmh)
             }
-            Situation::FastNearIncident => told.is_some() && speed_kmh > FAST_NEAR_INCIDENT_KMH,
+            Situation::FastNearIncident => report.is_some() && speed_kmh > FAST_NEAR_INCIDENT_KMH,
         };
         if holds {
             bits |= situation.bit();
@@ -365,9 +365,9 @@ fn observe(moment: &Moment<'_>, shared: &Shared, open: &mut Situations, time_us:
                 time_us,
                 speed_kmh,
                 road: &shared.world.road_names[usize::from(moment.segment.road)],
-                incident: told
+                incident: report
                     .filter(|_| situation == Situation::FastNearIncident)
-                    .map(|told| told.id.as_str()),
+                    .map(|report| report.id.as_str()),
             };
             open.holds(situation, &seen, out);
         } else if vehicle.situations & situation.bit() != 0 {

@@ -30,7 +30,7 @@ pub(crate) struct Conditions {
 #[derive(Debug)]
 pub(crate) struct Day {
     day: i32,
-    /// All that are told of at some moment of the day, also those of the day before.
+    /// All that are reported at some moment of the day, also those of the day before.
     pub(crate) incidents: Vec<Incident>,
     /// For each incident the segments within [`REPORT_RADIUS_M`] with the distance of their middle.
     pub(crate) near: Vec<Vec<(f64, SegmentId)>>,

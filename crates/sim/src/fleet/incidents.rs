@@ -12,7 +12,7 @@ use crate::fleet::world::{SegmentId, World};
 const HOUR_US: i64 = 3_600_000_000;
 const MINUTE_US: i64 = 60_000_000;
 const CANDIDATES_PER_HOUR: u64 = 700;
-/// How long a resolved incident is still told of.
+/// How long a resolved incident is still reported.
 pub(crate) const AFTERMATH_US: i64 = 5 * MINUTE_US;
 /// No incident lasts longer, its aftermath included: how far back in time one must look.
 pub(crate) const LONGEST_US: i64 = 4 * HOUR_US;
@@ -77,7 +77,7 @@ impl Incident {
 
     /// Active, or resolved a short while ago.
     #[inline]
-    pub(crate) fn is_told(&self, time_us: i64) -> bool {
+    pub(crate) fn is_reported(&self, time_us: i64) -> bool {
         (self.reported_us..self.resolved_us + AFTERMATH_US).contains(&time_us)
     }
 }

@@ -222,7 +222,7 @@ impl Fleet {
         &self.shared.world
     }
 
-    /// The incidents that are told of at some moment of `[from_us, to_us)`, in order of time.
+    /// The incidents that are reported at some moment of `[from_us, to_us)`, in order of time.
     pub fn incidents(&self, from_us: i64, to_us: i64) -> Vec<Incident> {
         let days = (from_us - incidents::LONGEST_US).div_euclid(DAY_US)..=(to_us - 1).div_euclid(DAY_US);
         let mut found = Vec::new();
@@ -419,7 +419,7 @@ struct Alone {
 impl Alone {
     fn fill(&mut self, settings: &Settings, batch: &mut Batch) -> bool {
         let over = settings.steps().is_some_and(|steps| self.step >= steps);
-        // A run that is told to stop ends its step first, so that no vehicle is a step behind.
+        // A run that is asked to stop ends its step first, so that no vehicle is a step behind.
         if over || (self.stopped && self.chunk == 0) {
             let Some(chunk) = self.chunks.get_mut(self.drained) else {
                 return false;

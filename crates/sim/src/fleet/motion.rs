@@ -120,7 +120,7 @@ impl Drive {
         self.leave
     }
 
-    /// Metres from the segment's start, and m/s, after so many seconds; at its end it stands.
+    /// Metres from the segment's start, and m/s, after `seconds`; it stops at the end.
     #[inline]
     pub(crate) fn at(&self, seconds: f32) -> (f32, f32) {
         if seconds < self.first_end {

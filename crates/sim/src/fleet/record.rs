@@ -330,11 +330,11 @@ impl Moment<'_> {
                 fixed::<6>(out, self.fix.point.longitude);
                 put(out, br#"],"status":"Resolved","description":"No incident nearby"}"#);
             }
-            Some(told) => {
-                put(out, &told.head);
+            Some(report) => {
+                put(out, &report.head);
                 put(out, &self.timestamp);
-                put(out, &told.tail);
-                fixed::<1>(out, self.fix.point.rough_distance_m(told.point));
+                put(out, &report.tail);
+                fixed::<1>(out, self.fix.point.rough_distance_m(report.point));
                 out.push(b'}');
             }
         }

@@ -18,11 +18,11 @@ pub(crate) const MINUTE_US: i64 = 60_000_000;
 pub(crate) struct Scene {
     minute: i64,
     raster: Raster,
-    /// By segment: 1 + the index in `told` of the incident nearest to it; 0 for none.
+    /// By segment: 1 + the index in `reports` of the incident nearest to it; 0 for none.
     near: Vec<u16>,
     /// Metres to that incident, where there is one.
     near_m: Vec<f32>,
-    told: Vec<Told>,
+    reports: Vec<Report>,
     cameras: Vec<CameraText>,
     /// Air quality index by town, and in the country.
     town_air: Vec<f32>,
@@ -34,7 +34,7 @@ pub(crate) struct Scene {
 
 /// An incident in the form of the emergency stream.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Report {
     pub(crate) point: Point,
     pub(crate) id: String,
     pub(crate) active: bool,
@@ -59,7 +59,7 @@ impl Scene {
             raster: Raster::new(&view.conditions.weather, time_us),
             near: vec![0; world.segments.len()],
             near_m: vec![0.0; world.segments.len()],
-            told: Vec::new(),
+            reports: Vec::new(),
             cameras: world.cameras.iter().map(|_| CameraText::default()).collect(),
             town_air: vec![0.0; world.cities.len()],
             country_air: 0.0,
@@ -97,11 +97,11 @@ impl Scene {
 
     fn tell_incidents(&mut self, view: &mut View, time_us: i64) {
         self.near.fill(0);
-        self.told.clear();
+        self.reports.clear();
         let day = view.day(time_us);
-        let told = day.incidents.iter().zip(&day.near);
-        for (incident, near) in told.filter(|(incident, _)| incident.is_told(time_us)) {
-            let mut told = Told {
+        let reported = day.incidents.iter().zip(&day.near);
+        for (incident, near) in reported.filter(|(incident, _)| incident.is_reported(time_us)) {
+            let mut report = Report {
                 point: incident.point,
                 id: incident.id.clone(),
                 active: incident.is_active(time_us),
@@ -109,7 +109,7 @@ impl Scene {
                 tail: Vec::new(),
             };
             text::put(
-                &mut told.head,
+                &mut report.head,
                 format!(
                     r#"","incident_id":"{}","type":"{}","timestamp":""#,
                     incident.id,
@@ -117,11 +117,11 @@ impl Scene {
                 )
                 .as_bytes(),
             );
-            text::put(&mut told.tail, br#"Z","location":["#);
-            text::fixed::<6>(&mut told.tail, incident.point.latitude);
-            told.tail.push(b',');
-            text::fixed::<6>(&mut told.tail, incident.point.longitude);
-            let status = if told.active { "Active" } else { "Resolved" };
+            text::put(&mut report.tail, br#"Z","location":["#);
+            text::fixed::<6>(&mut report.tail, incident.point.latitude);
+            report.tail.push(b',');
+            text::fixed::<6>(&mut report.tail, incident.point.longitude);
+            let status = if report.active { "Active" } else { "Resolved" };
             let rest = format!(
                 r#"],"status":"{status}","description":"{}","phase":"{}","severity":{},"units":{},"distance":"#,
                 incident.description,
@@ -133,9 +133,9 @@ impl Scene {
                     0
                 },
             );
-            text::put(&mut told.tail, rest.as_bytes());
-            self.told.push(told);
-            let number = self.told.len() as u16;
+            text::put(&mut report.tail, rest.as_bytes());
+            self.reports.push(report);
+            let number = self.reports.len() as u16;
             for (distance, segment) in near {
                 let (at, distance) = (*segment as usize, *distance as f32);
                 if self.near[at] == 0 || distance < self.near_m[at] {
@@ -186,10 +186,10 @@ impl Scene {
 
     /// The incident that a vehicle on this segment reports.
     #[inline]
-    pub(crate) fn incident(&self, segment: u32) -> Option<&Told> {
+    pub(crate) fn incident(&self, segment: u32) -> Option<&Report> {
         match self.near[segment as usize] {
             0 => None,
-            number => Some(&self.told[usize::from(number) - 1]),
+            number => Some(&self.reports[usize::from(number) - 1]),
         }
     }
 

@@ -138,13 +138,13 @@ pub(crate) struct RecordFault<'a> {
 
 impl RecordFault<'_> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let (fate, class) = match self.class {
+        let (outcome, class) = match self.class {
             Some(class) => ("dead_letter", format!(r#""{class}""#)),
             None => ("row", "null".to_owned()),
         };
         let _ = writeln!(
             out,
-            r#"{{"kind":"{}","stream":"{}","topic":"{}","key":"{}","id":"{}","event_time":"{}Z","fate":"{fate}","error_class":{class},"copies":{},"delay_ms":{}}}"#,
+            r#"{{"kind":"{}","stream":"{}","topic":"{}","key":"{}","id":"{}","event_time":"{}Z","outcome":"{outcome}","error_class":{class},"copies":{},"delay_ms":{}}}"#,
             self.kind,
             self.stream,
             self.topic,

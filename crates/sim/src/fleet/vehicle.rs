@@ -21,7 +21,7 @@ const DAY_US: i64 = 24 * HOUR_US;
 const NO_SEGMENT: SegmentId = SegmentId::MAX;
 /// The towns between which the first vehicle of every fleet drives.
 const CLASSIC: [&str; 2] = ["London", "Birmingham"];
-/// A trip is only begun when the way home fits into the shift so many times, with this to spare.
+/// A trip is only begun when the way home fits into the shift `SLACK` times, with `SPARE_US` to spare.
 const SLACK: f32 = 3.0;
 const SPARE_US: i64 = 30 * MINUTE_US;
 

@@ -117,7 +117,7 @@ fn every_fault_arrives_as_the_ledger_says() {
         let id = word(&fault, "id");
         let (of, times) = due.get_mut(&id).unwrap_or_else(|| panic!("{line}: no such record"));
         assert_eq!(*of, topic);
-        if fault["fate"] == "dead_letter" {
+        if fault["outcome"] == "dead_letter" {
             *times = 0;
             let class = word(&fault, "error_class");
             *letters_due.entry((topic, class, word(&fault, "key"))).or_default() += copies;

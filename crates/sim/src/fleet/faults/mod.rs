@@ -2,7 +2,7 @@
 //!
 //! Whether a record is hit follows from the seed, the device and the time, like everything else. A record has one fault at
 //! most; episodes of a device or a partition come on top, as they only move or mark records. Each fault is a line of the
-//! ledger (`faults.ndjson`), with the fate that a right consumer gives the record.
+//! ledger (`faults.ndjson`), with the outcome that a right consumer gives the record.
 
 mod episodes;
 mod mutate;

@@ -1,6 +1,6 @@
 //! Which partition a keyed record goes to, as Kafka's own producers have it.
 
-/// The partition of a key among so many: murmur2 of its bytes, made positive, as in Kafka's `DefaultPartitioner`.
+/// The partition of a key among `partitions`: murmur2 of its bytes, made positive, as in Kafka's `DefaultPartitioner`.
 pub(in crate::fleet) fn murmur2_partition(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }

@@ -108,7 +108,7 @@ pub(super) fn build() -> World {
     }
     let mut stretches = 0;
     for road in &data.roads {
-        // A number can have several chains, told apart by a word behind it.
+        // A number can have several chains, distinguished by a word behind it.
         let name = builder.road_name(road.name.split(' ').next().unwrap_or_default());
         let kind = Kind {
             class: road.class,
