@@ -27,6 +27,8 @@ mod journal;
 mod log;
 mod partition;
 mod peer;
+#[cfg(test)]
+mod power_cut_tests;
 mod protocol;
 mod retry;
 mod sasl;

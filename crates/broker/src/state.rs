@@ -234,7 +234,7 @@ impl State {
         Ok(())
     }
 
-    fn log_upkeep(&self) {
+    pub(crate) fn log_upkeep(&self) {
         for (topic, partition) in self.topics.partitions() {
             let due = partition.log.lock().take_upkeep();
             let Some(due) = due else { continue };
@@ -315,7 +315,12 @@ impl State {
                 Err(error) => {
                     metrics::counter!("smartcity_broker_cleaner_errors").increment(1);
                     let error = error_chain(&error);
-                    tracing::error!(topic, partition = partition.index, error, "a log could not be compacted");
+                    tracing::error!(
+                        topic,
+                        partition = partition.index,
+                        error,
+                        "a log could not be compacted"
+                    );
                 }
             }
         }
@@ -454,7 +459,5 @@ fn write_meta(path: &Path, cluster_id: &str) -> Result<(), BrokerError> {
         cluster_id: cluster_id.to_owned(),
     };
     let bytes = serde_json::to_vec_pretty(&meta).map_err(std::io::Error::from);
-    bytes
-        .and_then(|bytes| write_atomically(path, &bytes))
-        .at("write", path)
+    bytes.and_then(|bytes| write_atomically(path, &bytes)).at("write", path)
 }

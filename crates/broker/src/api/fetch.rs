@@ -236,7 +236,12 @@ fn read(
     if asked.last_fetched_epoch > 0 {
         // No such epoch has been: the client's log ends where ours began to differ.
         let diverging = EpochEndOffset::default().with_epoch(0).with_end_offset(high_watermark);
-        let data = described(nothing.with_diverging_epoch(diverging), high_watermark, stable, log_start);
+        let data = described(
+            nothing.with_diverging_epoch(diverging),
+            high_watermark,
+            stable,
+            log_start,
+        );
         return (data, Records::default());
     }
     let mut tries = 1;

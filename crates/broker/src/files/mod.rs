@@ -18,7 +18,9 @@ macro_rules! record {
         #[cfg(test)]
         power_cut::record(|| power_cut::Step::$step($(power_cut::owned($argument)),*));
         #[cfg(not(test))]
-        let _ = || ($(&$argument,)*);
+        let _ = || {
+            let _ = ($(&$argument,)*);
+        };
     };
 }
 
@@ -58,7 +60,12 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
 /// Opens a file to be read and written at its end; makes it when it is missing.
 pub(crate) fn open_append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
+    let file = options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .open(path)?;
     record!(Create(path));
     Ok(file)
 }

@@ -81,9 +81,21 @@ mod tests {
         };
         for name in [SegmentName::appended(0), SegmentName::appended(i64::MAX / 4), cleaned] {
             let path = name.path(Path::new("d"));
-            assert_eq!(SegmentName::parse(path.file_name().unwrap().to_str().unwrap()), Some(name));
+            assert_eq!(
+                SegmentName::parse(path.file_name().unwrap().to_str().unwrap()),
+                Some(name)
+            );
         }
-        for other in ["x.log", "1-2.log", "1-2-0.log", "2-2-1.log", "1-2-3-4.log", "-1.log", "1.index", "1-2-3.cleaned"] {
+        for other in [
+            "x.log",
+            "1-2.log",
+            "1-2-0.log",
+            "2-2-1.log",
+            "1-2-3-4.log",
+            "-1.log",
+            "1.index",
+            "1-2-3.cleaned",
+        ] {
             assert_eq!(SegmentName::parse(other), None, "{other}");
         }
     }
@@ -96,7 +108,11 @@ mod tests {
             generation,
         };
         let first = [cleaned(0, 30, 1), SegmentName::appended(30)];
-        let old = [SegmentName::appended(0), SegmentName::appended(10), SegmentName::appended(20)];
+        let old = [
+            SegmentName::appended(0),
+            SegmentName::appended(10),
+            SegmentName::appended(20),
+        ];
         let (live, replaced) = split_replaced([first.as_slice(), &old].concat());
         assert_eq!((live, replaced), (first.to_vec(), old.to_vec()));
         let second = [cleaned(0, 40, 2), SegmentName::appended(40)];

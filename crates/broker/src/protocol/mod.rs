@@ -229,7 +229,9 @@ async fn waiting<A: Send + 'static>(
         Durability::Fsync => {
             let state = Arc::clone(state);
             let answering = tokio::task::spawn_blocking(move || answer(&state));
-            answering.await.map_err(|error| format!("the request was given up: {error}"))
+            answering
+                .await
+                .map_err(|error| format!("the request was given up: {error}"))
         }
     }
 }

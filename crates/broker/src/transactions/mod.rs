@@ -370,7 +370,9 @@ impl Transactions {
                 // Side by side.
                 marked.iter().for_each(|(_, partition)| partition.begin_sync());
             }
-            marked.iter().try_for_each(|(topic, partition)| to.sync(topic, partition))?;
+            marked
+                .iter()
+                .try_for_each(|(topic, partition)| to.sync(topic, partition))?;
             to.groups.on_disk().map_err(EndError::Coordinator)?;
         }
         let mut registry = self.registry.lock();

@@ -107,7 +107,10 @@ mod tests {
             assert_eq!(map.get(&key.to_be_bytes()), Some(150 + i64::from(key)));
         }
         assert_eq!(map.get(b"one more"), None);
-        assert!(map.put(&7_u32.to_be_bytes(), offset), "a key that is there needs no room");
+        assert!(
+            map.put(&7_u32.to_be_bytes(), offset),
+            "a key that is there needs no room"
+        );
     }
 
     #[test]

@@ -104,7 +104,9 @@ impl CleanJob {
             producers: Producers::default(),
         };
         for group in policy::groups(&planned[..count], self.segment_bytes) {
-            let (replacement, is_changed) = self.write(group.clone(), &mut pass).inspect_err(|_| self.give_up(&group))?;
+            let (replacement, is_changed) = self
+                .write(group.clone(), &mut pass)
+                .inspect_err(|_| self.give_up(&group))?;
             let before: u64 = self.segments[group.clone()].iter().map(|segment| segment.len).sum();
             cleaned.bytes_before += before;
             cleaned.bytes_after += replacement.segment.len;
@@ -156,7 +158,9 @@ impl CleanJob {
 
     /// Takes note of a batch's keys; false when there is no room for one. What cannot be read is left to `retain`.
     fn put(&self, keys: &mut KeyMap, header: &BatchHeader, batch: &[u8]) -> bool {
-        let Ok(unpacked) = unpacked(header, batch) else { return true };
+        let Ok(unpacked) = unpacked(header, batch) else {
+            return true;
+        };
         if each(header, &unpacked).any(|record| record.is_err()) {
             return true;
         }
@@ -288,7 +292,11 @@ fn each_batch(
             return Ok(());
         }
     }
-    if behind == segment.len { Ok(()) } else { Err(broken(path, behind)) }
+    if behind == segment.len {
+        Ok(())
+    } else {
+        Err(broken(path, behind))
+    }
 }
 
 /// A file being written.
@@ -355,6 +363,9 @@ fn broken(path: &Path, position: u64) -> LogError {
     LogError::Storage {
         action: "clean",
         path: path.to_path_buf(),
-        source: io::Error::new(io::ErrorKind::InvalidData, format!("the batch at byte {position} is broken")),
+        source: io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the batch at byte {position} is broken"),
+        ),
     }
 }

@@ -40,7 +40,9 @@ pub(in super::super) fn plan(
     }
     let dirty_ratio = dirty_bytes as f64 / (dirty_bytes + clean_bytes) as f64;
     let too_old = now_ms.saturating_sub(config.lag_max_ms);
-    let must = dirty.iter().any(|segment| segment.len > 0 && segment.first_timestamp < too_old);
+    let must = dirty
+        .iter()
+        .any(|segment| segment.len > 0 && segment.first_timestamp < too_old);
     (must || dirty_ratio > config.dirty_ratio_min).then_some(CleanPlan {
         segments: planned,
         dirty_ratio,
@@ -99,12 +101,20 @@ mod tests {
         assert_eq!(planned(config, 90, 100), None, "all is clean");
         assert_eq!(planned(config, 50, 100), None, "four of nine are dirty");
         assert_eq!(planned(config, 40, 100), Some(9), "five of nine are dirty");
-        assert_eq!(planned(config, 45, 100), Some(9), "a segment is dirty that is so in part");
+        assert_eq!(
+            planned(config, 45, 100),
+            Some(9),
+            "a segment is dirty that is so in part"
+        );
         let lagging = |lag_min_ms| CompactionConfig { lag_min_ms, ..config };
         assert_eq!(planned(lagging(5000), 0, 100), Some(6), "younger ones are left alone");
         assert_eq!(planned(lagging(20_000), 0, 100), None);
         let late = |lag_max_ms| CompactionConfig { lag_max_ms, ..config };
-        assert_eq!(planned(late(1500), 80, 100), Some(9), "the ninth is too old to stay dirty");
+        assert_eq!(
+            planned(late(1500), 80, 100),
+            Some(9),
+            "the ninth is too old to stay dirty"
+        );
         assert_eq!(planned(late(2500), 80, 100), None);
         let always = CompactionConfig {
             dirty_ratio_min: 0.0,

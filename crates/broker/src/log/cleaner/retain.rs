@@ -77,7 +77,11 @@ impl<'a> Retention<'a> {
         match self.data(header, batch, is_aborted) {
             Ok(retained) => retained,
             Err(reason) => {
-                tracing::warn!(offset = header.base_offset, reason, "a batch is left as it is: it cannot be read");
+                tracing::warn!(
+                    offset = header.base_offset,
+                    reason,
+                    "a batch is left as it is: it cannot be read"
+                );
                 self.counts.batches_unreadable += 1;
                 self.tombstones_stay = true;
                 Retained::Whole
@@ -150,7 +154,11 @@ impl<'a> Retention<'a> {
         if kept.len() == header.record_count as usize && !needs_horizon {
             return Ok(Retained::Whole);
         }
-        let base_timestamp = if needs_horizon { self.horizon() } else { header.base_timestamp };
+        let base_timestamp = if needs_horizon {
+            self.horizon()
+        } else {
+            header.base_timestamp
+        };
         let mut records = Vec::new();
         let mut max_timestamp = i64::MIN;
         for record in &kept {
