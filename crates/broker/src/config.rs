@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,26 @@ use crate::error::BrokerError;
 use crate::sasl::SaslConfig;
 
 /// What a power cut may take. A killed process loses nothing acknowledged, whatever this says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
-    /// The operating system decides, as with Kafka's defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Nothing that was acknowledged: an acknowledgement waits until the disk has what it promises, and readers see no
+    /// record before.
+    #[default]
+    Fsync,
+    /// What the operating system had not written yet: it decides when, as with Kafka's defaults.
     Os,
-    /// Files are synced this often; a power cut takes at most that much.
-    Interval(Duration),
-    /// Synced before the acknowledgement; a power cut takes nothing acknowledged.
-    Always,
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fsync" => Ok(Self::Fsync),
+            "os" => Ok(Self::Os),
+            text => Err(format!("`{text}` is not a durability; write fsync or os")),
+        }
+    }
 }
 
 /// Bounds on what clients can make the broker hold.
@@ -42,6 +55,9 @@ pub struct Limits {
     pub groups_max: usize,
     /// Transactional ids.
     pub transactions_max: usize,
+    /// The memory that the log cleaner takes for the keys of one pass, in bytes: 24 and a third more for each key. A topic
+    /// with more keys takes several passes.
+    pub cleaner_keys_bytes_max: usize,
     /// A connection that sends nothing for this long is closed.
     pub idle_connection: Duration,
     /// A connection that moves no byte for this long in the middle of a request or an answer is closed.
@@ -59,6 +75,7 @@ impl Default for Limits {
             message_bytes_max: 1_048_588,
             groups_max: 10_000,
             transactions_max: 10_000,
+            cleaner_keys_bytes_max: 64 << 20,
             idle_connection: Duration::from_secs(600),
             stalled_connection: Duration::from_secs(30),
         }
@@ -97,7 +114,9 @@ pub struct BrokerConfig {
     /// Longest transaction time-out that a client may ask for.
     pub transaction_timeout_max: Duration,
     /// What a power cut may take.
-    pub flush: Flush,
+    pub durability: Durability,
+    /// How often the cleaner looks for compacted topics that are due (Kafka's `log.cleaner.backoff.ms`).
+    pub cleaner_interval: Duration,
     /// Bounds on clients.
     pub limits: Limits,
     /// The wall clock.
@@ -124,7 +143,8 @@ impl BrokerConfig {
             offsets_retention: Duration::from_secs(7 * 24 * 3600),
             producer_expiry: Duration::from_secs(24 * 3600),
             transaction_timeout_max: Duration::from_secs(15 * 60),
-            flush: Flush::Os,
+            durability: Durability::default(),
+            cleaner_interval: Duration::from_secs(15),
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
@@ -171,9 +191,6 @@ impl BrokerConfig {
         }
         if self.limits.in_flight_bytes_max > u32::MAX as usize {
             return fault("limits.in_flight_bytes_max", "must be under 4 GiB");
-        }
-        if matches!(self.flush, Flush::Interval(every) if every.is_zero()) {
-            return fault("flush", "the interval must be longer than 0");
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Durability};
 use crate::log::{self, BatchHeader};
 use crate::peer::Peer;
 use crate::protocol::{self, Outcome};
@@ -18,17 +18,22 @@ use crate::state::State;
 /// One connection's frames, each behind its length, against a broker that has seen all the inputs before: no bytes
 /// may make it panic or answer with a frame that is not as long as it says.
 pub fn request(input: &[u8]) {
-    static BROKER: OnceLock<(tokio::runtime::Runtime, State)> = OnceLock::new();
+    static BROKER: OnceLock<(tokio::runtime::Runtime, Arc<State>)> = OnceLock::new();
     let (runtime, state) = BROKER.get_or_init(|| {
         let mut config = BrokerConfig::new(([127, 0, 0, 1], 0).into(), scratch("request"));
         config.segment_bytes = 1 << 20;
         config.limits.partitions_max = 20;
         config.limits.groups_max = 50;
         config.limits.transactions_max = 50;
+        // Nothing may wait for another thread.
+        config.durability = Durability::Os;
         let address = config.listen;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let state = State::open(config, address);
-        (runtime.expect("a runtime"), state.expect("a new broker's data"))
+        (
+            runtime.expect("a runtime"),
+            Arc::new(state.expect("a new broker's data")),
+        )
     });
     let mut rest = input;
     let mut peer = Peer::new("fuzz".to_owned(), Session::new(None));

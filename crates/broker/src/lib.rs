@@ -2,8 +2,8 @@
 //!
 //! It speaks the Kafka protocol to any client and keeps each partition's record batches in segment files as they
 //! came. It promises that an acknowledged record has been written to the file, so a killed process loses nothing
-//! that it acknowledged; [`Flush`] says what a power cut may take. It replicates nothing: a city's production points
-//! at a real cluster.
+//! that it acknowledged, and on to the disk where [`Durability`] says so. It replicates nothing: a city's production
+//! points at a real cluster.
 //!
 //! `server` (sockets, limits) reads frames of a `stream`, encrypted where that is configured, and `send` writes answers;
 //! `sasl` says who may ask; `protocol` decodes and dispatches to `api` (the versions spoken, and one file per family of
@@ -14,6 +14,7 @@ mod buffers;
 mod clock;
 mod config;
 mod error;
+mod files;
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
 pub mod fuzz;
@@ -24,7 +25,10 @@ mod groups;
 mod ids;
 mod journal;
 mod log;
+mod partition;
 mod peer;
+#[cfg(test)]
+mod power_cut_tests;
 mod protocol;
 mod retry;
 mod sasl;
@@ -38,12 +42,13 @@ mod transactions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use clock::{Clock, SystemClock};
-pub use config::{BrokerConfig, Flush, Limits};
+pub use config::{BrokerConfig, Durability, Limits};
 pub use error::BrokerError;
 pub use sasl::SaslConfig;
 
@@ -118,6 +123,7 @@ impl Broker {
     /// # Errors
     /// A file could not be flushed or written; what was acknowledged is in the files all the same.
     pub async fn shutdown(self) -> Result<(), BrokerError> {
+        self.state.stops.store(true, Ordering::Relaxed);
         drop(self.stop);
         self.tasks.close();
         self.tasks.wait().await;

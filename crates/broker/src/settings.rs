@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 
-use crate::config::BrokerConfig;
-use crate::log::{LogConfig, LogError, TimestampType};
+use crate::config::{BrokerConfig, Durability};
+use crate::log::{CompactionConfig, LogConfig, LogError, TimestampType};
 
 /// The settings that were given to a topic.
 pub(crate) type TopicConfig = BTreeMap<String, String>;
@@ -36,9 +36,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "cleanup.policy",
         kind: LIST,
-        documentation: "Only `delete` is supported.",
+        documentation: "`delete` deletes old segments, `compact` keeps the last record of each key; both may be given.",
         default: |_| "delete".to_owned(),
-        is_good: |value| value.split(',').all(|policy| policy.trim() == "delete"),
+        is_good: |value| elements(value).all(|policy| matches!(policy, "delete" | "compact")),
     },
     Setting {
         name: "compression.gzip.level",
@@ -71,7 +71,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "delete.retention.ms",
         kind: LONG,
-        documentation: "No effect: nothing is compacted.",
+        documentation: "How long a tombstone stays after it was first cleaned, in milliseconds.",
         default: |_| "86400000".to_owned(),
         is_good: |value| is_in(value, 0, i64::MAX),
     },
@@ -85,14 +85,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "flush.messages",
         kind: LONG,
-        documentation: "No effect: the broker's `flush` decides.",
+        documentation: "No effect: the broker's `durability` decides.",
         default: |_| "9223372036854775807".to_owned(),
         is_good: |value| is_in(value, 1, i64::MAX),
     },
     Setting {
         name: "flush.ms",
         kind: LONG,
-        documentation: "No effect: the broker's `flush` decides.",
+        documentation: "No effect: the broker's `durability` decides.",
         default: |_| "9223372036854775807".to_owned(),
         is_good: |value| is_in(value, 0, i64::MAX),
     },
@@ -106,7 +106,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "max.compaction.lag.ms",
         kind: LONG,
-        documentation: "No effect: nothing is compacted.",
+        documentation: "With an older record a log is compacted whatever its dirty ratio, in milliseconds.",
         default: |_| "9223372036854775807".to_owned(),
         is_good: |value| is_in(value, 1, i64::MAX),
     },
@@ -141,7 +141,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "min.cleanable.dirty.ratio",
         kind: DOUBLE,
-        documentation: "No effect: nothing is compacted.",
+        documentation: "A log is compacted when more than this share of its bytes is not compacted yet.",
         default: |_| "0.5".to_owned(),
         is_good: |value| {
             value
@@ -153,7 +153,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "min.compaction.lag.ms",
         kind: LONG,
-        documentation: "No effect: nothing is compacted.",
+        documentation: "Younger records are not compacted, in milliseconds.",
         default: |_| "0".to_owned(),
         is_good: |value| is_in(value, 0, i64::MAX),
     },
@@ -230,6 +230,11 @@ pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
+/// The elements of a list.
+pub(crate) fn elements(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim)
+}
+
 fn is_in(value: &str, least: i64, most: i64) -> bool {
     value.trim().parse().is_ok_and(|n: i64| (least..=most).contains(&n))
 }
@@ -273,12 +278,18 @@ pub(crate) fn log_defaults(config: &BrokerConfig) -> LogConfig {
         retention_ms: config.retention.map(|retention| retention.as_millis() as i64),
         retention_bytes: config.retention_bytes,
         deletes: true,
+        compaction: None,
+        waits_for_disk: config.durability == Durability::Fsync,
     }
 }
 
 /// What the broker's defaults and a topic's settings come to.
 pub(crate) fn log_config(defaults: &LogConfig, config: &TopicConfig) -> LogConfig {
     let number = |name: &str| config.get(name).and_then(|value| value.trim().parse::<i64>().ok());
+    let has_policy = |policy: &str| {
+        let given = config.get("cleanup.policy").map_or("delete", String::as_str);
+        elements(given).any(|one| one == policy)
+    };
     let kept_or = |name: &str, default: Option<i64>| number(name).map_or(default, |n| (n >= 0).then_some(n));
     let retention_bytes = kept_or("retention.bytes", defaults.retention_bytes.map(|bytes| bytes as i64));
     LogConfig {
@@ -293,6 +304,25 @@ pub(crate) fn log_config(defaults: &LogConfig, config: &TopicConfig) -> LogConfi
         after_max_ms: number("message.timestamp.after.max.ms").unwrap_or(defaults.after_max_ms),
         retention_ms: kept_or("retention.ms", defaults.retention_ms),
         retention_bytes: retention_bytes.map(|bytes| bytes as u64),
-        deletes: true,
+        deletes: has_policy("delete"),
+        compaction: has_policy("compact").then(|| compaction(config)),
+        waits_for_disk: defaults.waits_for_disk,
+    }
+}
+
+fn compaction(config: &TopicConfig) -> CompactionConfig {
+    let default = CompactionConfig::default();
+    let ms = |name: &str, default: i64| {
+        let given = config.get(name).and_then(|value| value.trim().parse().ok());
+        given.unwrap_or(default)
+    };
+    let ratio = config.get("min.cleanable.dirty.ratio");
+    CompactionConfig {
+        dirty_ratio_min: ratio
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or(default.dirty_ratio_min),
+        lag_min_ms: ms("min.compaction.lag.ms", default.lag_min_ms),
+        lag_max_ms: ms("max.compaction.lag.ms", default.lag_max_ms),
+        delete_retention_ms: ms("delete.retention.ms", default.delete_retention_ms),
     }
 }

@@ -1,6 +1,6 @@
 //! Everything the broker holds, opened and closed in one place, and the upkeep that runs beside the requests.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,18 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
-use crate::config::{BrokerConfig, Flush};
+use crate::config::{BrokerConfig, Durability};
 use crate::error::{AtPath, BrokerError, error_chain};
+use crate::files::{self, write_atomically};
 use crate::groups::Groups;
 use crate::ids::{Ids, base64_id};
-use crate::journal::write_atomically;
-use crate::log::LogError;
+use crate::log::{CleanJob, Cleaned, LogError};
+use crate::partition::Partition;
 use crate::sasl::Sasl;
 use crate::topics::Topics;
 use crate::transactions::{Participants, Transactions};
 
-/// Of the layout of the data directory.
-const FORMAT: u32 = 1;
+/// Of the layout of the data folder. With 2 came segments that the cleaner has written; a version before it would not see
+/// them.
+const FORMAT: u32 = 2;
 /// The one node.
 pub(crate) const NODE_ID: i32 = 1;
 
@@ -65,6 +67,8 @@ pub(crate) struct State {
     member_bytes: Arc<Semaphore>,
     pub(crate) sasl: Option<Sasl>,
     pub(crate) tls: Option<TlsServer>,
+    /// The broker stops: long work beside the requests ends at its next step.
+    pub(crate) stops: AtomicBool,
     /// Held for as long as the broker runs.
     _lock: File,
 }
@@ -138,7 +142,8 @@ impl State {
         let tls = config.tls.as_ref().map(TlsServer::open).transpose()?;
         let started = Instant::now();
         let dir = config.data_dir.clone();
-        fs::create_dir_all(&dir).at("create", &dir)?;
+        files::create_dir_all(&dir).at("create", &dir)?;
+        files::make_private(&dir).at("change the mode of", &dir)?;
         let lock = lock(&dir)?;
         let ids = Ids::new(config.clock.now_ms());
         let cluster_id = open_meta(&dir, &ids)?;
@@ -152,7 +157,7 @@ impl State {
         })?;
         let transactions = Transactions::open(&dir.join("transactions.journal"), &config)?;
         if was_clean {
-            fs::remove_file(&clean).at("delete", &clean)?;
+            files::remove(&clean).at("delete", &clean)?;
         }
         let (host, port) = config
             .advertised
@@ -173,6 +178,7 @@ impl State {
             fetch_files: Arc::new(Semaphore::new(FETCH_FILES_MAX)),
             sasl,
             tls,
+            stops: AtomicBool::new(false),
             _lock: lock,
         };
         state.transactions.recover(state.participants());
@@ -213,9 +219,9 @@ impl State {
         for (_, partition) in self.topics.partitions() {
             partition.log.lock().close().map_err(|error| match error {
                 LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-                LogError::Refused(_, reason) | LogError::BadRecord { reason, .. } => BrokerError::DataDir {
+                error => BrokerError::DataDir {
                     dir: self.config.data_dir.clone(),
-                    reason,
+                    reason: error.to_string(),
                 },
             })?;
         }
@@ -228,7 +234,7 @@ impl State {
         Ok(())
     }
 
-    fn log_upkeep(&self) {
+    pub(crate) fn log_upkeep(&self) {
         for (topic, partition) in self.topics.partitions() {
             let due = partition.log.lock().take_upkeep();
             let Some(due) = due else { continue };
@@ -277,15 +283,62 @@ impl State {
         }
     }
 
-    fn flush(&self) {
-        for (topic, partition) in self.topics.partitions() {
-            if let Err(error) = partition.sync() {
-                tracing::error!(topic, partition = partition.index, %error, "flush failed");
+    /// Cleans the compacted logs that are due, those with most to clean first. One at a time: the memory for keys is taken
+    /// once.
+    fn clean(&self) {
+        let now_ms = self.now_ms();
+        let due = |(topic, partition): (String, Arc<Partition>)| {
+            let job = partition.log.lock().plan_cleaning(now_ms)?;
+            Some((job, topic, partition))
+        };
+        let mut jobs: Vec<_> = self.topics.partitions().into_iter().filter_map(due).collect();
+        jobs.sort_by(|(a, ..), (b, ..)| b.dirty_ratio().total_cmp(&a.dirty_ratio()));
+        metrics::gauge!("smartcity_broker_cleaner_due").set(jobs.len() as f64);
+        for (job, topic, partition) in jobs {
+            if self.stops.load(Ordering::Relaxed) {
+                return;
+            }
+            match self.clean_one(&job, &partition) {
+                Ok(cleaned) => tracing::info!(
+                    topic,
+                    partition = partition.index,
+                    bytes_before = cleaned.bytes_before,
+                    bytes_after = cleaned.bytes_after,
+                    records_removed = cleaned.counts.records_removed,
+                    upto = cleaned.upto,
+                    is_complete = cleaned.is_complete,
+                    "compacted a log"
+                ),
+                Err(error) if self.topics.partition(&topic, partition.index).is_none() => {
+                    tracing::debug!(topic, %error, "a topic was deleted while it was compacted");
+                }
+                Err(error) => {
+                    metrics::counter!("smartcity_broker_cleaner_errors").increment(1);
+                    let error = error_chain(&error);
+                    tracing::error!(
+                        topic,
+                        partition = partition.index,
+                        error,
+                        "a log could not be compacted"
+                    );
+                }
             }
         }
-        if let Err(error) = self.groups.sync().and_then(|()| self.transactions.sync()) {
-            tracing::error!(%error, "flush of the journals failed");
+    }
+
+    fn clean_one(&self, job: &CleanJob, partition: &Partition) -> Result<Cleaned, LogError> {
+        let keys_bytes_max = self.config.limits.cleaner_keys_bytes_max;
+        let cleaned = job.run(keys_bytes_max, |replacement| partition.log.lock().replace(replacement))?;
+        partition.log.lock().cleaned(cleaned.upto)?;
+        metrics::counter!("smartcity_broker_cleaner_records_removed").increment(cleaned.counts.records_removed);
+        metrics::counter!("smartcity_broker_cleaner_read_bytes").increment(cleaned.bytes_before);
+        metrics::counter!("smartcity_broker_cleaner_written_bytes").increment(cleaned.bytes_after);
+        metrics::counter!("smartcity_broker_cleaner_unreadable_batches").increment(cleaned.counts.batches_unreadable);
+        metrics::gauge!("smartcity_broker_cleaner_keys_bytes").set(cleaned.keys_bytes as f64);
+        if !cleaned.is_complete {
+            metrics::counter!("smartcity_broker_cleaner_keys_full").increment(1);
         }
+        Ok(cleaned)
     }
 
     fn retain(&self) {
@@ -314,7 +367,7 @@ impl State {
     }
 }
 
-/// Runs what is due beside the requests: session time-outs, indexes of closed segments, flushes, retention.
+/// Runs what is due beside the requests: session time-outs, indexes of closed segments, retention, compaction.
 pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: CancellationToken) {
     let ticking = Arc::clone(&state);
     let stopping = stop.clone();
@@ -323,7 +376,14 @@ pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: Cancell
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
             ticking.groups.tick(Instant::now());
-            ticking.transactions.tick(ticking.participants());
+            if ticking.config.durability == Durability::Os {
+                ticking.transactions.tick(ticking.participants());
+                continue;
+            }
+            // It may wait for the disk.
+            let state = Arc::clone(&ticking);
+            let tick = move || state.transactions.tick(state.participants());
+            let _ = tokio::task::spawn_blocking(tick).await;
         }
         ticking.groups.dissolve();
     });
@@ -333,9 +393,7 @@ pub(crate) fn spawn_upkeep(state: Arc<State>, tasks: &TaskTracker, stop: Cancell
     if state.sasl.is_some() || state.tls.is_some() {
         spawn_periodic(tasks, &stop, RELOAD, &state, State::reload);
     }
-    if let Flush::Interval(every) = state.config.flush {
-        spawn_periodic(tasks, &stop, every, &state, State::flush);
-    }
+    spawn_periodic(tasks, &stop, state.config.cleaner_interval, &state, State::clean);
 }
 
 fn spawn_periodic(tasks: &TaskTracker, stop: &CancellationToken, every: Duration, state: &Arc<State>, act: fn(&State)) {
@@ -351,12 +409,7 @@ fn spawn_periodic(tasks: &TaskTracker, stop: &CancellationToken, every: Duration
 
 fn lock(dir: &Path) -> Result<File, BrokerError> {
     let path = dir.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .at("open", &path)?;
+    let file = files::open_write(&path).at("open", &path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(BrokerError::DataDirInUse { dir: dir.to_path_buf() }),
@@ -381,6 +434,9 @@ fn open_meta(dir: &Path, ids: &Ids) -> Result<String, BrokerError> {
                 meta.format
             )));
         }
+        if meta.format < FORMAT {
+            write_meta(&path, &meta.cluster_id)?;
+        }
         return Ok(meta.cluster_id);
     }
     for entry in fs::read_dir(dir).at("list", dir)? {
@@ -392,11 +448,16 @@ fn open_meta(dir: &Path, ids: &Ids) -> Result<String, BrokerError> {
             )));
         }
     }
+    let cluster_id = base64_id(ids.uuid());
+    write_meta(&path, &cluster_id)?;
+    Ok(cluster_id)
+}
+
+fn write_meta(path: &Path, cluster_id: &str) -> Result<(), BrokerError> {
     let meta = Meta {
         format: FORMAT,
-        cluster_id: base64_id(ids.uuid()),
+        cluster_id: cluster_id.to_owned(),
     };
-    let bytes = serde_json::to_vec_pretty(&meta).map_err(|error| fault(error.to_string()))?;
-    write_atomically(&path, &bytes).at("write", &path)?;
-    Ok(meta.cluster_id)
+    let bytes = serde_json::to_vec_pretty(&meta).map_err(std::io::Error::from);
+    bytes.and_then(|bytes| write_atomically(path, &bytes)).at("write", path)
 }

@@ -1,28 +1,51 @@
 //! The topics: what exists, with which id, partitions and settings.
 //!
-//! The directory is the catalogue. A topic is made beside its place and renamed into it, and deleted by being renamed
+//! The folder is the catalogue. A topic is made beside its place and renamed into it, and deleted by being renamed
 //! away, so that each is one step: `topics/<name>/topic.json`, `topics/<name>/<partition>/`.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kafka_protocol::error::ResponseError;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::config::BrokerConfig;
 use crate::error::{AtPath, BrokerError};
+use crate::files::{self, sync_dir, sync_parent, write_atomically};
 use crate::ids::Ids;
-use crate::journal::{sync_parent, write_atomically};
-use crate::log::{LogConfig, LogError, PartitionLog};
+use crate::log::{LogConfig, LogError};
+use crate::partition::Partition;
 use crate::settings::{TopicConfig, check_config, log_config, log_defaults};
 
 const DESCRIPTION: &str = "topic.json";
+
+/// Where Kafka keeps what groups have committed, and its transactions. Here journals have both (`groups`,
+/// `transactions`), and these topics are empty: clients see them as Kafka's, internal ones, from the moment that a
+/// coordinator was asked for.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// Whether a topic is the broker's own: no client writes to it.
+pub(crate) fn is_internal(name: &str) -> bool {
+    matches!(name, OFFSETS_TOPIC | TRANSACTIONS_TOPIC)
+}
+
+/// The settings that Kafka gives an internal topic.
+fn internal_config() -> TopicConfig {
+    [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", "104857600"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -31,17 +54,6 @@ pub(crate) struct Topic {
     pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
     /// The settings that were given; all others are the broker's.
     pub(crate) config: RwLock<TopicConfig>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Partition {
-    pub(crate) index: i32,
-    pub(crate) log: Mutex<PartitionLog>,
-    /// Fetches that wait for records here.
-    waiting: Mutex<Vec<Arc<Notify>>>,
-    /// Held while files are synced: who comes later waits for what is under way.
-    syncing: Mutex<()>,
-    sync_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -76,57 +88,6 @@ mod uuid_text {
     }
 }
 
-impl Partition {
-    fn open(dir: &Path, index: i32, config: LogConfig, now_ms: i64) -> Result<Self, LogError> {
-        let log = PartitionLog::open(&dir.join(index.to_string()), config, now_ms)?;
-        Ok(Self {
-            index,
-            log: Mutex::new(log),
-            waiting: Mutex::default(),
-            syncing: Mutex::default(),
-            sync_failures: AtomicU64::new(0),
-        })
-    }
-
-    /// Syncs what has been appended. Blocks for as long as the disk takes.
-    pub(crate) fn sync(&self) -> Result<(), LogError> {
-        let _turn = self.syncing.lock();
-        let unsynced = self.log.lock().take_unsynced();
-        for (file, path) in unsynced {
-            if let Err(source) = file.sync_data() {
-                self.sync_failures.fetch_add(1, Ordering::Relaxed);
-                return Err(LogError::Storage {
-                    action: "sync",
-                    path,
-                    source,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// A failed sync may have been somebody else's and have taken one's own records with it: whoever needs theirs on
-    /// the disk compares this before they append and behind their own sync.
-    pub(crate) fn sync_failures(&self) -> u64 {
-        self.sync_failures.load(Ordering::Relaxed)
-    }
-
-    /// Wakes every fetch that waits here.
-    pub(crate) fn wake(&self) {
-        for notify in self.waiting.lock().iter() {
-            notify.notify_one();
-        }
-    }
-
-    pub(crate) fn wait_with(&self, notify: &Arc<Notify>) {
-        self.waiting.lock().push(Arc::clone(notify));
-    }
-
-    pub(crate) fn stop_waiting(&self, notify: &Arc<Notify>) {
-        self.waiting.lock().retain(|waiting| !Arc::ptr_eq(waiting, notify));
-    }
-}
-
 impl Topic {
     pub(crate) fn partition(&self, index: i32) -> Option<Arc<Partition>> {
         self.partitions.read().get(usize::try_from(index).ok()?).cloned()
@@ -140,7 +101,7 @@ impl Topic {
 impl Topics {
     pub(crate) fn open(config: &BrokerConfig) -> Result<Self, BrokerError> {
         let dir = config.data_dir.join("topics");
-        fs::create_dir_all(&dir).at("create", &dir)?;
+        files::create_dir_all(&dir).at("create", &dir)?;
         let now_ms = config.clock.now_ms();
         let defaults = log_defaults(config);
         let mut by_name = BTreeMap::new();
@@ -151,8 +112,8 @@ impl Topics {
                 continue;
             };
             if name.starts_with('~') {
-                // Made or deleted halfway when the last run ended; nobody was told that it exists.
-                fs::remove_dir_all(&path).at("delete", &path)?;
+                // Made or deleted halfway when the last run ended; no client knows that it exists.
+                files::remove_dir_all(&path).at("delete", &path)?;
                 continue;
             }
             let description = path.join(DESCRIPTION);
@@ -162,10 +123,7 @@ impl Topics {
                 reason: error.to_string(),
             })?;
             let log_config = log_config(&defaults, &described.config);
-            let partitions = (0..described.partitions)
-                .map(|index| Partition::open(&path, index, log_config.clone(), now_ms).map(Arc::new))
-                .collect::<Result<_, _>>()
-                .map_err(storage)?;
+            let partitions = open_partitions(&path, 0..described.partitions, &log_config, now_ms).map_err(storage)?;
             let topic = Topic {
                 name: name.clone(),
                 id: described.id,
@@ -260,13 +218,11 @@ impl Topics {
         let made = self.make(&making, &place, &description);
         if made.is_err() {
             // What is left of it is removed at the next start at the latest.
-            let _ = fs::remove_dir_all(&making);
+            let _ = files::remove_dir_all(&making);
         }
         made?;
         let log_config = log_config(&self.defaults, &description.config);
-        let logs = (0..partitions)
-            .map(|index| Partition::open(&place, index, log_config.clone(), now_ms).map(Arc::new))
-            .collect::<Result<_, _>>()?;
+        let logs = open_partitions(&place, 0..partitions, &log_config, now_ms)?;
         let topic = Arc::new(Topic {
             name: name.to_owned(),
             id: description.id,
@@ -278,6 +234,19 @@ impl Topics {
         Ok(topic)
     }
 
+    /// Makes an internal topic that is not there yet. Without it everything works but the sight of it, so a failure is
+    /// no one's error.
+    pub(crate) fn ensure_internal(&self, name: &str, ids: &Ids, now_ms: i64) {
+        if self.topic(name).is_some() {
+            return;
+        }
+        match self.create(name, 1, internal_config(), ids, now_ms) {
+            Ok(_) => {}
+            Err(error) if error.code() == ResponseError::TopicAlreadyExists => {}
+            Err(error) => tracing::warn!(topic = name, %error, "an internal topic could not be created"),
+        }
+    }
+
     fn make(&self, making: &Path, place: &Path, description: &Description) -> Result<(), LogError> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -287,9 +256,9 @@ impl Topics {
                 source,
             }
         };
-        fs::create_dir(making).map_err(failed(making))?;
+        files::create_dir(making).map_err(failed(making))?;
         write_description(making, description)?;
-        fs::rename(making, place).map_err(failed(place))?;
+        files::rename(making, place).map_err(failed(place))?;
         sync_parent(place).map_err(failed(place))
     }
 
@@ -298,6 +267,12 @@ impl Topics {
         let Some(topic) = self.topic(name) else {
             return Err(unknown_topic(name));
         };
+        if is_internal(name) {
+            return Err(LogError::refused(
+                ResponseError::TopicDeletionDisabled,
+                format!("Topic '{name}' is internal: delete consumer groups instead."),
+            ));
+        }
         let place = self.dir.join(name);
         let grave = self.dir.join(format!("~deleted-{}", topic.id));
         let failed = |source| LogError::Storage {
@@ -305,10 +280,18 @@ impl Topics {
             path: place.clone(),
             source,
         };
-        fs::rename(&place, &grave).map_err(failed)?;
+        // Before the name is free: what the cleaner has under way must not come into another topic's folder.
+        let set_deleted = |is_deleted| {
+            let partitions = topic.partitions.read();
+            partitions.iter().for_each(|it| it.log.lock().set_deleted(is_deleted));
+        };
+        set_deleted(true);
+        files::rename(&place, &grave)
+            .inspect_err(|_| set_deleted(false))
+            .map_err(failed)?;
         sync_parent(&place).map_err(failed)?;
         self.by_name.write().remove(name);
-        if let Err(error) = fs::remove_dir_all(&grave) {
+        if let Err(error) = files::remove_dir_all(&grave) {
             tracing::warn!(topic = name, %error, "files of a deleted topic are left until the next start");
         }
         topic.partitions.read().iter().for_each(|partition| partition.wake());
@@ -339,9 +322,7 @@ impl Topics {
         let place = self.dir.join(name);
         let config = topic.config.read().clone();
         let log_config = log_config(&self.defaults, &config);
-        let added = (have..count)
-            .map(|index| Partition::open(&place, index, log_config.clone(), now_ms).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let added = open_partitions(&place, have..count, &log_config, now_ms)?;
         write_description(
             &place,
             &Description {
@@ -400,6 +381,26 @@ impl Topics {
     }
 }
 
+/// Opens or makes these partitions; their folders' names are on the disk then.
+fn open_partitions(
+    dir: &Path,
+    indexes: Range<i32>,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<Vec<Arc<Partition>>, LogError> {
+    let partitions = indexes
+        .map(|index| Partition::open(dir, index, config.clone(), now_ms).map(Arc::new))
+        .collect::<Result<_, _>>()?;
+    if config.waits_for_disk {
+        sync_dir(dir).map_err(|source| LogError::Storage {
+            action: "sync",
+            path: dir.to_path_buf(),
+            source,
+        })?;
+    }
+    Ok(partitions)
+}
+
 fn write_description(dir: &Path, description: &Description) -> Result<(), LogError> {
     let path = dir.join(DESCRIPTION);
     let failed = |source| LogError::Storage {
@@ -421,9 +422,9 @@ pub(crate) fn unknown_topic(name: &str) -> LogError {
 fn storage(error: LogError) -> BrokerError {
     match error {
         LogError::Storage { action, path, source } => BrokerError::Io { action, path, source },
-        LogError::Refused(_, reason) | LogError::BadRecord { reason, .. } => BrokerError::DataDir {
+        error => BrokerError::DataDir {
             dir: PathBuf::new(),
-            reason,
+            reason: error.to_string(),
         },
     }
 }

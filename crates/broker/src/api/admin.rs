@@ -18,10 +18,10 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use crate::log::LogError;
-use crate::settings::{LIST, SETTINGS, TopicConfig, setting};
+use crate::log::{LogConfig, LogError};
+use crate::settings::{LIST, SETTINGS, TopicConfig, elements, setting};
 use crate::state::{NODE_ID, State};
-use crate::topics::{Topic, is_legal_name, unknown_topic};
+use crate::topics::{Topic, is_internal, is_legal_name, unknown_topic};
 
 use super::topics::{SOURCE_DEFAULT, SOURCE_TOPIC};
 use super::{CLUSTER_OPERATIONS, text};
@@ -111,6 +111,10 @@ pub(crate) fn delete_records(state: &State, request: DeleteRecordsRequest) -> De
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let answer = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
+            if is_internal(&topic.name) {
+                let code = Code::InvalidTopicException.code();
+                return answer.with_low_watermark(-1).with_error_code(code);
+            }
             let deleted = state
                 .topics
                 .partition(&topic.name, asked.partition_index)
@@ -238,6 +242,7 @@ fn describe_broker(state: &State, name: &str) -> Result<Vec<DescribeConfigsResou
         ("min.insync.replicas", "1".to_owned()),
         ("node.id", NODE_ID.to_string()),
         ("num.partitions", config.num_partitions.to_string()),
+        ("offsets.topic.num.partitions", "1".to_owned()),
         (
             "offsets.retention.minutes",
             (config.offsets_retention.as_secs() / 60).to_string(),
@@ -247,6 +252,7 @@ fn describe_broker(state: &State, name: &str) -> Result<Vec<DescribeConfigsResou
             "transaction.max.timeout.ms",
             config.transaction_timeout_max.as_millis().to_string(),
         ),
+        ("transaction.state.log.num.partitions", "1".to_owned()),
     ];
     let described = settings.into_iter().map(|(name, value)| {
         DescribeConfigsResourceResult::default()
@@ -270,7 +276,8 @@ pub(crate) fn incremental_alter_configs(
             .iter()
             .map(|change| (change.name.as_str(), change.config_operation, change.value.as_deref()))
             .collect();
-        let change = |config: &mut TopicConfig| changes.iter().try_for_each(|&change| apply(config, change));
+        let defaults = state.topics.defaults();
+        let change = |config: &mut TopicConfig| changes.iter().try_for_each(|&change| apply(config, defaults, change));
         let names = changes.iter().map(|&(name, ..)| name);
         let (code, message) = alter(
             state,
@@ -289,7 +296,11 @@ pub(crate) fn incremental_alter_configs(
 }
 
 /// One change of IncrementalAlterConfigs (KIP-339).
-fn apply(config: &mut TopicConfig, (name, operation, value): (&str, i8, Option<&str>)) -> Result<(), LogError> {
+fn apply(
+    config: &mut TopicConfig,
+    defaults: &LogConfig,
+    (name, operation, value): (&str, i8, Option<&str>),
+) -> Result<(), LogError> {
     const SET: i8 = 0;
     const DELETE: i8 = 1;
     const APPEND: i8 = 2;
@@ -305,9 +316,18 @@ fn apply(config: &mut TopicConfig, (name, operation, value): (&str, i8, Option<&
         }
         (SET, Some(value)) => drop(config.insert(name.to_owned(), value.to_owned())),
         (APPEND | SUBTRACT, Some(value)) if is_list => {
-            // No list has more than one possible element here, so both end with it or with an empty list.
-            let value = if operation == APPEND { value } else { "" };
-            config.insert(name.to_owned(), value.to_owned());
+            let before = config.get(name).cloned();
+            let before = before.or_else(|| setting(name).map(|setting| (setting.default)(defaults)));
+            let before = before.unwrap_or_default();
+            let mut list: Vec<&str> = elements(&before).filter(|element| !element.is_empty()).collect();
+            for element in elements(value) {
+                match operation {
+                    APPEND if list.contains(&element) => {}
+                    APPEND => list.push(element),
+                    _ => list.retain(|kept| *kept != element),
+                }
+            }
+            config.insert(name.to_owned(), list.join(","));
         }
         _ => {
             return Err(LogError::refused(

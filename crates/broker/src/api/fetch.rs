@@ -15,11 +15,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::log::{Chunk, LogError, Records};
+use crate::partition::Partition;
 use crate::state::State;
-use crate::topics::{Partition, Topic};
+use crate::topics::Topic;
 
 /// A client may ask to wait longer; it gets an empty answer and asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A segment can be deleted or replaced between the look for a place in it and the reading; then both are done again.
+const TRIES: usize = 4;
 /// Small ranges of records are sent together with what stands around them; beyond so many bytes in one answer, the
 /// file is sent from.
 const IN_MEMORY_MAX: usize = 64 << 10;
@@ -110,7 +113,7 @@ fn has_enough(request: &FetchRequest, places: &[Vec<Place<'_>>]) -> bool {
         let Ok((_, partition)) = &place.found else { return true };
         let log = partition.log.lock();
         let offset = place.asked.fetch_offset;
-        if offset < log.log_start() || offset > log.high_watermark() {
+        if offset < log.log_start() || offset > log.end_offset() {
             return true;
         }
         let upper = if is_committed(request) {
@@ -219,38 +222,44 @@ fn read(
 ) -> (PartitionData, Records) {
     let bytes_max = room.bytes.min(asked.partition_max_bytes.max(0) as usize);
     let at_least_one = !room.anything;
-    let (plan, high_watermark, stable, log_start) = {
+    let plan = || {
         let log = partition.log.lock();
         let (high_watermark, stable) = (log.high_watermark(), log.last_stable_offset());
         let upper = if is_committed(request) { stable } else { high_watermark };
-        (
-            log.plan_read(asked.fetch_offset, upper, bytes_max),
-            high_watermark,
-            stable,
-            log.log_start(),
-        )
+        let plan = log.plan_read(asked.fetch_offset, upper, bytes_max);
+        (plan, high_watermark, stable, log.log_start())
     };
-    let described = |data: PartitionData, records| {
-        let data = data
-            .with_high_watermark(high_watermark)
-            .with_last_stable_offset(stable)
-            .with_log_start_offset(log_start);
-        (data, records)
-    };
+    let (mut planned, mut high_watermark, mut stable, mut log_start) = plan();
     let nothing = PartitionData::default()
         .with_partition_index(asked.partition)
         .with_records(Some(bytes::Bytes::new()));
     if asked.last_fetched_epoch > 0 {
         // No such epoch has been: the client's log ends where ours began to differ.
         let diverging = EpochEndOffset::default().with_epoch(0).with_end_offset(high_watermark);
-        return described(nothing.with_diverging_epoch(diverging), Records::default());
+        let data = described(
+            nothing.with_diverging_epoch(diverging),
+            high_watermark,
+            stable,
+            log_start,
+        );
+        return (data, Records::default());
     }
-    let chunk = match plan {
-        Ok(None) => Ok(Chunk::default()),
-        // Nothing fits any more, unless even the first batch is still to come.
-        Ok(Some(_)) if bytes_max == 0 && !at_least_one => Ok(Chunk::default()),
-        Ok(Some(plan)) => plan.run(bytes_max, at_least_one),
-        Err(error) => Err(error),
+    let mut tries = 1;
+    let chunk = loop {
+        let chunk = match planned {
+            Ok(None) => Ok(Chunk::default()),
+            // Nothing fits any more, unless even the first batch is still to come.
+            Ok(Some(_)) if bytes_max == 0 && !at_least_one => Ok(Chunk::default()),
+            Ok(Some(plan)) => plan.run(bytes_max, at_least_one),
+            Err(error) => Err(error),
+        };
+        match chunk {
+            Err(LogError::Gone { .. }) if tries < TRIES => {
+                tries += 1;
+                (planned, high_watermark, stable, log_start) = plan();
+            }
+            chunk => break chunk,
+        }
     };
     let read = chunk.and_then(|chunk| {
         let next_offset = chunk.next_offset;
@@ -259,7 +268,10 @@ fn read(
         Ok((records, aborted))
     });
     match read {
-        Ok((records, aborted)) => described(nothing.with_aborted_transactions(aborted), records),
+        Ok((records, aborted)) => {
+            let data = nothing.with_aborted_transactions(aborted);
+            (described(data, high_watermark, stable, log_start), records)
+        }
         Err(error) => {
             if let LogError::Storage { .. } = error {
                 tracing::error!(partition = asked.partition, offset = asked.fetch_offset, %error, "fetch failed");
@@ -267,6 +279,12 @@ fn read(
             (failed(asked.partition, error.code()), Records::default())
         }
     }
+}
+
+fn described(data: PartitionData, high_watermark: i64, stable: i64, log_start: i64) -> PartitionData {
+    data.with_high_watermark(high_watermark)
+        .with_last_stable_offset(stable)
+        .with_log_start_offset(log_start)
 }
 
 /// Readers of committed records are told which of them to leave out.

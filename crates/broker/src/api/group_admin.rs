@@ -78,8 +78,14 @@ pub(crate) fn describe(state: &State, version: i16, request: DescribeGroupsReque
 }
 
 pub(crate) fn delete(state: &State, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
-    let results = request.groups_names.into_iter().map(|id| {
-        let code = state.groups.delete(&id).err().map_or(0, |code| code.code());
+    let deleted: Vec<_> = request
+        .groups_names
+        .into_iter()
+        .map(|id| (state.groups.delete(&id), id))
+        .collect();
+    let on_disk = state.groups.on_disk();
+    let results = deleted.into_iter().map(|(deleted, id)| {
+        let code = deleted.and(on_disk).err().map_or(0, |code| code.code());
         DeletableGroupResult::default().with_group_id(id).with_error_code(code)
     });
     DeleteGroupsResponse::default().with_results(results.collect())
@@ -96,7 +102,8 @@ pub(crate) fn delete_offsets(state: &State, request: OffsetDeleteRequest) -> Off
                 .map(|partition| (topic.name.to_string(), partition.partition_index))
         })
         .collect();
-    let results = match state.groups.delete_offsets(&request.group_id, &places) {
+    let deleted = state.groups.delete_offsets(&request.group_id, &places);
+    let results = match deleted.and_then(|results| state.groups.on_disk().map(|()| results)) {
         Ok(results) => results,
         Err(code) => return OffsetDeleteResponse::default().with_error_code(code.code()),
     };

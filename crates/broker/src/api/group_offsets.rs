@@ -104,7 +104,8 @@ pub(crate) fn commit(state: &State, version: i16, request: OffsetCommitRequest) 
     let result = if request.group_id.is_empty() && by.generation >= 0 {
         Err(Code::InvalidGroupId)
     } else {
-        state.groups.commit(by, None, good, Instant::now())
+        let committed = state.groups.commit(by, None, good, Instant::now());
+        committed.and_then(|()| state.groups.on_disk())
     };
     let result = result.map_err(|code| no_such_group_as(code, version >= 9));
     let topics = request.topics.iter().zip(faults).map(|(topic, faults)| {

@@ -16,6 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::groups::{Join, Joined, Synced};
 use crate::peer::Peer;
 use crate::state::{NODE_ID, State};
+use crate::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 use super::text;
 
@@ -27,6 +28,15 @@ const METADATA_BYTES_MAX: usize = 1 << 20;
 pub(crate) fn find(state: &State, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
+    // As Kafka: whoever looks for a coordinator makes the topic that it keeps its records in.
+    let internal = match request.key_type {
+        GROUP => Some(OFFSETS_TOPIC),
+        TRANSACTION => Some(TRANSACTIONS_TOPIC),
+        _ => None,
+    };
+    if let Some(topic) = internal {
+        state.topics.ensure_internal(topic, &state.ids, state.now_ms());
+    }
     let (node, host, port, code) = match request.key_type {
         GROUP | TRANSACTION => (NODE_ID, text(&state.host), i32::from(state.port), 0),
         _ => (-1, StrBytes::default(), -1, Code::InvalidRequest.code()),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::settings::TopicConfig;
 use crate::state::{NODE_ID, State};
-use crate::topics::Topic;
+use crate::topics::{Topic, is_internal};
 
 use super::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, text};
 
@@ -67,6 +67,12 @@ fn by_name(state: &State, name: &TopicName, may_create: bool) -> MetadataRespons
             ResponseError::UnknownTopicOrPartition
         });
     }
+    if is_internal(name) {
+        state.topics.ensure_internal(name, &state.ids, state.now_ms());
+        if let Some(topic) = state.topics.topic(name) {
+            return described(&topic);
+        }
+    }
     let config = TopicConfig::new();
     match state
         .topics
@@ -107,5 +113,6 @@ fn described(topic: &Arc<Topic>) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&topic.name))))
         .with_topic_id(topic.id)
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions((0..topic.partition_count()).map(partition).collect())
 }

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
-use crate::log::TimestampAnswer;
+use crate::log::{LogError, TimestampAnswer};
 use crate::state::State;
 
 const LATEST: i64 = -1;
@@ -20,6 +20,9 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// Of what is in tiered storage: here, nothing.
 const LATEST_TIERED: i64 = -5;
+
+/// How often a lookup begins again because a segment was deleted or replaced under it.
+const TRIES: usize = 4;
 
 pub(crate) async fn list_offsets(state: &State, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let committed = request.isolation_level == 1;
@@ -97,7 +100,7 @@ async fn find(
             _ => return Err(ResponseError::UnsupportedVersion),
         }
     };
-    let mut from = 0;
+    let (mut from, mut tries) = (0, 1);
     loop {
         let plan = match asked.timestamp {
             MAX_TIMESTAMP => partition.log.lock().plan_max_timestamp(),
@@ -106,14 +109,22 @@ async fn find(
         let Some(plan) = plan.map_err(|error| error.code())? else {
             return Ok(None);
         };
-        // What is late enough in this segment may have been deleted: then it is in a later one.
-        from = plan.next_offset;
+        let next_offset = plan.next_offset;
         // The file is read without the log's lock, and off the threads that answer requests: it may be much to unpack.
         let _permit = state.lookups.acquire().await;
         let found = tokio::task::spawn_blocking(move || plan.run())
             .await
-            .map_err(|_| ResponseError::UnknownServerError)?
-            .map_err(|error| error.code())?;
+            .map_err(|_| ResponseError::UnknownServerError)?;
+        let found = match found {
+            // Retention or the cleaner was faster than the reading.
+            Err(LogError::Gone { .. }) if tries < TRIES => {
+                tries += 1;
+                continue;
+            }
+            found => found.map_err(|error| error.code())?,
+        };
+        // What is late enough in this segment may have been deleted: then it is in a later one.
+        from = next_offset;
         if found.is_some() || asked.timestamp == MAX_TIMESTAMP {
             return Ok(found.filter(|found| found.offset < upper));
         }

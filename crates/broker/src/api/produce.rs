@@ -1,4 +1,5 @@
-//! Produce: each partition's batch is checked, given its offsets and written before the answer goes out.
+//! Produce: each partition's batch is checked, given its offsets and written before the answer goes out; with
+//! `durability=fsync` it is on the disk then.
 
 use std::sync::Arc;
 
@@ -9,18 +10,18 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
-use crate::config::Flush;
-use crate::log::{Appended, BatchFault, BatchHeader, HEADER_BYTES, LogError, validate_records};
+use crate::config::Durability;
+use crate::log::{Appended, BatchFault, BatchHeader, HEADER_BYTES, LogError, first_without_key, validate_records};
+use crate::partition::Partition;
 use crate::state::State;
-use crate::topics::{Partition, Topic};
+use crate::topics::{Topic, is_internal};
 
 use super::text;
 
-/// A partition that a request has written to.
+/// A partition that a request has written to, and the offset behind its records there.
 struct Written {
     partition: Arc<Partition>,
-    /// Before it was written to.
-    sync_failures: u64,
+    next_offset: i64,
 }
 
 pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest) -> ProduceResponse {
@@ -52,11 +53,11 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
                     transactional_id,
                     now_ms,
                 )
-                .map(|(partition, appended, sync_failures)| {
+                .map(|(partition, appended, next_offset)| {
                     // A duplicate too: its first copy may still be on the way to the disk.
                     written.push(Written {
                         partition: Arc::clone(&partition),
-                        sync_failures,
+                        next_offset,
                     });
                     (partition, appended)
                 }),
@@ -70,16 +71,30 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
                 .with_partition_responses(partitions),
         );
     }
-    let written = Arc::new(written);
-    if state.config.flush == Flush::Always && !sync(&written).await {
-        for partition in answers.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
-            if partition.error_code == 0 {
-                partition.error_code = ResponseError::KafkaStorageError.code();
+    match state.config.durability {
+        Durability::Os => written.iter().for_each(|written| written.partition.wake()),
+        Durability::Fsync => {
+            // All of them side by side; who waits for records is woken when they are on the disk.
+            written.iter().for_each(|written| written.partition.begin_sync());
+            if request.acks != 0 && !on_disk(&written).await {
+                for partition in answers.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+                    if partition.error_code == 0 {
+                        partition.error_code = ResponseError::KafkaStorageError.code();
+                    }
+                }
             }
         }
     }
-    written.iter().for_each(|written| written.partition.wake());
     ProduceResponse::default().with_responses(answers)
+}
+
+/// Waits until all of it is on the disk; false when any of it may not be.
+async fn on_disk(written: &[Written]) -> bool {
+    let mut all = true;
+    for Written { partition, next_offset } in written {
+        all &= partition.on_disk(*next_offset).await;
+    }
+    all
 }
 
 /// Whether any batch says that it is part of a transaction.
@@ -99,19 +114,26 @@ fn append(
     records: Option<&Bytes>,
     transactional_id: Option<&str>,
     now_ms: i64,
-) -> Result<(Arc<Partition>, Appended, u64), LogError> {
-    let refused = LogError::refused;
+) -> Result<(Arc<Partition>, Appended, i64), LogError> {
+    if is_internal(&topic.name) {
+        return Err(LogError::refused(
+            ResponseError::InvalidTopicException,
+            format!("Cannot append to internal topic {}", topic.name),
+        ));
+    }
     let Some(partition) = topic.partition(index) else {
-        return Err(refused(ResponseError::UnknownTopicOrPartition, ""));
+        return Err(LogError::refused(ResponseError::UnknownTopicOrPartition, ""));
     };
     let Some(batch) = records.filter(|records| !records.is_empty()) else {
-        return Err(refused(
+        return Err(LogError::refused(
             ResponseError::InvalidRecord,
             "a produce request needs a record batch",
         ));
     };
     let header = check(batch)?;
-    let sync_failures = partition.sync_failures();
+    if partition.log.lock().is_compacted() {
+        check_keys(&header, batch, &topic.name, index)?;
+    }
     let appended = {
         // Under the log's lock, so that the marker of this transaction cannot slip in between check and append.
         let mut log = partition.log.lock();
@@ -127,7 +149,24 @@ fn append(
         })?
     };
     state.storage.worked();
-    Ok((partition, appended, sync_failures))
+    let next_offset = appended.base_offset + i64::from(header.last_offset_delta) + 1;
+    Ok((partition, appended, next_offset))
+}
+
+/// A compacted topic keeps the last record of each key, so each needs one. Its batches are unpacked for that, all of them:
+/// the cleaner has to read them later.
+fn check_keys(header: &BatchHeader, batch: &Bytes, topic: &str, partition: i32) -> Result<(), LogError> {
+    match first_without_key(header, batch) {
+        Ok(None) => Ok(()),
+        Ok(Some(index)) => Err(LogError::BadRecord {
+            code: ResponseError::InvalidRecord,
+            index,
+            reason: format!(
+                "Compacted topic cannot accept message without key in topic partition {topic}-{partition}."
+            ),
+        }),
+        Err(reason) => Err(LogError::refused(ResponseError::InvalidRecord, reason)),
+    }
 }
 
 /// Exactly one batch, whole, with a good CRC and the records it says it has.
@@ -193,19 +232,4 @@ fn answer(
         }
         _ => answer,
     }
-}
-
-/// Syncs what has just been written; false when any of it may not be on the disk.
-async fn sync(written: &Arc<Vec<Written>>) -> bool {
-    let all = Arc::clone(written);
-    let syncing = tokio::task::spawn_blocking(move || {
-        all.iter().all(|written| match written.partition.sync() {
-            Ok(()) => written.partition.sync_failures() == written.sync_failures,
-            Err(error) => {
-                tracing::error!(partition = written.partition.index, %error, "records could not be synced");
-                false
-            }
-        })
-    });
-    syncing.await.unwrap_or(false)
 }

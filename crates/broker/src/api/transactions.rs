@@ -133,6 +133,7 @@ pub(crate) fn commit_offsets(state: &State, request: TxnOffsetCommitRequest) -> 
     let result = state.transactions.with_group(claim, &request.group_id, || {
         state.groups.commit(by, Some(claim.producer_id), good, Instant::now())
     });
+    let result = result.and_then(|()| state.groups.on_disk());
     let result = result.map_err(|code| no_such_group_as(code, false));
     let topics = request.topics.iter().zip(faults).map(|(topic, faults)| {
         let partitions = topic.partitions.iter().zip(faults).map(|(partition, fault)| {

@@ -22,8 +22,9 @@ use kafka_protocol::error::ResponseError as Code;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::config::{BrokerConfig, Flush};
+use crate::config::{BrokerConfig, Durability};
 use crate::error::BrokerError;
+use crate::journal::Written;
 
 use offsets::Change;
 use store::{Entry, GROUP_BYTES, MEMBER_BYTES, Store, offset_bytes};
@@ -61,10 +62,20 @@ pub(crate) struct FetchedOffset {
 impl Groups {
     /// `keep` counts what members hold, and refuses when it is too much.
     pub(crate) fn open(path: &Path, config: &BrokerConfig, keep: &Keep<'_>) -> Result<Self, BrokerError> {
-        let syncs = config.flush == Flush::Always;
+        let syncs = config.durability == Durability::Fsync;
         Ok(Self {
             store: Mutex::new(Store::open(path, syncs, keep)?),
             groups_max: config.limits.groups_max,
+        })
+    }
+
+    /// Returns when all that was committed or deleted before is on the disk, where that is asked for. Blocks meanwhile.
+    pub(crate) fn on_disk(&self) -> Result<(), Code> {
+        let written = self.store.lock().written();
+        let synced = written.map_or(Ok(()), Written::on_disk);
+        synced.map_err(|error| {
+            tracing::error!(%error, "group offsets could not be synced; they are written again");
+            Code::CoordinatorNotAvailable
         })
     }
 

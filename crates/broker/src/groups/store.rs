@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::error::ResponseError as Code;
 
 use crate::error::BrokerError;
-use crate::journal::Journal;
+use crate::journal::{Journal, Written};
 
 use super::group::Group;
 use super::member::Keep;
@@ -85,10 +85,7 @@ impl Store {
     pub(super) fn open(path: &Path, syncs: bool, keep: &Keep<'_>) -> Result<Self, BrokerError> {
         let now = Instant::now();
         let mut groups: HashMap<String, Entry> = HashMap::new();
-        let mut journal = Journal::open(path, |change: Change| replay(&mut groups, change, now, keep))?;
-        if syncs {
-            journal.sync_each_append();
-        }
+        let journal = Journal::open(path, syncs, |change: Change| replay(&mut groups, change, now, keep))?;
         Ok(Self {
             held_bytes: groups.iter().map(|(id, entry)| entry.held_bytes(id)).sum(),
             counted_at: None,
@@ -100,6 +97,11 @@ impl Store {
 
     pub(super) fn sync(&self) -> std::io::Result<()> {
         self.journal.sync()
+    }
+
+    /// What has been written until now, to be waited for without the store's lock.
+    pub(super) fn written(&self) -> Option<Written> {
+        self.journal.written()
     }
 
     /// Whether this many more bytes can be held; they are counted as held then.
@@ -128,7 +130,11 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
-        let appended = self.journal.append(changes);
+        let appended = if self.journal.has_failed() {
+            self.rewrite().and_then(|()| self.journal.append(changes))
+        } else {
+            self.journal.append(changes)
+        };
         let was_failing = std::mem::replace(&mut self.journal_failing, appended.is_err());
         appended.map_err(|error| {
             if !was_failing {
@@ -155,6 +161,13 @@ impl Store {
         if !self.journal.wants_rewrite() {
             return;
         }
+        if let Err(error) = self.rewrite() {
+            tracing::warn!(%error, "the journal of group offsets could not be shortened");
+        }
+    }
+
+    /// Writes all that is held in place of the journal.
+    fn rewrite(&mut self) -> std::io::Result<()> {
         let mut changes = Vec::new();
         for (id, entry) in &self.groups {
             changes.push(entry.group_change(id));
@@ -178,9 +191,7 @@ impl Store {
                 }
             }
         }
-        if let Err(error) = self.journal.rewrite(changes) {
-            tracing::warn!(%error, "the journal of group offsets could not be shortened");
-        }
+        self.journal.rewrite(changes)
     }
 }
 

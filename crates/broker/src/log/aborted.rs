@@ -4,10 +4,12 @@
 //! Entries stand in the order of their markers and have one size. An entry is written before its marker; how many count
 //! is known from the log, so what a failed write left behind is overwritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 const ENTRY_BYTES: usize = 36;
 const READ_ENTRIES: usize = 256;
@@ -66,20 +68,16 @@ pub(super) fn aborted_path(segment: &Path) -> PathBuf {
 
 /// Writes entry number `at` of this segment.
 pub(super) fn put(segment: &Path, at: u32, entry: AbortedTransaction) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(aborted_path(segment))?;
-    file.write_all_at(&entry.to_bytes(), place(at))
+    let path = aborted_path(segment);
+    files::write_at(&files::open_write(&path)?, &path, &entry.to_bytes(), place(at))
 }
 
 pub(super) fn sync(segment: &Path) -> io::Result<()> {
-    File::open(aborted_path(segment))?.sync_data()
+    let path = aborted_path(segment);
+    files::sync(&File::open(&path)?, &path)
 }
 
-/// Whether the file is long enough for so many entries.
+/// Whether the file is long enough for this many entries.
 pub(super) fn holds(segment: &Path, count: u32) -> bool {
     count == 0 || fs::metadata(aborted_path(segment)).is_ok_and(|metadata| metadata.len() >= place(count))
 }

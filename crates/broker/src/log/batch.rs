@@ -15,6 +15,8 @@ const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// The base timestamp is the batch's delete horizon (KIP-534).
+const DELETE_HORIZON: i16 = 0x40;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
@@ -109,6 +111,12 @@ impl BatchHeader {
         self.attributes & CONTROL != 0
     }
 
+    /// When the tombstones in a cleaned batch, or the marker that it is, may go, in milliseconds; `None` until the
+    /// cleaner has come by.
+    pub(crate) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
     pub(crate) fn has_producer(&self) -> bool {
         self.producer_id >= 0
     }
@@ -142,6 +150,40 @@ pub(crate) fn with_append_time(batch: &[u8], now_ms: i64) -> Bytes {
     bytes.freeze()
 }
 
+/// What the cleaner changes of a batch. Its offsets, its producer and its sequences stay.
+pub(super) struct Rewrite<'a> {
+    pub(super) record_count: i32,
+    pub(super) base_timestamp: i64,
+    pub(super) max_timestamp: i64,
+    /// Whether the base timestamp is a delete horizon.
+    pub(super) has_horizon: bool,
+    /// Compressed as the batch was.
+    pub(super) records: &'a [u8],
+}
+
+/// The batch with these records in place of its own.
+pub(super) fn rewritten(batch: &[u8], rewrite: &Rewrite<'_>) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + rewrite.records.len());
+    bytes.put_slice(&batch[..HEADER_BYTES]);
+    bytes.put_slice(rewrite.records);
+    let length = (bytes.len() - BEFORE_LENGTH) as i32;
+    bytes[8..BEFORE_LENGTH].copy_from_slice(&length.to_be_bytes());
+    let mut attributes = i16_at(batch, 21);
+    if rewrite.has_horizon {
+        attributes |= DELETE_HORIZON;
+    }
+    if rewrite.record_count == 0 {
+        // There is nothing to unpack.
+        attributes &= !COMPRESSION_MASK;
+    }
+    bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
+    bytes[27..35].copy_from_slice(&rewrite.base_timestamp.to_be_bytes());
+    bytes[35..43].copy_from_slice(&rewrite.max_timestamp.to_be_bytes());
+    bytes[57..61].copy_from_slice(&rewrite.record_count.to_be_bytes());
+    seal(&mut bytes);
+    bytes.freeze()
+}
+
 /// A transaction's end marker: one control record, version 0.
 pub(crate) fn control_batch(producer_id: i64, producer_epoch: i16, commit: bool, now_ms: i64) -> Bytes {
     // Key: version 0, type (0 abort, 1 commit). Value: version 0, coordinator epoch 0. Lengths are zigzag varints.
@@ -164,16 +206,6 @@ pub(crate) fn control_batch(producer_id: i64, producer_epoch: i16, commit: bool,
     bytes.put_slice(&record);
     seal(&mut bytes);
     bytes.freeze()
-}
-
-/// Whether a control batch commits; `None` when it is no end marker.
-pub(crate) fn control_commits(batch: &[u8]) -> Option<bool> {
-    let key = batch.get(HEADER_BYTES + 5..HEADER_BYTES + 9)?;
-    match i16_at(key, 2) {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    }
 }
 
 pub(super) fn seal(batch: &mut [u8]) {

@@ -18,6 +18,9 @@ pub(crate) enum LogError {
         index: i32,
         reason: String,
     },
+    /// A segment's file is gone: retention or the cleaner was faster. Look again.
+    #[error("{} has just been deleted or replaced", path.display())]
+    Gone { path: PathBuf },
     /// The disk is at fault; what was there is unharmed.
     #[error("cannot {action} {}", path.display())]
     Storage {
@@ -35,6 +38,8 @@ impl LogError {
     pub(crate) fn code(&self) -> ResponseError {
         match self {
             Self::Refused(code, _) | Self::BadRecord { code, .. } => *code,
+            // What makes a client ask again.
+            Self::Gone { .. } => ResponseError::NotLeaderOrFollower,
             Self::Storage { .. } => ResponseError::KafkaStorageError,
         }
     }

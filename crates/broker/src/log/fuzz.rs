@@ -129,6 +129,8 @@ fn config() -> LogConfig {
         retention_ms: None,
         retention_bytes: None,
         deletes: true,
+        compaction: None,
+        waits_for_disk: false,
     }
 }
 

@@ -26,13 +26,13 @@ pub(super) fn read_plan(
     upper: i64,
     bytes_max: usize,
 ) -> Result<ReadPlan, LogError> {
-    let i = position_of(segments, offset);
-    // Past the segment's end (a gap) the next one holds what follows.
-    let i = if segments[i].next_offset <= offset {
-        (i + 1).min(segments.len() - 1)
-    } else {
-        i
-    };
+    // Past a segment's end, in a gap that the cleaner left, the next one that is not empty holds what follows.
+    let first = position_of(segments, offset);
+    let holds = |segment: &Segment| segment.next_offset > offset && segment.len > 0;
+    let i = segments[first..]
+        .iter()
+        .position(holds)
+        .map_or(segments.len() - 1, |behind| first + behind);
     let segment = &segments[i];
     let position = segment.place_of_offset(offset).at("read the index of", &segment.path)?;
     let position_max = position.saturating_add(bytes_max as u64);

@@ -9,8 +9,9 @@ use kafka_protocol::error::ResponseError;
 use serde::{Deserialize, Serialize};
 
 use super::aborted::AbortedTransaction;
-use super::batch::{BatchHeader, control_commits, sequence_after};
+use super::batch::{BatchHeader, sequence_after};
 use super::error::LogError;
+use super::records::control_commits;
 use super::segment::Segment;
 
 /// Kafka's clients keep at most five requests in flight with idempotence on.
@@ -43,6 +44,15 @@ pub(crate) struct ProducerView {
     pub(crate) last_sequence: i32,
     pub(crate) last_timestamp: i64,
     pub(crate) transaction_start: Option<i64>,
+}
+
+/// What of a producer's last writes the cleaner has to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastBatch {
+    /// The batch at this offset: the producer's sequence follows from it.
+    Data(i64),
+    /// A marker with this epoch, which no batch has.
+    Marker(i16),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -200,6 +210,15 @@ impl Producers {
         self.known
             .get(&producer_id)
             .is_some_and(|producer| producer.transaction_start.is_some())
+    }
+
+    /// The last batch of every producer that is known.
+    pub(super) fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let last = |producer: &Producer| match producer.batches.back() {
+            Some(last) => LastBatch::Data(last.base_offset),
+            None => LastBatch::Marker(producer.epoch),
+        };
+        self.known.iter().map(|(&id, producer)| (id, last(producer))).collect()
     }
 
     pub(super) fn views(&self) -> Vec<ProducerView> {

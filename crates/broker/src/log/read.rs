@@ -1,7 +1,7 @@
 //! Reading without the log's lock: a plan names a file and a place in it, running it finds the range that is wanted.
 //! Records themselves are not read: they go from the file to the socket.
 //!
-//! A closed segment may be deleted in between; then the read finds no file and the client is told to look again.
+//! A closed segment may be deleted or replaced in between; then the read finds no file, and a new plan is made.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::error::ResponseError;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
@@ -236,10 +235,9 @@ impl TimestampPlan {
 
 fn open(path: &std::path::Path) -> Result<File, LogError> {
     match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LogError::refused(
-            ResponseError::OffsetOutOfRange,
-            "the segment has just been deleted by retention",
-        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LogError::Gone {
+            path: path.to_path_buf(),
+        }),
         opened => opened.at("open", path),
     }
 }

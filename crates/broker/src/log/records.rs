@@ -1,6 +1,7 @@
-//! The records inside a batch: walked only to validate what a producer sent and to find a record by its time.
-//! Fetching never comes here.
+//! The records inside a batch: walked only to validate what a producer sent, to find a record by its time and to clean
+//! a log. Fetching never comes here.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::RangeInclusive;
 
@@ -139,11 +140,154 @@ fn read_varlong(from: &mut impl BufRead) -> Result<(i64, u64), &'static str> {
     Err("varint does not end")
 }
 
+/// The most that a batch may unpack to where all of it has to be read: one of a compacted topic.
+const BATCH_UNPACKED_MAX: usize = 64 << 20;
+
+/// One record, in the unpacked records of its batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) offset_delta: i32,
+    pub(super) timestamp_delta: i64,
+    pub(super) key: Option<&'a [u8]>,
+    /// A record without a value is a tombstone.
+    pub(super) has_value: bool,
+    /// All of it, with its length.
+    pub(super) bytes: &'a [u8],
+    attributes: u8,
+    /// What is behind the timestamp.
+    rest: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// What follows the key.
+    #[cfg(test)]
+    pub(super) fn value(&self) -> Option<&'a [u8]> {
+        let mut walk = Walk { bytes: self.rest };
+        walk.varlong().ok()?;
+        let key = walk.length().ok()?.unwrap_or(0);
+        walk.skip(key).ok()?;
+        let length = walk.length().ok()??;
+        walk.bytes.get(..length)
+    }
+
+    /// Adds the record with another timestamp delta.
+    pub(super) fn put_with(&self, timestamp_delta: i64, to: &mut Vec<u8>) {
+        let mut delta = Vec::with_capacity(10);
+        put_varlong(&mut delta, timestamp_delta);
+        put_varlong(to, (1 + delta.len() + self.rest.len()) as i64);
+        to.push(self.attributes);
+        to.extend_from_slice(&delta);
+        to.extend_from_slice(self.rest);
+    }
+}
+
+fn put_varlong(to: &mut Vec<u8>, value: i64) {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    while zigzag >= 0x80 {
+        to.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    to.push(zigzag as u8);
+}
+
+/// The records of a batch, unpacked. Refused when they are more than 64 MiB.
+pub(super) fn unpacked<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Cow<'a, [u8]>, &'static str> {
+    if header.compression() == 0 {
+        let records = batch.get(HEADER_BYTES..header.size).ok_or("the batch is cut off")?;
+        return Ok(Cow::Borrowed(records));
+    }
+    let mut records = Vec::new();
+    unpack(header, batch)?
+        .take(BATCH_UNPACKED_MAX as u64 + 1)
+        .read_to_end(&mut records)
+        .map_err(|_| "records cannot be unpacked")?;
+    if records.len() > BATCH_UNPACKED_MAX {
+        return Err("the records of the batch are larger than 64 MiB when unpacked");
+    }
+    Ok(Cow::Owned(records))
+}
+
+/// Walks the unpacked records of a batch, each as it is when it fits its batch.
+pub(super) fn each<'a>(
+    header: &BatchHeader,
+    unpacked: &'a [u8],
+) -> impl Iterator<Item = Result<Record<'a>, &'static str>> {
+    let last = header.last_offset_delta;
+    let mut walk = Walk { bytes: unpacked };
+    (0..header.record_count).map(move |_| {
+        let record = walk.whole()?;
+        if (0..=last).contains(&record.offset_delta) {
+            Ok(record)
+        } else {
+            Err(OFFSET_DELTA)
+        }
+    })
+}
+
+/// The index of the first record without a key; an error when the records cannot be read.
+pub(crate) fn first_without_key(header: &BatchHeader, batch: &[u8]) -> Result<Option<i32>, &'static str> {
+    let unpacked = unpacked(header, batch)?;
+    for record in each(header, &unpacked) {
+        let record = record?;
+        if record.key.is_none() {
+            return Ok(Some(record.offset_delta));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a control batch commits; `None` when it is no end marker.
+pub(super) fn control_commits(batch: &[u8]) -> Option<bool> {
+    let mut walk = Walk {
+        bytes: batch.get(HEADER_BYTES..)?,
+    };
+    // Version and type, two bytes each.
+    match walk.whole().ok()?.key? {
+        [_, _, 0, 0, ..] => Some(false),
+        [_, _, 0, 1, ..] => Some(true),
+        _ => None,
+    }
+}
+
 struct Walk<'a> {
     bytes: &'a [u8],
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// The next record with what is in it.
+    fn whole(&mut self) -> Result<Record<'a>, &'static str> {
+        let start = self.bytes;
+        let length = self.length()?.ok_or("record without a length")?;
+        let behind = self.bytes.get(length..).ok_or("record goes past its batch")?;
+        let mut inside = Walk {
+            bytes: &self.bytes[..length],
+        };
+        self.bytes = behind;
+        let (&attributes, after) = inside.bytes.split_first().ok_or("record is not as long as it says")?;
+        inside.bytes = after;
+        let timestamp_delta = inside.varlong()?;
+        let rest = inside.bytes;
+        let offset_delta = i32::try_from(inside.varlong()?).map_err(|_| OFFSET_DELTA)?;
+        let key = match inside.length()? {
+            Some(length) => {
+                let key = inside.bytes.get(..length).ok_or("field goes past its batch")?;
+                inside.skip(length)?;
+                Some(key)
+            }
+            None => None,
+        };
+        let has_value = inside.length()?.is_some();
+        Ok(Record {
+            offset_delta,
+            timestamp_delta,
+            key,
+            has_value,
+            bytes: &start[..start.len() - behind.len()],
+            attributes,
+            rest,
+        })
+    }
+
     fn record(&mut self) -> Result<RecordPlace, &'static str> {
         let length = self.length()?.ok_or("record without a length")?;
         let rest = self

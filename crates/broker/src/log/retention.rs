@@ -53,6 +53,8 @@ mod tests {
             retention_ms,
             retention_bytes,
             deletes: true,
+            compaction: None,
+            waits_for_disk: false,
         };
         expired_segments(&segments(10), &config, held, 10_000)
     }

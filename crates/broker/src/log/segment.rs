@@ -2,8 +2,8 @@
 //!
 //! The segment being written keeps its index in memory; a closed one keeps it in a file beside it, which is read by
 //! binary search, so that memory does not grow with the backlog. An index file tells of a segment up to a length, carries
-//! a CRC, and counts as long as what it tells of has surely reached the disk or the system has not been started anew
-//! since; what it does not cover is scanned.
+//! a CRC, and counts as long as what it tells of has surely reached the disk or the system has not been restarted since;
+//! what it does not cover is scanned.
 
 use std::fs::File;
 use std::io;
@@ -12,12 +12,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::journal::write_rebuildable;
+use crate::files::write_rebuildable;
 
 use super::aborted;
 use super::batch::{BatchFault, BatchHeader, HEADER_BYTES};
+use super::names::SegmentName;
 
-/// One index entry for so many bytes of log.
+/// One index entry for this many bytes of log.
 const INDEX_INTERVAL: u64 = 16 << 10;
 const ENTRY_BYTES: usize = 24;
 const INDEX_HEADER: usize = 80;
@@ -44,6 +45,7 @@ enum Index {
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) base_offset: i64,
+    /// Behind the last batch. The next segment may start later: the cleaner leaves gaps.
     pub(super) next_offset: i64,
     /// Bytes of whole batches.
     pub(super) len: u64,
@@ -54,13 +56,20 @@ pub(super) struct Segment {
     pub(super) first_timestamp: i64,
     /// Transactions that were aborted by a marker in here: entries of the file beside.
     pub(super) aborted: u32,
+    pub(super) name: SegmentName,
     pub(super) path: PathBuf,
     index: Index,
     indexed_upto: u64,
 }
 
 impl Segment {
+    /// One that is appended to.
     pub(super) fn empty(dir: &Path, base_offset: i64) -> Self {
+        Self::named(dir, SegmentName::appended(base_offset))
+    }
+
+    pub(super) fn named(dir: &Path, name: SegmentName) -> Self {
+        let base_offset = name.base_offset;
         Self {
             base_offset,
             next_offset: base_offset,
@@ -69,7 +78,8 @@ impl Segment {
             max_timestamp_at: base_offset,
             first_timestamp: i64::MIN,
             aborted: 0,
-            path: dir.join(format!("{base_offset:020}.log")),
+            name,
+            path: name.path(dir),
             index: Index::Memory(Vec::new()),
             indexed_upto: 0,
         }
@@ -90,7 +100,8 @@ impl Segment {
         if self.len == 0 {
             self.first_timestamp = header.max_timestamp;
         }
-        if header.max_timestamp > self.max_timestamp {
+        // A batch that was emptied has no record of that time.
+        if header.record_count > 0 && header.max_timestamp > self.max_timestamp {
             self.max_timestamp = header.max_timestamp;
             self.max_timestamp_at = base_offset;
         }
@@ -181,8 +192,8 @@ impl Segment {
     }
 
     /// Opens a segment as far as its index file tells of it; `None` when that is missing or does not fit the segment.
-    pub(super) fn from_index(dir: &Path, base_offset: i64, file_len: u64) -> Option<Self> {
-        let mut segment = Self::empty(dir, base_offset);
+    pub(super) fn from_index(dir: &Path, name: SegmentName, file_len: u64) -> Option<Self> {
+        let mut segment = Self::named(dir, name);
         let bytes = std::fs::read(index_path(&segment.path)).ok()?;
         let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
         if !body.starts_with(INDEX_MAGIC) || crc32c::crc32c(body).to_be_bytes() != crc {

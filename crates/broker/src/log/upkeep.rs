@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use crate::journal::write_rebuildable;
+use crate::files::{self, write_rebuildable};
 
 use super::aborted;
 use super::error::{LogError, StorageAt};
@@ -26,7 +26,7 @@ impl Upkeep {
     pub(crate) fn run(&self) -> Result<(), LogError> {
         for segment in &self.closed {
             match File::open(&segment.path) {
-                Ok(file) => file.sync_data().at("sync", &segment.path)?,
+                Ok(file) => files::sync(&file, &segment.path).at("sync", &segment.path)?,
                 // Retention was faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).at("open", &segment.path),

@@ -5,6 +5,7 @@ mod answer;
 mod samples;
 mod shape;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::api;
 use crate::api::versions::{name, spoken};
+use crate::config::Durability;
 use crate::peer::Peer;
 use crate::sasl::Closing;
 use crate::state::State;
@@ -32,7 +34,7 @@ pub(crate) enum Outcome {
     Close(String),
 }
 
-pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> Outcome {
+pub(crate) async fn handle(state: &Arc<State>, peer: &mut Peer, mut frame: Bytes) -> Outcome {
     if peer.session.expects_raw_token() {
         return match Box::pin(peer.session.raw_token(state.sasl.as_ref(), &frame)).await {
             Ok(token) => Outcome::Answer(Answer::raw(&token)),
@@ -96,7 +98,7 @@ pub(crate) async fn handle(state: &State, peer: &mut Peer, mut frame: Bytes) -> 
 }
 
 async fn dispatch(
-    state: &State,
+    state: &Arc<State>,
     peer: &mut Peer,
     api_key: ApiKey,
     version: i16,
@@ -107,6 +109,17 @@ async fn dispatch(
         ($type:ident, $request:pat => $answer:expr) => {{
             match $type::decode(&mut body, version) {
                 Ok($request) => reply(correlation_id, version, &$answer),
+                Err(error) => malformed(api_key, version, &error),
+            }
+        }};
+    }
+    macro_rules! answer_on_disk {
+        ($type:ident, $state:ident, $request:ident => $answer:expr) => {{
+            match $type::decode(&mut body, version) {
+                Ok($request) => match waiting(state, move |$state| $answer).await {
+                    Ok(answer) => reply(correlation_id, version, &answer),
+                    Err(reason) => Outcome::Close(reason),
+                },
                 Err(error) => malformed(api_key, version, &error),
             }
         }};
@@ -158,17 +171,25 @@ async fn dispatch(
         ApiKey::SyncGroup => answer!(SyncGroupRequest, r => api::groups::sync(state, version, r).await),
         ApiKey::Heartbeat => answer!(HeartbeatRequest, r => api::groups::heartbeat(state, r)),
         ApiKey::LeaveGroup => answer!(LeaveGroupRequest, r => api::groups::leave(state, version, r)),
-        ApiKey::OffsetCommit => answer!(OffsetCommitRequest, r => api::group_offsets::commit(state, version, r)),
+        ApiKey::OffsetCommit => {
+            answer_on_disk!(OffsetCommitRequest, state, r => api::group_offsets::commit(state, version, r))
+        }
         ApiKey::OffsetFetch => answer!(OffsetFetchRequest, r => api::group_offsets::fetch(state, version, r)),
-        ApiKey::InitProducerId => answer!(InitProducerIdRequest, r => api::transactions::init(state, version, r)),
+        ApiKey::InitProducerId => {
+            answer_on_disk!(InitProducerIdRequest, state, r => api::transactions::init(state, version, r))
+        }
         ApiKey::AddPartitionsToTxn => {
             answer!(AddPartitionsToTxnRequest, r => api::transactions::add_partitions(state, version, r))
         }
         ApiKey::AddOffsetsToTxn => {
             answer!(AddOffsetsToTxnRequest, r => api::transactions::add_offsets(state, version, r))
         }
-        ApiKey::TxnOffsetCommit => answer!(TxnOffsetCommitRequest, r => api::transactions::commit_offsets(state, r)),
-        ApiKey::EndTxn => answer!(EndTxnRequest, r => api::transactions::end(state, version, r)),
+        ApiKey::TxnOffsetCommit => {
+            answer_on_disk!(TxnOffsetCommitRequest, state, r => api::transactions::commit_offsets(state, r))
+        }
+        ApiKey::EndTxn => {
+            answer_on_disk!(EndTxnRequest, state, r => api::transactions::end(state, version, r))
+        }
         ApiKey::DescribeProducers => answer!(DescribeProducersRequest, r => api::transactions::producers(state, r)),
         ApiKey::DescribeTransactions => {
             answer!(DescribeTransactionsRequest, r => api::transactions::describe(state, r))
@@ -188,9 +209,30 @@ async fn dispatch(
         ApiKey::DescribeLogDirs => answer!(DescribeLogDirsRequest, r => api::admin::describe_log_dirs(state, r)),
         ApiKey::ListGroups => answer!(ListGroupsRequest, r => api::group_admin::list(state, r)),
         ApiKey::DescribeGroups => answer!(DescribeGroupsRequest, r => api::group_admin::describe(state, version, r)),
-        ApiKey::DeleteGroups => answer!(DeleteGroupsRequest, r => api::group_admin::delete(state, r)),
-        ApiKey::OffsetDelete => answer!(OffsetDeleteRequest, r => api::group_admin::delete_offsets(state, r)),
+        ApiKey::DeleteGroups => {
+            answer_on_disk!(DeleteGroupsRequest, state, r => api::group_admin::delete(state, r))
+        }
+        ApiKey::OffsetDelete => {
+            answer_on_disk!(OffsetDeleteRequest, state, r => api::group_admin::delete_offsets(state, r))
+        }
         _ => Outcome::Close(format!("{api_key:?} is not supported")),
+    }
+}
+
+/// Answers what may wait for the disk, where that holds up no other connection.
+async fn waiting<A: Send + 'static>(
+    state: &Arc<State>,
+    answer: impl FnOnce(&State) -> A + Send + 'static,
+) -> Result<A, String> {
+    match state.config.durability {
+        Durability::Os => Ok(answer(state)),
+        Durability::Fsync => {
+            let state = Arc::clone(state);
+            let answering = tokio::task::spawn_blocking(move || answer(&state));
+            answering
+                .await
+                .map_err(|error| format!("the request was given up: {error}"))
+        }
     }
 }
 

@@ -18,8 +18,9 @@ use kafka_protocol::error::ResponseError as Code;
 use parking_lot::Mutex;
 
 use crate::clock::Now;
-use crate::config::{BrokerConfig, Flush};
+use crate::config::{BrokerConfig, Durability};
 use crate::error::{BrokerError, error_chain};
+use crate::journal::Written;
 use crate::log::{BatchHeader, LogError};
 use crate::retry::Retry;
 
@@ -46,7 +47,7 @@ pub(crate) struct Transactions {
 
 impl Transactions {
     pub(crate) fn open(path: &Path, config: &BrokerConfig) -> Result<Self, BrokerError> {
-        let syncs = config.flush == Flush::Always;
+        let syncs = config.durability == Durability::Fsync;
         Ok(Self {
             registry: Mutex::new(Registry::open(path, syncs)?),
             transactions_max: config.limits.transactions_max,
@@ -58,7 +59,20 @@ impl Transactions {
 
     /// A producer id that no one has had, also over restarts.
     pub(crate) fn new_producer_id(&self) -> Result<i64, Code> {
-        self.registry.lock().new_producer_id()
+        let id = self.registry.lock().new_producer_id()?;
+        self.on_disk()?;
+        Ok(id)
+    }
+
+    /// Returns when all that was decided before is on the disk, where that is asked for. Blocks meanwhile.
+    fn on_disk(&self) -> Result<(), Code> {
+        let written = self.registry.lock().written();
+        let Err(error) = written.map_or(Ok(()), Written::on_disk) else {
+            return Ok(());
+        };
+        tracing::error!(%error, "the transaction journal could not be synced: writing it again");
+        let rewritten = self.registry.lock().rewrite();
+        rewritten.map_err(|_| Code::CoordinatorNotAvailable)
     }
 
     /// Gives a transactional id's producer its id and epoch; whoever had it before is fenced, and what it had open
@@ -114,6 +128,8 @@ impl Transactions {
         let answer = (next.producer_id, next.epoch);
         registry.set(id, next, to.now.instant)?;
         registry.rewrite_if_due();
+        drop(registry);
+        self.on_disk()?;
         Ok(answer)
     }
 
@@ -202,6 +218,7 @@ impl Transactions {
                 _ => return Err(Code::InvalidTxnState),
             }
         }
+        self.on_disk()?;
         // Decided in any case: what cannot be written now is written, and logged, by `tick`.
         let _ = self.complete(to, claim.transactional_id);
         Ok(())
@@ -306,7 +323,12 @@ impl Transactions {
         let mut result = Ok(());
         for open in abandoned {
             let (topic, partition, producer_id) = (&open.topic, open.partition, open.producer_id);
-            match to.write_marker(topic, partition, (producer_id, open.epoch), false, self.syncs) {
+            let written = to.write_marker(topic, partition, (producer_id, open.epoch), false);
+            let marked = written.and_then(|found| match found {
+                Some(found) if self.syncs => to.sync(topic, &found),
+                _ => Ok(()),
+            });
+            match marked {
                 Ok(()) => {
                     tracing::warn!(
                         topic,
@@ -330,14 +352,28 @@ impl Transactions {
         let Some(transaction) = self.get(id).filter(Transaction::is_decided) else {
             return Ok(());
         };
+        // No marker before the decision is on the disk, and no word that it is done before the markers are.
+        self.on_disk().map_err(EndError::Coordinator)?;
         let commit = transaction.phase == Phase::PrepareCommit;
         let producer = (transaction.producer_id, transaction.epoch);
+        let mut marked = Vec::with_capacity(transaction.partitions.len());
         for (topic, partition) in &transaction.partitions {
-            to.write_marker(topic, *partition, producer, commit, self.syncs)?;
+            let found = to.write_marker(topic, *partition, producer, commit)?;
+            marked.extend(found.map(|found| (topic, found)));
         }
         for group in &transaction.groups {
             let resolved = to.groups.resolve(group, transaction.producer_id, commit);
             resolved.map_err(EndError::Coordinator)?;
+        }
+        if self.syncs {
+            if tokio::runtime::Handle::try_current().is_ok() {
+                // Side by side.
+                marked.iter().for_each(|(_, partition)| partition.begin_sync());
+            }
+            marked
+                .iter()
+                .try_for_each(|(topic, partition)| to.sync(topic, partition))?;
+            to.groups.on_disk().map_err(EndError::Coordinator)?;
         }
         let mut registry = self.registry.lock();
         let unchanged = registry

@@ -1,10 +1,13 @@
 //! Where a transaction's end is written: the logs of its partitions, and the offsets of its groups.
 
+use std::sync::Arc;
+
 use kafka_protocol::error::ResponseError as Code;
 
 use crate::clock::Now;
 use crate::groups::Groups;
 use crate::log::{BatchHeader, LogError, control_batch};
+use crate::partition::Partition;
 use crate::topics::Topics;
 
 /// All that transactions can reach, at one moment.
@@ -48,18 +51,17 @@ impl EndError {
 }
 
 impl Participants<'_> {
-    /// Writes a transaction's marker into one partition, unless it has none open there.
+    /// Writes a transaction's marker into one partition, unless it has none open there. Answers the partition, for
+    /// [`Participants::sync`]; `None` when it is gone and needs no marker.
     pub(super) fn write_marker(
         &self,
         topic: &str,
         partition: i32,
         (producer_id, epoch): (i64, i16),
         commit: bool,
-        syncs: bool,
-    ) -> Result<(), EndError> {
-        // A topic that is gone needs no marker.
+    ) -> Result<Option<Arc<Partition>>, EndError> {
         let Some(found) = self.topics.partition(topic, partition) else {
-            return Ok(());
+            return Ok(None);
         };
         let failed = |source| EndError::Marker {
             topic: topic.to_owned(),
@@ -71,16 +73,22 @@ impl Participants<'_> {
         let header = header.map_err(|_| failed(LogError::refused(Code::UnknownServerError, "a broken marker")))?;
         {
             let mut log = found.log.lock();
-            if !log.has_open_transaction(producer_id) {
-                return Ok(());
+            if log.has_open_transaction(producer_id) {
+                log.append(&header, &batch, self.now.ms).map_err(failed)?;
             }
-            log.append(&header, &batch, self.now.ms).map_err(failed)?;
-        }
-        if syncs {
-            found.sync().map_err(failed)?;
         }
         found.wake();
-        Ok(())
+        Ok(Some(found))
+    }
+
+    /// Returns when the markers in these partitions are on the disk; also where another call has written them and is not
+    /// done yet.
+    pub(super) fn sync(&self, topic: &str, partition: &Partition) -> Result<(), EndError> {
+        partition.sync().map_err(|source| EndError::Marker {
+            topic: topic.to_owned(),
+            partition: partition.index,
+            source,
+        })
     }
 
     /// The open transactions of all logs that `is_wanted`, by producer id, topic and partition.

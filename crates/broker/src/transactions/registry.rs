@@ -8,7 +8,7 @@ use kafka_protocol::error::ResponseError as Code;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
-use crate::journal::Journal;
+use crate::journal::{Journal, Written};
 use crate::retry::Retry;
 
 use super::participants::Abandoned;
@@ -59,7 +59,7 @@ impl Registry {
     pub(super) fn open(path: &Path, syncs: bool) -> Result<Self, BrokerError> {
         let mut ids_upto = FIRST_ID;
         let mut known: HashMap<String, Transaction> = HashMap::new();
-        let mut journal = Journal::open(path, |change: Change| match change {
+        let journal = Journal::open(path, syncs, |change: Change| match change {
             Change::ProducerIdsUpto(upto) => ids_upto = upto,
             Change::Set { id, transaction } => {
                 known.insert(id, transaction);
@@ -68,9 +68,6 @@ impl Registry {
                 known.remove(&id);
             }
         })?;
-        if syncs {
-            journal.sync_each_append();
-        }
         let now = Instant::now();
         let live = |(id, transaction): (String, Transaction)| {
             let deadline = now + transaction.timeout();
@@ -160,13 +157,26 @@ impl Registry {
         self.journal.sync()
     }
 
+    /// What has been written until now, to be waited for without the registry's lock.
+    pub(super) fn written(&self) -> Option<Written> {
+        self.journal.written()
+    }
+
     #[cfg(test)]
-    pub(super) fn replace_journal_file(&mut self, file: std::fs::File) -> std::fs::File {
+    pub(super) fn replace_journal_file(
+        &mut self,
+        file: impl Into<std::sync::Arc<std::fs::File>>,
+    ) -> std::sync::Arc<std::fs::File> {
         self.journal.replace_file(file)
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<(), Code> {
-        match self.journal.append(changes) {
+        let appended = if self.journal.has_failed() {
+            self.rewrite().and_then(|()| self.journal.append(changes))
+        } else {
+            self.journal.append(changes)
+        };
+        match appended {
             Ok(()) => {
                 if self.writing.worked() {
                     tracing::info!("the transaction journal can be written again");
@@ -186,13 +196,18 @@ impl Registry {
         if !self.journal.wants_rewrite() {
             return;
         }
+        if let Err(error) = self.rewrite() {
+            tracing::warn!(%error, "the transaction journal could not be shortened");
+        }
+    }
+
+    /// Writes all that is held in place of the journal.
+    pub(super) fn rewrite(&mut self) -> std::io::Result<()> {
         let ids = Change::ProducerIdsUpto(self.ids_upto);
         let sets = self.by_id.iter().map(|(id, live)| Change::Set {
             id: id.clone(),
             transaction: live.transaction.clone(),
         });
-        if let Err(error) = self.journal.rewrite(std::iter::once(ids).chain(sets)) {
-            tracing::warn!(%error, "the transaction journal could not be shortened");
-        }
+        self.journal.rewrite(std::iter::once(ids).chain(sets))
     }
 }

@@ -100,7 +100,7 @@ impl Bench {
     fn is_stable(&self) -> bool {
         let partition = self.topics.partition(TOPIC, 0).unwrap();
         let log = partition.log.lock();
-        log.last_stable_offset() == log.high_watermark()
+        log.last_stable_offset() == log.end_offset()
     }
 }
 

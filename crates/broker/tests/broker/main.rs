@@ -1,9 +1,10 @@
-//! The broker from the outside: starting and stopping, who may connect, a disk that is full. What needs the process for
+//! The broker from the outside: starting and stopping, who may connect, compacted topics, a disk that is full. What needs the process for
 //! itself is in `bounds`, and every client library in `clients`.
 
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+mod compaction;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod server;

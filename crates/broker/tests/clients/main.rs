@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod compacted;
 mod kcat;
 mod killed;
 mod ours;

@@ -162,6 +162,11 @@ impl Drop for RealKafka {
     }
 }
 
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 fn two_free_ports() -> u16 {
     let free = |port| TcpListener::bind(("127.0.0.1", port));
     let port = || free(0).unwrap().local_addr().unwrap().port();

@@ -21,7 +21,7 @@ use layers::Layers;
 
 pub(crate) use layers::{DEFAULT, Flags, nearest};
 pub(crate) use settings::{BrokerSasl, BrokerTls, Config, Profile, Simulator, StartingOffsets};
-pub(crate) use values::{ErrorsTolerance, Pace, Span, Start};
+pub(crate) use values::{ErrorsTolerance, HostPort, Pace, Span, Start};
 
 /// The settings in force. `file` is the one that the user named.
 ///

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::{ClientAuth, Mechanism};
-use broker::Flush;
+use broker::Durability;
 
 use super::layers::Layers;
 use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
@@ -96,12 +96,12 @@ pub(crate) enum Profile {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Broker {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: HostPort,
     pub(crate) advertised: Option<HostPort>,
     pub(crate) data_dir: PathBuf,
     pub(crate) partitions: i32,
     pub(crate) retention: Duration,
-    pub(crate) flush: Flush,
+    pub(crate) durability: Durability,
     pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) tls: BrokerTls,
     pub(crate) sasl: BrokerSasl,
@@ -193,12 +193,12 @@ impl Config {
                 truth: from.optional("simulator.truth", path),
             },
             broker: Broker {
-                listen: from.parsed("broker.listen", values::address),
+                listen: from.parsed("broker.listen", str::parse),
                 advertised: from.optional("broker.advertised", str::parse),
                 data_dir: from.parsed("broker.data_dir", path),
                 partitions: from.integer("broker.partitions"),
                 retention: from.parsed("broker.retention", values::duration),
-                flush: from.parsed("broker.flush", values::flush),
+                durability: from.parsed("broker.durability", str::parse),
                 http_listen: from.optional("broker.http_listen", values::address),
                 tls: BrokerTls {
                     certificate_chain: from.optional("broker.tls.certificate_chain", path),

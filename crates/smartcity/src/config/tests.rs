@@ -75,7 +75,7 @@ fn a_mistake_names_its_place_and_the_nearest_right_key() {
         "`soon` is no duration; write it as 500ms, 10s or 5min",
     );
     has(
-        error("[broker]\nflush = \"never\"\n", &[]),
+        error("[broker]\ndurability = \"never\"\n", &[]),
         "`never` is not os, always or a duration such as 1s",
     );
     has(
@@ -144,7 +144,7 @@ fn all_mistakes_are_reported_at_once() {
       FILE:6: `simulator.rate` must be a number, not true
       FILE:8: `http.listen` must be a string, not 9090
       FILE:10: `broker.partitions` is out of range: 99999999999
-      FILE:11: `here` is no address; write 127.0.0.1:9092 or [::1]:9092, in `broker.listen`
+      FILE:11: `here` is no address; write host:port, or [address]:port for IPv6, in `broker.listen`
       FILE:13: `lake.path` must be a string, not an array
       environment variable SMARTCITY_UP_LATENCY: `later` is no duration; write it as 500ms, 10s or 5min, in `up.latency`
       environment variable SMARTCITY_NONE is no setting

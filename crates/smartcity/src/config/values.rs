@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use broker::Flush;
-
 /// How much of a stream may be broken, in Kafka Connect's words or as a share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum ErrorsTolerance {
@@ -121,18 +119,6 @@ impl FromStr for Span {
 /// 500ms, 10s, 5min.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("`{text}` is no duration; write it as 500ms, 10s or 5min"))
-}
-
-/// What a power cut may take.
-pub(super) fn flush(text: &str) -> Result<Flush, String> {
-    match text {
-        "os" => Ok(Flush::Os),
-        "always" => Ok(Flush::Always),
-        text => match humantime::parse_duration(text) {
-            Ok(every) if !every.is_zero() => Ok(Flush::Interval(every)),
-            _ => Err(format!("`{text}` is not os, always or a duration such as 1s")),
-        },
-    }
 }
 
 /// Where to listen.

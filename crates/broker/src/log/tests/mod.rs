@@ -29,6 +29,8 @@ fn config(segment_bytes: u64) -> LogConfig {
         retention_ms: None,
         retention_bytes: None,
         deletes: true,
+        compaction: None,
+        waits_for_disk: false,
     }
 }
 

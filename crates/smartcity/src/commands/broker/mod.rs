@@ -2,19 +2,20 @@
 
 mod user;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use ::broker::{Broker, BrokerConfig, SaslConfig};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use auth::TlsConfig;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use serve::http::{Health, HttpServer, StatusSource};
 
 use crate::args::{display, flags};
-use crate::config::{self, BrokerSasl, BrokerTls, Config, Flags};
+use crate::config::{self, BrokerSasl, BrokerTls, Config, Flags, HostPort};
 use crate::exit::usage;
 use crate::process::{block_on, init_logging, init_metrics, stop_on_signals};
 
@@ -32,9 +33,9 @@ pub(crate) struct Args {
     /// Partitions of a topic whose creator does not say
     #[arg(long, value_name = "N")]
     partitions: Option<u16>,
-    /// What a power cut may take: os, a duration, or always for nothing
-    #[arg(long, value_name = "WHEN")]
-    flush: Option<String>,
+    /// What a power cut may take: nothing acknowledged (fsync) or what the system had not written yet (os)
+    #[arg(long, value_name = "fsync|os")]
+    durability: Option<String>,
     /// Where health and metrics are shown [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     http_listen: Option<String>,
@@ -64,7 +65,7 @@ impl Args {
             "broker.listen" = self.listen,
             "broker.data_dir" = display(&self.data_dir),
             "broker.partitions" = self.partitions,
-            "broker.flush" = self.flush,
+            "broker.durability" = self.durability,
             "broker.http_listen" = self.http_listen,
             "broker.advertised" = self.advertised,
             "broker.tls.certificate_chain" = display(&self.tls_certificate),
@@ -119,6 +120,7 @@ fn serve(config: &Config) -> Result<()> {
 }
 
 pub(crate) async fn start(config: &Config) -> Result<Broker> {
+    let listen = resolve(&config.broker.listen).await?;
     let advertised = config.broker.advertised.clone();
     let settings = BrokerConfig {
         advertised: advertised.map(|at| (at.host, at.port)),
@@ -126,10 +128,23 @@ pub(crate) async fn start(config: &Config) -> Result<Broker> {
         sasl: sasl(&config.broker.sasl),
         num_partitions: config.broker.partitions,
         retention: Some(config.broker.retention),
-        flush: config.broker.flush,
-        ..BrokerConfig::new(config.broker.listen, &config.broker.data_dir)
+        durability: config.broker.durability,
+        ..BrokerConfig::new(listen, &config.broker.data_dir)
     };
     Ok(Broker::start(settings).await?)
+}
+
+/// The address that a host name stands for. Where it stands for several, one that others can reach comes first, so that
+/// the broker refuses it if it is open to everyone, and IPv4 comes before IPv6, as clients look.
+async fn resolve(listen: &HostPort) -> Result<SocketAddr> {
+    let HostPort { host, port } = listen;
+    let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+    let mut addresses: Vec<_> = found
+        .with_context(|| format!("cannot resolve `{host}`, where the broker is to listen"))?
+        .collect();
+    addresses.sort_by_key(|address| (address.ip().is_loopback(), address.is_ipv6()));
+    let first = addresses.first().copied();
+    first.with_context(|| format!("`{host}`, where the broker is to listen, has no address"))
 }
 
 fn tls(settings: &BrokerTls) -> Result<Option<TlsConfig>> {
