@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use auth::{ClientAuth, Mechanism};
 use broker::Flush;
+use lake::{Durability, Location};
 
 use super::layers::Layers;
 use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
@@ -34,7 +35,8 @@ pub(crate) struct Kafka {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Lake {
-    pub(crate) path: String,
+    pub(crate) path: Location,
+    pub(crate) durability: Durability,
 }
 
 #[derive(Debug, Clone)]
@@ -150,7 +152,8 @@ impl Config {
                 properties: from.free_table("kafka.properties"),
             },
             lake: Lake {
-                path: from.text("lake.path"),
+                path: from.parsed("lake.path", values::location),
+                durability: from.parsed("lake.durability", str::parse),
             },
             streams: Streams {
                 dir: from.optional("streams.dir", path),

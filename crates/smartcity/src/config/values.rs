@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use broker::Flush;
+use lake::Location;
 
 /// How much of a stream may be broken, in Kafka Connect's words or as a share.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,6 +134,11 @@ pub(super) fn flush(text: &str) -> Result<Flush, String> {
             _ => Err(format!("`{text}` is not os, always or a duration such as 1s")),
         },
     }
+}
+
+/// Where a lake is.
+pub(super) fn location(text: &str) -> Result<Location, String> {
+    text.parse().map_err(|error: lake::LakeError| error.to_string())
 }
 
 /// Where to listen.
