@@ -20,7 +20,14 @@ pub(crate) fn kafka_config(config: &Config) -> KafkaConfig {
 
 pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
     let (clock, variables) = (Arc::new(SystemClock), std::env::vars());
-    Ok(Lake::at(&config.lake.path, config.lake.durability, variables, clock, Names::random()).await?)
+    Ok(Lake::at(
+        &config.lake.path,
+        config.lake.durability,
+        variables,
+        clock,
+        Names::random(),
+    )
+    .await?)
 }
 
 /// SQL over the lake, within the memory that queries may take.

@@ -37,7 +37,10 @@ mod tests {
         let before = panic::take_hook();
         panic::set_hook(Box::new(|panic| {
             // Not another test's.
-            if panic.location().is_some_and(|place| place.file().ends_with("panics.rs")) {
+            if panic
+                .location()
+                .is_some_and(|place| place.file().ends_with("panics.rs"))
+            {
                 *SEEN.lock().unwrap() = report(panic, &Backtrace::disabled());
             }
         }));

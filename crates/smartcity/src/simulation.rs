@@ -202,10 +202,19 @@ impl Ledger {
     /// Creates the files, and their folder, for the owner alone; what the files held is gone.
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         let cannot = || format!("cannot write the ledger in {}", dir.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(cannot)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .with_context(cannot)?;
         let private = |name: &str| {
             let mut options = File::options();
-            let file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name))?;
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(dir.join(name))?;
             // One that was there keeps the permissions that it had.
             file.set_permissions(Permissions::from_mode(0o600))?;
             Ok::<_, io::Error>(BufWriter::new(file))

@@ -4,8 +4,8 @@ use futures::TryStreamExt;
 use serde::Serialize;
 
 use crate::LakeError;
-use crate::delta::action::{Action, Add, DeletionVector, parse_lines};
-use crate::delta::{Snapshot, TableLocation};
+use crate::delta::action::{Action, Add, parse_lines};
+use crate::delta::{DeletionVector, Snapshot, TableLocation};
 
 /// One version that can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,7 +48,10 @@ pub async fn history(location: &TableLocation, limit: usize) -> Result<Vec<Histo
             break;
         };
         let actions = parse_lines(&body).map_err(|error| {
-            LakeError::unusable(location.table(), format!("version {} is damaged: {error}", commit.version))
+            LakeError::unusable(
+                location.table(),
+                format!("version {} is damaged: {error}", commit.version),
+            )
         })?;
         let rows = match told {
             Some(rows) => rows,

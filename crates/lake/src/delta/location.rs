@@ -97,7 +97,10 @@ impl TableLocation {
 
     /// The path of a local file. The store's root is where the table's folder is, less the table's path in the store.
     fn local_path(&self, url: &Url) -> Result<Path, String> {
-        let folder_of = |url: &Url| url.to_file_path().map_err(|()| format!("it does not name a local file: {url}"));
+        let folder_of = |url: &Url| {
+            url.to_file_path()
+                .map_err(|()| format!("it does not name a local file: {url}"))
+        };
         let (table, file) = (folder_of(&self.url)?, folder_of(url)?);
         let root = table.ancestors().nth(self.path.parts_count());
         let below = root.and_then(|root| file.strip_prefix(root).ok());

@@ -74,7 +74,9 @@ fn place(text: &str) -> Result<Place, String> {
             (known @ ("file" | "s3" | "s3a"), None) => {
                 let slashes = if known == "file" { "///" } else { "//" };
                 let rest = rest.trim_start_matches('/');
-                Err(format!("a URL of this scheme has more slashes; write {known}:{slashes}{rest}"))
+                Err(format!(
+                    "a URL of this scheme has more slashes; write {known}:{slashes}{rest}"
+                ))
             }
             (scheme, Some(_)) => Err(format!(
                 "{scheme}:// is not supported; name a folder, or s3://bucket/prefix"
@@ -144,7 +146,9 @@ fn s3_url(rest: &str) -> Result<Place, String> {
         return Err("its prefix has two slashes in a row, which some programs make one; write one".to_owned());
     }
     if let Some(dots) = parts.find(|part| matches!(*part, "." | "..")) {
-        return Err(format!("`{dots}` is not a folder's name in S3; write the prefix without it"));
+        return Err(format!(
+            "`{dots}` is not a folder's name in S3; write the prefix without it"
+        ));
     }
     let prefix = Path::parse(prefix).map_err(|error| error.to_string())?;
     let bucket = bucket.to_owned();
@@ -176,8 +180,24 @@ mod tests {
     #[test]
     fn a_path_is_taken_as_it_is() {
         for path in [
-            "a b", "a%20b", "x%2fy", "a\\b", "a\tb", "a\nb", "a#b", "a?b", "a//b", "./s3:", "a:b", "é", " lake ", "~",
-            "data: /x", "1s3://x", "a b://c", "//srv/lake",
+            "a b",
+            "a%20b",
+            "x%2fy",
+            "a\\b",
+            "a\tb",
+            "a\nb",
+            "a#b",
+            "a?b",
+            "a//b",
+            "./s3:",
+            "a:b",
+            "é",
+            " lake ",
+            "~",
+            "data: /x",
+            "1s3://x",
+            "a b://c",
+            "//srv/lake",
         ] {
             assert_eq!(folder(path), path);
         }

@@ -48,11 +48,23 @@ struct Journal {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Write { file: usize, offset: u64, bytes: Vec<u8> },
+    Write {
+        file: usize,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     SyncFile(usize),
     /// A name in a folder; `instead_of` goes away in the same step.
-    Name { folder: PathBuf, name: PathBuf, node: Node, instead_of: Option<PathBuf> },
-    Unname { folder: PathBuf, name: PathBuf },
+    Name {
+        folder: PathBuf,
+        name: PathBuf,
+        node: Node,
+        instead_of: Option<PathBuf>,
+    },
+    Unname {
+        folder: PathBuf,
+        name: PathBuf,
+    },
     SyncFolder(PathBuf),
 }
 
@@ -109,8 +121,17 @@ impl Disk for CutDisk {
         let (folder, name) = self.split(path);
         let node = Node::File(number);
         journal.nodes.insert(path.to_owned(), node);
-        journal.steps.push(Step::Name { folder, name, node, instead_of: None });
-        Ok(Box::new(CutFile { disk: self.clone(), file, number }))
+        journal.steps.push(Step::Name {
+            folder,
+            name,
+            node,
+            instead_of: None,
+        });
+        Ok(Box::new(CutFile {
+            disk: self.clone(),
+            file,
+            number,
+        }))
     }
 
     fn create_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
@@ -118,7 +139,12 @@ impl Disk for CutDisk {
         SystemDisk.create_folder(path, mode)?;
         let (folder, name) = self.split(path);
         journal.nodes.insert(path.to_owned(), Node::Folder);
-        journal.steps.push(Step::Name { folder, name, node: Node::Folder, instead_of: None });
+        journal.steps.push(Step::Name {
+            folder,
+            name,
+            node: Node::Folder,
+            instead_of: None,
+        });
         Ok(())
     }
 
@@ -128,7 +154,12 @@ impl Disk for CutDisk {
         let node = journal.nodes[from];
         let (folder, name) = self.split(to);
         journal.nodes.insert(to.to_owned(), node);
-        journal.steps.push(Step::Name { folder, name, node, instead_of: None });
+        journal.steps.push(Step::Name {
+            folder,
+            name,
+            node,
+            instead_of: None,
+        });
         Ok(())
     }
 
@@ -139,7 +170,12 @@ impl Disk for CutDisk {
         let (folder, name) = self.split(to);
         journal.nodes.insert(to.to_owned(), node);
         let instead_of = Some(from.to_owned());
-        journal.steps.push(Step::Name { folder, name, node, instead_of });
+        journal.steps.push(Step::Name {
+            folder,
+            name,
+            node,
+            instead_of,
+        });
         Ok(())
     }
 
@@ -154,7 +190,10 @@ impl Disk for CutDisk {
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         let mut journal = self.0.journal.lock();
-        let has_files = journal.nodes.iter().any(|(at, node)| at.parent() == Some(path) && *node != Node::Folder);
+        let has_files = journal
+            .nodes
+            .iter()
+            .any(|(at, node)| at.parent() == Some(path) && *node != Node::Folder);
         if let Some(flawed) = self.flawed_sync(&mut journal, false, has_files) {
             return flawed;
         }
@@ -213,7 +252,12 @@ impl Remains {
                     let is_synced = synced_files.get(file).is_some_and(|synced| *synced > at);
                     remains.write(*file, *offset, bytes, is_synced, chance);
                 }
-                Step::Name { folder, name, node, instead_of } => {
+                Step::Name {
+                    folder,
+                    name,
+                    node,
+                    instead_of,
+                } => {
                     if synced_folders.get(folder).is_some_and(|synced| *synced > at) || chance.once_in(2) {
                         remains.names.insert(name.clone(), *node);
                         if let Some(gone) = instead_of {

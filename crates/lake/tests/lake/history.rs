@@ -12,7 +12,9 @@ use crate::rows::{NOON_US, land, vehicle_data};
 
 async fn filled(folder: &Path) -> Lake {
     let clock = Arc::new(ManualClock::new(NOON_US));
-    let lake = Lake::open(folder.to_str().unwrap(), clock, Names::seeded(1)).await.unwrap();
+    let lake = Lake::open(folder.to_str().unwrap(), clock, Names::seeded(1))
+        .await
+        .unwrap();
     let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
     for commit in 0..3 {
         land(&table, 0, Span::new(commit * 10, commit * 10 + 10)).await.unwrap();
@@ -42,7 +44,10 @@ async fn each_version_tells_its_rows_and_what_made_it() {
     );
     assert_eq!(all[0].operation.as_deref(), Some("WRITE"));
     assert!(all[0].engine.as_deref().unwrap().starts_with("smartcity/"));
-    assert!(all.windows(2).all(|pair| pair[0].committed_at_us >= pair[1].committed_at_us));
+    assert!(
+        all.windows(2)
+            .all(|pair| pair[0].committed_at_us >= pair[1].committed_at_us)
+    );
     let newest = history(&location, 2).await.unwrap();
     assert_eq!(newest, all[..2]);
     let none = history(&lake.root().location_of("nothing"), 2).await.unwrap_err();

@@ -13,20 +13,7 @@ use crate::rows::{NOON_US, assert_whole, land, partition, vehicle_data};
 
 /// Names of folders that some program or other takes for something else.
 const FOLDERS: [&str; 15] = [
-    "a b",
-    "a%20b",
-    "a%2520b",
-    "x%2Fy",
-    "a\\b",
-    "a\tb",
-    "a\nb",
-    "a#b",
-    "a#1",
-    "a?b",
-    "a;b&c=d",
-    " a ",
-    "é ü",
-    "[a]{b}",
+    "a b", "a%20b", "a%2520b", "x%2Fy", "a\\b", "a\tb", "a\nb", "a#b", "a#1", "a?b", "a;b&c=d", " a ", "é ü", "[a]{b}",
     "100%",
 ];
 
@@ -44,7 +31,10 @@ async fn each_folder_is_a_lake_of_its_own() {
         let rows = 1 + number as i64;
         land(&table, 0, Span::new(0, rows)).await.unwrap();
     }
-    let mut made: Vec<_> = std::fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut made: Vec<_> = std::fs::read_dir(base.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     made.sort();
     let mut wanted: Vec<_> = FOLDERS.iter().map(std::ffi::OsString::from).collect();
     wanted.sort();
@@ -52,7 +42,12 @@ async fn each_folder_is_a_lake_of_its_own() {
     for (number, name) in FOLDERS.iter().enumerate() {
         let rows = 1 + number as i64;
         let folder = path(name);
-        assert!(folder.join("data/vehicle_data/_delta_log/00000000000000000001.json").is_file(), "{name:?}");
+        assert!(
+            folder
+                .join("data/vehicle_data/_delta_log/00000000000000000001.json")
+                .is_file(),
+            "{name:?}"
+        );
         // As a reader and as a writer, by its path and by its URL.
         let url = Url::from_file_path(folder.canonicalize().unwrap()).unwrap();
         for location in [folder.to_str().unwrap(), url.as_str()] {
@@ -76,7 +71,11 @@ async fn a_table_has_one_url_and_its_files_one_path() {
         let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
         land(&table, 0, Span::new(0, 3)).await.unwrap();
         let url = lake.table_url("vehicle_data");
-        assert_eq!(url.to_file_path().unwrap(), folder.join("data/vehicle_data"), "{name:?}");
+        assert_eq!(
+            url.to_file_path().unwrap(),
+            folder.join("data/vehicle_data"),
+            "{name:?}"
+        );
         let snapshot = lake.root().snapshot("vehicle_data", None).await.unwrap();
         let adds: Vec<_> = snapshot.files(|_| true).try_collect().await.unwrap();
         // A log may name a file by its own URL.
@@ -101,7 +100,10 @@ async fn escapes_in_the_log_are_undone_once() {
     let commit = folder.join("_delta_log/00000000000000000001.json");
     let text = std::fs::read_to_string(&commit).unwrap();
     let actions: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let old = actions.iter().find_map(|action| action["add"]["path"].as_str()).unwrap();
+    let old = actions
+        .iter()
+        .find_map(|action| action["add"]["path"].as_str())
+        .unwrap();
     let moved = folder.join("odd=a%20b\\c/part#7x.parquet");
     std::fs::create_dir(moved.parent().unwrap()).unwrap();
     std::fs::rename(folder.join(old), moved).unwrap();
@@ -109,13 +111,19 @@ async fn escapes_in_the_log_are_undone_once() {
     let snapshot = lake.root().snapshot("vehicle_data", None).await.unwrap();
     let adds: Vec<_> = snapshot.files(|_| true).try_collect().await.unwrap();
     let path = snapshot.location().data_path(&adds[0].path).unwrap();
-    let found = object_store::ObjectStoreExt::head(lake.store().as_ref(), &path).await.unwrap();
+    let found = object_store::ObjectStoreExt::head(lake.store().as_ref(), &path)
+        .await
+        .unwrap();
     assert_eq!(found.size as i64, adds[0].size);
 }
 
 #[tokio::test]
 async fn a_lake_in_a_bucket_keeps_its_prefix() {
-    let variables = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "c")];
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_REGION", "c"),
+    ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     for (location, url, path) in [
         ("s3://city", "s3://city/data/t/", "data/t"),
@@ -161,7 +169,9 @@ async fn one_parsed_location_serves_writers_and_readers() {
     let missing = Root::at(&location, []).unwrap_err();
     assert!(matches!(missing, LakeError::Missing { .. }), "{missing}");
     let clock = Arc::new(ManualClock::new(NOON_US));
-    let lake = Lake::at(&location, Durability::Os, [], clock, Names::seeded(1)).await.unwrap();
+    let lake = Lake::at(&location, Durability::Os, [], clock, Names::seeded(1))
+        .await
+        .unwrap();
     lake.table(&vehicle_data(), "ingest").await.unwrap();
     let root = Root::at(&location, []).unwrap();
     assert_eq!(root.table_names().await.unwrap(), ["vehicle_data"]);

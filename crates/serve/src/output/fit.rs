@@ -67,11 +67,19 @@ mod tests {
     use super::*;
 
     fn text(header: usize, values: usize) -> Column {
-        Column { header, values, may_be_cut: true }
+        Column {
+            header,
+            values,
+            may_be_cut: true,
+        }
     }
 
     fn number(header: usize, values: usize) -> Column {
-        Column { header, values, may_be_cut: false }
+        Column {
+            header,
+            values,
+            may_be_cut: false,
+        }
     }
 
     #[test]
@@ -105,7 +113,10 @@ mod tests {
             for width in 1..200 {
                 let columns: Vec<Column> = (0..count).map(|at| text(at * 3, 7 * at + 2)).collect();
                 if let Fit::Columns(widths) = fit(&columns, width) {
-                    assert!(widths.iter().sum::<usize>() + 3 * count - 1 <= width, "{count} in {width}: {widths:?}");
+                    assert!(
+                        widths.iter().sum::<usize>() + 3 * count - 1 <= width,
+                        "{count} in {width}: {widths:?}"
+                    );
                 }
             }
         }

@@ -13,7 +13,11 @@ pub(super) fn write_header(schema: &Schema, out: &mut impl Write) -> Result<(), 
     write_row(names, out)?;
     let mut rule = String::from("|");
     for field in schema.fields() {
-        rule.push_str(if field.data_type().is_numeric() { " ---: |" } else { " --- |" });
+        rule.push_str(if field.data_type().is_numeric() {
+            " ---: |"
+        } else {
+            " --- |"
+        });
     }
     rule.push('\n');
     Ok(out.write_all(rule.as_bytes())?)
@@ -62,7 +66,10 @@ mod tests {
             ("plain_name", "plain_name"),
             ("_offset", "\\_offset"),
             ("a|b", "a\\|b"),
-            ("*x* `y` <b> &amp; ~~z~~ [l](m)", "\\*x\\* \\`y\\` \\<b> \\&amp; \\~\\~z\\~\\~ \\[l](m)"),
+            (
+                "*x* `y` <b> &amp; ~~z~~ [l](m)",
+                "\\*x\\* \\`y\\` \\<b> \\&amp; \\~\\~z\\~\\~ \\[l](m)",
+            ),
             ("one\ntwo", "one<br>two"),
             ("c:\\d", "c:\\\\d"),
         ] {

@@ -20,7 +20,9 @@ impl RecordWriter {
     pub(super) fn new(schema: &Schema, width_max: usize) -> RecordWriter {
         let names: Vec<String> = schema.fields().iter().map(|field| escaped(field.name())).collect();
         let widest = names.iter().map(|name| width(name)).max().unwrap_or(0);
-        let names = names.iter().map(|name| format!("{}{name}", " ".repeat(widest - width(name))));
+        let names = names
+            .iter()
+            .map(|name| format!("{}{name}", " ".repeat(widest - width(name))));
         RecordWriter {
             names: names.collect(),
             width_max,

@@ -99,7 +99,9 @@ impl<W: Write> TableWriter<W> {
         let mut text = String::new();
         let names: Vec<String> = self.schema.fields().iter().map(|field| escaped(field.name())).collect();
         let is_first = self.layout.is_none();
-        let layout = self.layout.get_or_insert_with(|| decide(&self.schema, &names, &self.widths, self.room));
+        let layout = self
+            .layout
+            .get_or_insert_with(|| decide(&self.schema, &names, &self.widths, self.room));
         let widths = match layout {
             Layout::Records(writer) => {
                 for row in &block {

@@ -215,7 +215,9 @@ fn long_cells_are_cut_and_wide_rows_widen_from_there() {
 async fn read(engine: &Engine, sql: &str, format: Format, width: usize, rows_max: Option<u64>) -> (String, Written) {
     let (mut out, width) = (Vec::new(), Some(width));
     let result = engine.query(sql).await.unwrap();
-    let written = write_for_reading(result, format, Reading { width, rows_max }, &mut out).await.unwrap();
+    let written = write_for_reading(result, format, Reading { width, rows_max }, &mut out)
+        .await
+        .unwrap();
     (String::from_utf8(out).unwrap(), written)
 }
 
@@ -253,7 +255,8 @@ async fn a_table_fits_the_terminal() {
 async fn rows_too_wide_for_a_table_become_records() {
     let lake = TestLake::filled().await;
     let engine = lake.engine().await;
-    let sql = "select id, device_id, timestamp, speed, repeat('x', 3000) as note from vehicle_data where id < 2 order by id";
+    let sql =
+        "select id, device_id, timestamp, speed, repeat('x', 3000) as note from vehicle_data where id < 2 order by id";
     let (text, _) = read(&engine, sql, Format::Table, 60, None).await;
     let cut = "x".repeat(1999) + "…";
     assert_eq!(
@@ -276,12 +279,27 @@ timestamp = 2026-01-01T00:00:01.500Z
         )
     );
     // Asked for, values are whole, and controls still escaped.
-    let (text, _) = read(&engine, "select repeat('x', 3000) as note, chr(27) as e", Format::Line, 60, None).await;
-    assert_eq!(text, format!("note = {}\n   e = \\u{{1b}}\n\n(1 row)\n", "x".repeat(3000)));
+    let (text, _) = read(
+        &engine,
+        "select repeat('x', 3000) as note, chr(27) as e",
+        Format::Line,
+        60,
+        None,
+    )
+    .await;
+    assert_eq!(
+        text,
+        format!("note = {}\n   e = \\u{{1b}}\n\n(1 row)\n", "x".repeat(3000))
+    );
     let none = "select id from vehicle_data where id < 0";
     assert_eq!(read(&engine, none, Format::Line, 60, None).await.0, "(0 rows)\n");
     let wide = "select repeat('x', 70) as note, id, speed, timestamp from vehicle_data where id < 0";
-    assert!(read(&engine, wide, Format::Table, 20, None).await.0.ends_with("(0 rows)\n"));
+    assert!(
+        read(&engine, wide, Format::Table, 20, None)
+            .await
+            .0
+            .ends_with("(0 rows)\n")
+    );
 }
 
 #[tokio::test]

@@ -151,7 +151,10 @@ impl Layers {
     /// A file with secrets is for its owner alone, or for root to share with a group, as secrets are mounted.
     fn check_privacy(&mut self, file: &Path, name: &str) {
         let is_of_file = |source: &Source| matches!(source, Source::File { name: of, .. } if of == name);
-        let mut secrets = self.settings.iter().filter(|(path, setting)| is_secret(path) && is_of_file(&setting.source));
+        let mut secrets = self
+            .settings
+            .iter()
+            .filter(|(path, setting)| is_secret(path) && is_of_file(&setting.source));
         let Some((path, setting)) = secrets.next() else { return };
         let Ok(metadata) = std::fs::metadata(file) else { return };
         let allowed = if metadata.uid() == 0 { 0o740 } else { 0o700 };

@@ -195,7 +195,9 @@ fn a_file_with_secrets_is_for_its_owner() {
     assert!(with(secret, 0o600).is_ok());
     for mode in [0o644, 0o604, 0o660, 0o622] {
         let error = with(secret, mode).unwrap_err().to_string();
-        let says = format!(":3: the file holds `kafka.properties.sasl.password` and is open to others (mode {mode:o}); chmod 600");
+        let says = format!(
+            ":3: the file holds `kafka.properties.sasl.password` and is open to others (mode {mode:o}); chmod 600"
+        );
         assert!(error.contains(&says) && !error.contains("hunter2"), "{error}");
     }
     // What says nothing secret may be read by everyone.
@@ -208,6 +210,11 @@ fn a_lake_is_one_place_or_a_mistake() {
     assert_eq!(lake("a%20b").unwrap().lake.path.as_str(), "a%20b");
     let error = lake("s3://bucket/a#b").unwrap_err().to_string();
     assert!(error.contains(":2: cannot use `s3://bucket/a#b` as a lake"), "{error}");
-    let error = load("[lake]\ndurability = \"always\"\n", &[], &Vec::new()).unwrap_err().to_string();
-    assert!(error.contains(":2: `always` is not a durability; write fsync or os"), "{error}");
+    let error = load("[lake]\ndurability = \"always\"\n", &[], &Vec::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(":2: `always` is not a durability; write fsync or os"),
+        "{error}"
+    );
 }

@@ -173,7 +173,12 @@ impl LocalStore {
         }
         // Not `path_of`, which takes names of files alone.
         let mut folder = self.files.root.clone();
-        folder.extend(location.iter().flat_map(|path| path.parts()).map(|part| part.as_ref().to_owned()));
+        folder.extend(
+            location
+                .iter()
+                .flat_map(|path| path.parts())
+                .map(|part| part.as_ref().to_owned()),
+        );
         if !is_folder {
             folder.pop();
         }
@@ -194,7 +199,7 @@ impl LocalStore {
         let (store, prefix) = (self.clone(), prefix.cloned());
         let listing = async move {
             store.settle(prefix.as_ref(), true).await?;
-            Ok(list(&store.reader))
+            Ok::<_, StoreError>(list(&store.reader))
         };
         listing.into_stream().try_flatten().boxed()
     }

@@ -115,7 +115,10 @@ pub(super) struct Upload {
 
 impl std::fmt::Debug for Upload {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Upload").field("offset", &self.offset).finish_non_exhaustive()
+        formatter
+            .debug_struct("Upload")
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
     }
 }
 

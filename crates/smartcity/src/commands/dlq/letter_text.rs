@@ -157,13 +157,19 @@ mod tests {
     fn marks_it_in_long_and_in_unreadable_values() {
         let long = format!(r#"{{"note":"{}","speed":X}}"#, "ö\u{1}".repeat(400));
         let at = long.find('X').unwrap();
-        let shown = text(&letter(long.as_bytes(), &format!("unexpected character (byte {at})")), None);
+        let shown = text(
+            &letter(long.as_bytes(), &format!("unexpected character (byte {at})")),
+            None,
+        );
         assert_eq!(marked(&shown), 'X', "{shown}");
         assert!(shown.contains("..."), "{shown}");
         let mut broken = b"{\"a\":\"\xff\xfe\",".to_vec();
         broken.push(b'!');
         let at = broken.len() - 1;
-        assert_eq!(marked(&text(&letter(&broken, &format!("no key (byte {at})")), None)), '!');
+        assert_eq!(
+            marked(&text(&letter(&broken, &format!("no key (byte {at})")), None)),
+            '!'
+        );
     }
 
     #[test]
@@ -179,7 +185,10 @@ mod tests {
         let at = value.find('X').unwrap();
         for place in [0, 3, at / 2, at, value.len()] {
             for terminal in 60..140 {
-                let shown = text(&letter(value.as_bytes(), &format!("it is bad (byte {place})")), Some(terminal));
+                let shown = text(
+                    &letter(value.as_bytes(), &format!("it is bad (byte {place})")),
+                    Some(terminal),
+                );
                 let value = shown.lines().find(|line| line.starts_with("  value")).unwrap();
                 assert!(value.chars().count() <= terminal, "{terminal}: {value}");
             }

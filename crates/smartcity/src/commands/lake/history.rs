@@ -37,7 +37,12 @@ pub(super) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
             return Err(usage(format!("there are no tables in {}", root.location())));
         }
         let is_unknown = |name: &&String| !names.contains(name);
-        let unknown: Vec<String> = args.table.iter().filter(is_unknown).map(|name| format!("`{name}`")).collect();
+        let unknown: Vec<String> = args
+            .table
+            .iter()
+            .filter(is_unknown)
+            .map(|name| format!("`{name}`"))
+            .collect();
         if !unknown.is_empty() {
             return Err(usage(format!(
                 "there is no table {}; there are {}",
@@ -77,7 +82,10 @@ fn json(entry: &HistoryEntry) -> serde_json::Value {
 
 fn print(name: &str, versions: &[HistoryEntry]) {
     println!("{name}");
-    println!("{:>9}  {:<27}  {:>12}  {:>11}  operation", "version", "committed at", "rows", "change");
+    println!(
+        "{:>9}  {:<27}  {:>12}  {:>11}  operation",
+        "version", "committed at", "rows", "change"
+    );
     for entry in versions {
         let rows = entry.rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
         println!(
@@ -90,7 +98,10 @@ fn print(name: &str, versions: &[HistoryEntry]) {
     }
     let oldest = versions.last().map_or(0, |entry| entry.version);
     if oldest > 0 {
-        println!("{:>9}  older ones are shown by a larger --limit, as far as the log reaches", "...");
+        println!(
+            "{:>9}  older ones are shown by a larger --limit, as far as the log reaches",
+            "..."
+        );
     }
 }
 
