@@ -22,7 +22,7 @@ pub(crate) enum Flaw {
     NoFolderSync,
     /// Only folders that hold files are synced.
     NoPlaceSync,
-    /// Every third sync fails, of files and folders.
+    /// One sync in six fails, of files and folders.
     FailingSyncs,
 }
 
@@ -106,7 +106,7 @@ impl CutDisk {
             Flaw::NoFileSync if is_file => Some(Ok(())),
             Flaw::NoFolderSync if !is_file => Some(Ok(())),
             Flaw::NoPlaceSync if !is_file && !has_files => Some(Ok(())),
-            Flaw::FailingSyncs if journal.syncs % 3 == 0 => Some(Err(io::Error::other("the disk says no"))),
+            Flaw::FailingSyncs if Chance(journal.syncs as u64).once_in(6) => Some(Err(io::Error::other("the disk says no"))),
             _ => None,
         }
     }

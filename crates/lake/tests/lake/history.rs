@@ -42,7 +42,7 @@ async fn each_version_tells_its_rows_and_what_made_it() {
             (0, Some(0), Some(0), Some(0))
         ]
     );
-    assert_eq!(all[0].operation.as_deref(), Some("WRITE"));
+    assert_eq!(all[0].operation.as_deref(), Some("STREAMING UPDATE"));
     assert!(all[0].engine.as_deref().unwrap().starts_with("smartcity/"));
     assert!(
         all.windows(2)

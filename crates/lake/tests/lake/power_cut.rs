@@ -180,14 +180,14 @@ async fn losses(flaw: Flaw, durability: Durability, seeds: u64, every: usize) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_takes_nothing_that_was_committed() {
-    let losses = losses(Flaw::None, Durability::Fsync, 3, 1).await;
+    let losses = losses(Flaw::None, Durability::Fsync, 2, 1).await;
     assert!(losses.is_empty(), "{losses:#?}");
 }
 
 /// A failed sync is an unknown outcome: what the log then says to be committed is on the disk all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_does_one_after_syncs_that_failed() {
-    let losses = losses(Flaw::FailingSyncs, Durability::Fsync, 2, 2).await;
+    let losses = losses(Flaw::FailingSyncs, Durability::Fsync, 1, 2).await;
     assert!(losses.is_empty(), "{losses:#?}");
 }
 
