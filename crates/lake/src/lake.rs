@@ -12,8 +12,9 @@ use crate::delta::keeper::CommitKeeper;
 use crate::delta::log::Log;
 use crate::delta::open::open;
 use crate::delta::spec::TableSpec;
+use crate::store::local::{Durability, LocalStore, SystemDisk};
+use crate::store::location::{Location, Place};
 use crate::store::probe::check_conditional_put;
-use crate::store::root::Place;
 use crate::table::commits::Commits;
 use crate::write::properties::compression;
 use crate::{Backoff, DeadLetters, Erasures, Gaps, LakeError, Names, Pause, Root, Table};
@@ -29,11 +30,7 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// A folder's path or `file://` URL, or `s3://bucket/prefix` with the environment's `AWS_*`. The folder is made when
-    /// it is absent; a bucket is not.
-    ///
-    /// On S3 the store must take a conditional PUT, without which two writers could both believe to have committed; one
-    /// that does not is refused.
+    /// [`Lake::at`] a location that is still text, as durable as it can be, with the environment's `AWS_*`.
     pub async fn open(location: &str, clock: Arc<dyn Clock>, names: Names) -> Result<Lake, LakeError> {
         Self::open_with(location, std::env::vars(), clock, names).await
     }
@@ -45,9 +42,23 @@ impl Lake {
         clock: Arc<dyn Clock>,
         names: Names,
     ) -> Result<Lake, LakeError> {
-        let root = match Place::of(location)? {
-            Place::S3(url) => {
-                let root = Root::s3(&url, variables)?;
+        Self::at(&location.parse()?, Durability::default(), variables, clock, names).await
+    }
+
+    /// A folder, which is created when it is absent, for its owner alone; or a prefix in a bucket, which must exist.
+    ///
+    /// `durability` is about folders: an object store answers when it holds an object for good. On S3 the store must take
+    /// a conditional PUT, without which two writers could both believe to have committed; one that does not is refused.
+    pub async fn at(
+        location: &Location,
+        durability: Durability,
+        variables: impl IntoIterator<Item = (String, String)>,
+        clock: Arc<dyn Clock>,
+        names: Names,
+    ) -> Result<Lake, LakeError> {
+        let root = match location.place() {
+            Place::S3 { bucket, prefix } => {
+                let root = Root::s3(bucket, prefix, variables)?;
                 check_conditional_put(&root, &names).await?;
                 root
             }
@@ -60,8 +71,13 @@ impl Lake {
                     };
                     LakeError::store("create", folder.display().to_string(), error)
                 };
-                tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
-                Root::folder(location, tokio::fs::canonicalize(&folder).await.map_err(failed)?)?
+                let path = folder.clone();
+                let created = tokio::task::spawn_blocking(move || {
+                    LocalStore::create_root(&path, &SystemDisk, durability)?;
+                    path.canonicalize()
+                });
+                let folder = created.await.map_err(std::io::Error::from).flatten().map_err(failed)?;
+                Root::folder(location, folder, durability)?
             }
         };
         Ok(Lake {
@@ -157,7 +173,7 @@ impl Lake {
         self.root.table_url(name)
     }
 
-    /// The store, rooted as [`Lake::with_store`] says: what a reader of [`Lake::table_url`] needs.
+    /// The store, in which [`Root::table_path`] is a path.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         self.root.store()
     }

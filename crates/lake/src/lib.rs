@@ -23,6 +23,8 @@ pub use error::LakeError;
 pub use lake::Lake;
 pub use names::Names;
 pub use pause::{Backoff, Pause};
+pub use store::local::{Disk, DiskFile, Durability, LocalStore, SystemDisk};
+pub use store::location::Location;
 pub use store::root::Root;
 pub use table::dead_letters::DeadLetters;
 pub use table::erasures::{Erasure, Erasures};

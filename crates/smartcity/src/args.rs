@@ -34,6 +34,22 @@ impl LakeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DurabilityArgs {
+    /// What a write waits for: fsync, so that a power cut takes nothing; os, which is faster
+    #[arg(long, value_parser = ["fsync", "os"])]
+    durability: Option<String>,
+}
+
+impl DurabilityArgs {
+    pub(crate) fn flags(&self) -> Flags {
+        flags! {
+            "lake.durability" = self.durability,
+            "broker.durability" = self.durability,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StreamsArgs {
     /// Folder of stream declarations instead of the built-in ones
     #[arg(long, value_name = "DIR")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use kafka::KafkaConfig;
-use lake::{Lake, Names};
+use lake::{Lake, Names, Root};
 use model::SystemClock;
 use serve::sql::{Engine, EngineSettings, TimeTravel};
 
@@ -19,7 +19,15 @@ pub(crate) fn kafka_config(config: &Config) -> KafkaConfig {
 }
 
 pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
-    Ok(Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?)
+    let (clock, variables) = (Arc::new(SystemClock), std::env::vars());
+    Ok(Lake::at(
+        &config.lake.path,
+        config.lake.durability,
+        variables,
+        clock,
+        Names::random(),
+    )
+    .await?)
 }
 
 /// SQL over the lake, within the memory that queries may take.
@@ -29,7 +37,8 @@ pub(crate) async fn open_engine(config: &Config, time_travel: TimeTravel) -> Res
         memory_bytes: config.query.memory_bytes_max,
         ..EngineSettings::default()
     };
-    Ok(Engine::open_with(&config.lake.path, settings).await?)
+    let root = Root::at(&config.lake.path, std::env::vars())?;
+    Ok(Engine::on(root, settings).await?)
 }
 
 /// The same for a command that needs tables; their names.

@@ -1,5 +1,9 @@
 //! The command line: reads settings, wires the crates, prints. Protocols and formats are the other crates'.
 
+// First, so that its macros stand in for the standard ones everywhere.
+#[macro_use]
+mod print;
+
 mod args;
 mod cli;
 mod clients;
@@ -8,9 +12,11 @@ mod config;
 mod declarations;
 mod exit;
 mod ingest_job;
+mod panics;
 mod process;
 mod simulation;
 mod status;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -18,7 +24,8 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     bound_arenas();
-    match cli::Cli::parse().run() {
+    panics::install();
+    match cli::Cli::parse().run().and_then(|()| print::flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }

@@ -37,6 +37,8 @@ pub(crate) fn init_logging(level: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would say so on stderr, which panics where nobody reads it.
+        .log_internal_errors(false)
         .try_init()
         .ok();
 }

@@ -1,8 +1,9 @@
 //! A run of the simulator under way: what the settings describe, at its pace, into Kafka or onto a page.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -198,11 +199,27 @@ pub(crate) struct Ledger {
 const INCIDENTS_EVERY_US: i64 = 600_000_000;
 
 impl Ledger {
-    /// Makes the files in a folder, which is made too; what they held is gone.
+    /// Creates the files, and their folder, for the owner alone; what the files held is gone.
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         let cannot = || format!("cannot write the ledger in {}", dir.display());
-        std::fs::create_dir_all(dir).with_context(cannot)?;
-        let file = |name: &str| File::create(dir.join(name)).map(BufWriter::new).with_context(cannot);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .with_context(cannot)?;
+        let private = |name: &str| {
+            let mut options = File::options();
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(dir.join(name))?;
+            // One that was there keeps the permissions that it had.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok::<_, io::Error>(BufWriter::new(file))
+        };
+        let file = |name: &str| private(name).with_context(cannot);
         Ok(Self {
             faults: file("faults.ndjson")?,
             situations: file("situations.ndjson")?,

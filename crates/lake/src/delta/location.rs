@@ -37,7 +37,7 @@ pub struct LastCheckpoint {
 }
 
 impl TableLocation {
-    /// The table at `path` of a store, whose root is where `url`'s path starts; `url` names the same folder.
+    /// The table at `path` of a store; `url` names the same folder.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, url: Url) -> Self {
         let name = path.filename().unwrap_or_default().into();
         Self { store, path, url, name }
@@ -76,7 +76,8 @@ impl TableLocation {
     }
 
     /// Where a file of the log's actions lies in the store. The log names it by a URI relative to the table, or by an
-    /// absolute one, which must lie in the same store. The error says why it has no place there.
+    /// absolute one, which must lie in the same store; of a local lake that is the lake's folder. The error says why it
+    /// has no place there.
     pub fn data_path(&self, logged: &str) -> Result<Path, String> {
         if !logged.contains("://") {
             let below = Path::from_url_path(logged).map_err(|error| format!("{logged}: {error}"))?;
@@ -88,7 +89,24 @@ impl TableLocation {
         if (scheme(&url), url.host_str()) != (scheme(&self.url), self.url.host_str()) {
             return Err(format!("it lies in another store: {logged}"));
         }
-        Path::from_url_path(url.path()).map_err(|error| format!("{logged}: {error}"))
+        match url.scheme() {
+            "file" => self.local_path(&url),
+            _ => Path::from_url_path(url.path()).map_err(|error| format!("{logged}: {error}")),
+        }
+    }
+
+    /// The path of a local file. The store's root is where the table's folder is, less the table's path in the store.
+    fn local_path(&self, url: &Url) -> Result<Path, String> {
+        let folder_of = |url: &Url| {
+            url.to_file_path()
+                .map_err(|()| format!("it does not name a local file: {url}"))
+        };
+        let (table, file) = (folder_of(&self.url)?, folder_of(url)?);
+        let root = table.ancestors().nth(self.path.parts_count());
+        let below = root.and_then(|root| file.strip_prefix(root).ok());
+        let below = below.ok_or_else(|| format!("it lies outside of the lake: {url}"))?;
+        let below = below.to_str().ok_or_else(|| format!("its path is not UTF-8: {url}"))?;
+        Path::parse(below).map_err(|error| format!("{url}: {error}"))
     }
 
     /// The bytes of a commit; `None` when there is no such version.

@@ -15,6 +15,7 @@ pub mod conflict;
 pub(crate) mod decide;
 pub mod deletion_vector;
 pub(crate) mod field_ids;
+mod history;
 pub(crate) mod keeper;
 pub mod listing;
 pub(crate) mod live_files;
@@ -33,6 +34,7 @@ pub use action::{Action, Add, CommitInfo, CommitSpan, FileKey, Metadata, Protoco
 pub use checkpoint::read::Kinds;
 pub use checkpoint::write::write_checkpoint;
 pub use deletion_vector::DeletionVector;
+pub use history::{HistoryEntry, history};
 pub use listing::Listing;
 pub use location::{LastCheckpoint, TableLocation};
 pub use replay::{Damage, FileReconciler, Origin, Piece, RecordedTxn, Replay, TableState};

@@ -1,5 +1,7 @@
-//! Where a lake lies: its root, and the object stores that can hold it.
+//! Where a lake is: how its location is written, its root, and the stores that can hold it.
 
+pub(crate) mod local;
+pub(crate) mod location;
 pub(crate) mod parquet;
 pub(crate) mod probe;
 pub(crate) mod root;

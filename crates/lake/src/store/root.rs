@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::LakeError;
 use crate::delta::{Snapshot, TableLocation};
+use crate::store::local::{Durability, LocalStore, SystemDisk};
+use crate::store::location::{Location, Place};
 use crate::store::s3;
 
 /// Below the root; `output/` beside it is Athena's.
@@ -28,37 +29,57 @@ pub struct Root {
 }
 
 impl Root {
-    /// An existing folder (its path or `file://` URL), or `s3://bucket/prefix`.
+    /// [`Root::at`] a location that is still text.
+    pub fn open(location: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Root, LakeError> {
+        Root::at(&location.parse()?, variables)
+    }
+
+    /// An existing folder, or a prefix in a bucket.
     ///
     /// `variables` are the process's (`std::env::vars()`): `AWS_*` name credentials and endpoint. What an S3 store holds
     /// is not looked at here.
-    pub fn open(location: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Root, LakeError> {
-        match Place::of(location)? {
+    pub fn at(location: &Location, variables: impl IntoIterator<Item = (String, String)>) -> Result<Root, LakeError> {
+        match location.place() {
             Place::Folder(folder) => {
                 let missing = || LakeError::Missing {
-                    location: std::path::absolute(&folder)
+                    location: std::path::absolute(folder)
                         .unwrap_or(folder.clone())
                         .display()
                         .to_string(),
                 };
-                let found = std::fs::canonicalize(&folder).ok().filter(|folder| folder.is_dir());
-                Self::folder(location, found.ok_or_else(missing)?)
+                let found = std::fs::canonicalize(folder).ok().filter(|folder| folder.is_dir());
+                Self::folder(location, found.ok_or_else(missing)?, Durability::default())
             }
-            Place::S3(url) => Self::s3(&url, variables),
+            Place::S3 { bucket, prefix } => Self::s3(bucket, prefix, variables),
         }
     }
 
-    pub(crate) fn folder(location: &str, folder: PathBuf) -> Result<Root, LakeError> {
-        let url =
-            Url::from_directory_path(&folder).map_err(|()| LakeError::location(location, "its path is no URL"))?;
-        let mut root = Self::with_store(Arc::new(LocalFileSystem::new()), url);
-        root.location = folder.display().to_string();
-        Ok(root)
+    /// `folder` is an absolute path without links.
+    pub(crate) fn folder(location: &Location, folder: PathBuf, durability: Durability) -> Result<Root, LakeError> {
+        let unfit = |why: String| LakeError::location(location.as_str(), why);
+        let url = Url::from_directory_path(&folder).map_err(|()| unfit("its path is not a URL".to_owned()))?;
+        let store = LocalStore::new(&folder, Arc::new(SystemDisk), durability);
+        Ok(Root {
+            store: Arc::new(store.map_err(|error| unfit(error.to_string()))?),
+            location: folder.display().to_string(),
+            url,
+            path: Path::ROOT,
+        })
     }
 
-    pub(crate) fn s3(url: &Url, variables: impl IntoIterator<Item = (String, String)>) -> Result<Root, LakeError> {
-        let store = s3::connect(url, variables)?;
-        Ok(Self::with_store(Arc::new(store), url.clone()))
+    pub(crate) fn s3(
+        bucket: &str,
+        prefix: &Path,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Root, LakeError> {
+        let unfit = |why: String| LakeError::location(&format!("s3://{bucket}/{prefix}"), why);
+        let mut url = Url::parse(&format!("s3://{bucket}/")).map_err(|error| unfit(error.to_string()))?;
+        extend(&mut url, prefix.parts().map(|part| part.as_ref().to_owned()));
+        let store = s3::connect(&url, variables)?;
+        Ok(Root {
+            path: prefix.clone(),
+            ..Self::with_store(Arc::new(store), url)
+        })
     }
 
     pub(crate) fn with_store(store: Arc<dyn ObjectStore>, mut url: Url) -> Root {
@@ -102,7 +123,7 @@ impl Root {
     /// Where a table is, or would be; ends in a slash.
     pub fn table_url(&self, name: &str) -> Url {
         let mut url = self.url.clone();
-        url.set_path(&format!("{}{DATA}/{name}/", self.url.path()));
+        extend(&mut url, [DATA.to_owned(), name.to_owned()]);
         url
     }
 
@@ -121,7 +142,7 @@ impl Root {
         Snapshot::load(&self.location_of(table), at).await
     }
 
-    /// The store, rooted as [`crate::Lake::with_store`] says: what a reader of [`Root::table_url`] needs.
+    /// The store, in which [`Root::table_path`] is a path.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
@@ -131,33 +152,9 @@ impl Root {
     }
 }
 
-/// What a location names.
-pub(crate) enum Place {
-    Folder(PathBuf),
-    S3(Url),
-}
-
-impl Place {
-    pub(crate) fn of(location: &str) -> Result<Place, LakeError> {
-        let unfit = |why: String| LakeError::location(location, why);
-        let Some((scheme, rest)) = location.split_once("://") else {
-            return Ok(Place::Folder(PathBuf::from(location)));
-        };
-        match scheme {
-            "file" => Url::parse(location)
-                .map_err(|error| unfit(error.to_string()))?
-                .to_file_path()
-                .map(Place::Folder)
-                .map_err(|()| unfit("it names no local folder".to_owned())),
-            // Hadoop's name for the same.
-            "s3" | "s3a" => {
-                let url = Url::parse(&format!("s3://{rest}")).map_err(|error| unfit(error.to_string()))?;
-                if url.host_str().is_none_or(str::is_empty) {
-                    return Err(unfit("it names no bucket; write s3://bucket/prefix".to_owned()));
-                }
-                Ok(Place::S3(url))
-            }
-            scheme => Err(unfit(format!("{scheme}:// is no scheme we know"))),
-        }
+/// Adds folders to a URL that has a path; it then ends in a slash.
+fn extend(url: &mut Url, folders: impl IntoIterator<Item = String>) {
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(folders).push("");
     }
 }

@@ -4,14 +4,18 @@
 
 mod checkpoints;
 mod commit;
+mod cut_disk;
 mod dead_letters;
 mod erasures;
 mod faults;
 mod field_ids;
 mod files;
 mod golden;
+mod history;
+mod locations;
 mod open;
 mod plain;
+mod power_cut;
 mod readers;
 mod rows;
 mod s3;

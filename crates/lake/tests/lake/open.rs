@@ -45,7 +45,7 @@ async fn a_folder_becomes_a_lake() {
 async fn a_location_that_will_not_do_is_told_so() {
     for (location, says) in [
         ("s3:///lake", "it names no bucket"),
-        ("hdfs://host/lake", "hdfs:// is no scheme we know"),
+        ("hdfs://host/lake", "hdfs:// is not supported"),
     ] {
         let error = open(location).await.map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

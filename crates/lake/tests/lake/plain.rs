@@ -25,7 +25,7 @@ pub(crate) struct PlainTable {
 
 impl PlainTable {
     pub(crate) async fn open(lake: &Lake, name: &str) -> PlainTable {
-        let root = Path::from_url_path(lake.table_url(name).path()).unwrap();
+        let root = lake.root().table_path(name);
         let log = root.clone().join("_delta_log");
         let found: Vec<_> = lake.store().list(Some(&log)).try_collect().await.unwrap();
         let mut names: Vec<String> = found

@@ -1,7 +1,10 @@
 //! A query's result as text or a file, written while it streams.
 //!
 //! - `table`: for reading; columns are as wide as the first thousand rows need (wider rows later widen them from there
-//!   on), long cells are cut with `…`, control characters are escaped, a last line counts the rows.
+//!   on), long cells are cut with `…`, control characters are escaped, a last line counts the rows. Where a line has an
+//!   end ([`Reading::width`]) the widest texts are cut to fit; rows that are too wide all the same are shown as `line` does.
+//! - `line`: for reading; each value on a line of its own, whole, control characters escaped.
+//! - `markdown`: a table for a document.
 //! - `csv`: a header, then RFC 4180 lines. NULL is an empty field (`""` in a result of one column, where it would be an
 //!   empty line), an empty text is `""`. Lists and structs are JSON.
 //! - `json`: one object per line, NULLs included, so that every line has the same keys. NaN and infinities are `null`,
@@ -12,7 +15,11 @@
 //! as the same value. Bytes are shown as text where they are UTF-8 that does not begin with `\x`, else as `\x` and hex
 //! digits, so either can be told from the other; Parquet keeps bytes.
 
+mod cells;
+mod fit;
+mod markdown;
 mod readable;
+mod records;
 mod table;
 
 use std::fmt;
@@ -33,6 +40,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::sql::{QueryResult, SqlError};
 
+use self::records::RecordWriter;
 use self::table::TableWriter;
 
 /// Memory of a Parquet row group in progress beyond which it is written, in bytes.
@@ -44,6 +52,10 @@ pub enum Format {
     /// Aligned columns for reading.
     #[default]
     Table,
+    /// `column = value` lines, for rows too wide for a table.
+    Line,
+    /// A table in Markdown.
+    Markdown,
     /// Comma-separated values with a header.
     Csv,
     /// One JSON object per line.
@@ -54,12 +66,26 @@ pub enum Format {
 
 impl Format {
     /// All formats, for help texts.
-    pub const ALL: [Format; 4] = [Format::Table, Format::Csv, Format::Json, Format::Parquet];
+    pub const ALL: [Format; 6] = [
+        Format::Table,
+        Format::Line,
+        Format::Markdown,
+        Format::Csv,
+        Format::Json,
+        Format::Parquet,
+    ];
+
+    /// Whether it is for people rather than programs, so that rows may be left out and cells cut.
+    pub fn is_for_reading(self) -> bool {
+        matches!(self, Format::Table | Format::Line | Format::Markdown)
+    }
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Format::Table => "table",
+            Format::Line => "line",
+            Format::Markdown => "markdown",
             Format::Csv => "csv",
             Format::Json => "json",
             Format::Parquet => "parquet",
@@ -78,7 +104,8 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Format, String> {
         let known = Format::ALL.into_iter().find(|format| format.name() == text);
-        known.ok_or_else(|| format!("no format '{text}': table, csv, json or parquet"))
+        let names = Format::ALL.map(Format::name).join(", ");
+        known.ok_or_else(|| format!("`{text}` is not a format: {names}"))
     }
 }
 
@@ -103,27 +130,64 @@ impl OutputError {
     }
 }
 
+/// How a result is shown to people; the formats for programs ([`Format::is_for_reading`]) pass it over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Columns of the terminal that a table has to fit; `None` where lines have no end.
+    pub width: Option<usize>,
+    /// Rows shown; the others are only counted. `None` shows all.
+    pub rows_max: Option<u64>,
+}
+
+/// What came of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// All rows of the result.
+    pub rows: u64,
+    /// Those that were written.
+    pub shown: u64,
+}
+
 /// Writes a whole result as it comes and returns the number of rows.
-pub async fn write_result(mut result: QueryResult, format: Format, out: impl Write + Send) -> Result<u64, OutputError> {
-    let mut output = Output::new(format, result.schema(), out)?;
+pub async fn write_result(result: QueryResult, format: Format, out: impl Write + Send) -> Result<u64, OutputError> {
+    let written = write_for_reading(result, format, Reading::default(), out).await?;
+    Ok(written.rows)
+}
+
+/// Writes a result as it comes, within what a reader has room for. Rows beyond the limit are read and counted.
+pub async fn write_for_reading(
+    mut result: QueryResult,
+    format: Format,
+    reading: Reading,
+    out: impl Write + Send,
+) -> Result<Written, OutputError> {
+    let mut output = Output::for_reading(format, reading, result.schema(), out)?;
     if result.is_plan() {
         output = output.with_whole_cells();
     }
     while let Some(batch) = result.next().await {
         output.write(&batch?)?;
     }
-    output.finish()
+    output.finish_counted()
 }
 
 /// Writes record batches of one schema in one format. Call [`Output::finish`] at the end.
 pub struct Output<W: Write + Send> {
     format: Format,
-    rows: u64,
+    rows_max: u64,
+    written: Written,
     sink: Sink<W>,
 }
 
 enum Sink<W: Write + Send> {
     Table(TableWriter<W>),
+    Line {
+        writer: RecordWriter,
+        out: W,
+    },
+    Markdown {
+        out: W,
+    },
     Csv {
         buffer: Vec<u8>,
         out: W,
@@ -142,8 +206,26 @@ enum Sink<W: Write + Send> {
 impl<W: Write + Send> Output<W> {
     /// For batches of this schema.
     pub fn new(format: Format, schema: SchemaRef, out: W) -> Result<Output<W>, OutputError> {
+        Output::for_reading(format, Reading::default(), schema, out)
+    }
+
+    /// The same within what a reader has room for.
+    pub fn for_reading(
+        format: Format,
+        reading: Reading,
+        schema: SchemaRef,
+        mut out: W,
+    ) -> Result<Output<W>, OutputError> {
         let sink = match format {
-            Format::Table => Sink::Table(TableWriter::new(&schema, out)),
+            Format::Table => Sink::Table(TableWriter::new(&schema, reading.width, out)),
+            Format::Line => Sink::Line {
+                writer: RecordWriter::new(&schema, usize::MAX),
+                out,
+            },
+            Format::Markdown => {
+                markdown::write_header(&schema, &mut out)?;
+                Sink::Markdown { out }
+            }
             Format::Csv => {
                 let mut buffer = Vec::new();
                 push_csv_header(&schema, &mut buffer);
@@ -172,7 +254,12 @@ impl<W: Write + Send> Output<W> {
                 }
             }
         };
-        Ok(Output { format, rows: 0, sink })
+        Ok(Output {
+            format,
+            rows_max: reading.rows_max.filter(|_| format.is_for_reading()).unwrap_or(u64::MAX),
+            written: Written::default(),
+            sink,
+        })
     }
 
     /// Cuts no cell of a table.
@@ -180,16 +267,36 @@ impl<W: Write + Send> Output<W> {
         if let Sink::Table(table) = &mut self.sink {
             table.cut_no_cells();
         }
+        self.rows_max = u64::MAX;
         self
     }
 
     /// Writes one batch.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
-        self.rows += batch.num_rows() as u64;
+        let rows = batch.num_rows() as u64;
+        let shown = rows.min(self.rows_max - self.written.shown);
+        self.written.rows += rows;
+        self.written.shown += shown;
+        match shown {
+            0 => Ok(()),
+            shown if shown == rows => self.write_rows(batch),
+            shown => self.write_rows(&batch.slice(0, usize::try_from(shown).unwrap_or(usize::MAX))),
+        }
+    }
+
+    fn write_rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
         let format = self.format;
         let encode = |source| encode_error(format, source);
         match &mut self.sink {
             Sink::Table(table) => table.write(batch),
+            Sink::Line { writer, out } => {
+                let row = |values: &[Option<String>]| writer.write(values.iter().map(Option::as_deref), out);
+                cells::for_each_row(batch, row, format)
+            }
+            Sink::Markdown { out } => {
+                let row = |values: &[Option<String>]| markdown::write_row(values.iter().map(Option::as_deref), out);
+                cells::for_each_row(batch, row, format)
+            }
             Sink::Csv { buffer, out } => {
                 write_csv(batch, buffer).map_err(encode)?;
                 write_out(out, buffer)
@@ -216,8 +323,28 @@ impl<W: Write + Send> Output<W> {
 
     /// Writes what is held back and flushes. Returns the number of rows.
     pub fn finish(self) -> Result<u64, OutputError> {
+        self.finish_counted().map(|written| written.rows)
+    }
+
+    /// The same; also how many of them were shown.
+    pub fn finish_counted(self) -> Result<Written, OutputError> {
+        let (written, count) = (self.written, count(self.written));
         match self.sink {
-            Sink::Table(table) => table.finish()?,
+            Sink::Table(table) => {
+                let mut out = table.finish()?;
+                writeln!(out, "{count}")?;
+                out.flush()?;
+            }
+            Sink::Line { writer, mut out } => {
+                writeln!(out, "{}{count}", if writer.has_rows() { "\n" } else { "" })?;
+                out.flush()?;
+            }
+            Sink::Markdown { mut out } => {
+                if written.shown < written.rows {
+                    writeln!(out, "\n{count}")?;
+                }
+                out.flush()?;
+            }
             Sink::Csv { mut buffer, mut out } => {
                 write_out(&mut out, &mut buffer)?;
                 out.flush()?;
@@ -227,7 +354,16 @@ impl<W: Write + Send> Output<W> {
                 writer.finish().map_err(parquet_error)?;
             }
         }
-        Ok(self.rows)
+        Ok(written)
+    }
+}
+
+/// The last line for a person.
+fn count(written: Written) -> String {
+    match (written.rows, written.rows - written.shown) {
+        (1, 0) => "(1 row)".to_owned(),
+        (rows, 0) => format!("({rows} rows)"),
+        (rows, left_out) => format!("({} of {rows} rows, {left_out} left out)", written.shown),
     }
 }
 

@@ -4,158 +4,176 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow_array::{Array, RecordBatch};
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 
-use super::{Format, OutputError, encode_error, readable};
+use super::cells::{self, NULL, cut, escaped, width};
+use super::fit::{Column, Fit, fit};
+use super::records::RecordWriter;
+use super::{Format, OutputError};
 
 /// Rows measured and printed together.
 const BLOCK_ROWS: usize = 1000;
 
-/// Longest cell shown, in characters.
-const CELL_CHARS_MAX: usize = 80;
+/// Widest cell of a table.
+const CELL_WIDTH_MAX: usize = 80;
+
+/// Widest value where each has a line of its own.
+const VALUE_WIDTH_MAX: usize = 2000;
 
 pub(super) struct TableWriter<W> {
     out: W,
     schema: SchemaRef,
+    /// What a line may take; `None` where lines have no end.
+    room: Option<usize>,
+    cuts_cells: bool,
+    /// Of the widest value of each column, up to the widest cell.
     widths: Vec<usize>,
-    cell_chars_max: usize,
     /// Rows of the block in progress; each cell as its lines.
     block: Vec<Vec<Vec<String>>>,
-    header_printed: bool,
-    rows: u64,
+    /// Decided with the first block.
+    layout: Option<Layout>,
+}
+
+enum Layout {
+    /// Of these widths, which grow with later blocks where a line has no end.
+    Columns(Vec<usize>),
+    Records(RecordWriter),
 }
 
 impl<W: Write> TableWriter<W> {
-    pub(super) fn new(schema: &Schema, out: W) -> TableWriter<W> {
+    pub(super) fn new(schema: &Schema, room: Option<usize>, out: W) -> TableWriter<W> {
         TableWriter {
             out,
-            widths: schema
-                .fields()
-                .iter()
-                .map(|field| char_count(&escaped(field.name())))
-                .collect(),
+            room,
+            cuts_cells: true,
+            widths: vec![0; schema.fields().len()],
             schema: Arc::new(schema.clone()),
-            cell_chars_max: CELL_CHARS_MAX,
             block: Vec::new(),
-            header_printed: false,
-            rows: 0,
+            layout: None,
         }
     }
 
     /// Shows cells whole, their line breaks as such.
     pub(super) fn cut_no_cells(&mut self) {
-        self.cell_chars_max = usize::MAX;
+        self.cuts_cells = false;
+        self.room = None;
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
-        let encode = |source| encode_error(Format::Table, source);
-        let batch = readable::for_text(batch).map_err(encode)?;
-        let options = FormatOptions::new();
-        let formatters = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
-        let formatters = formatters.collect::<Result<Vec<_>, _>>().map_err(encode)?;
-        for row in 0..batch.num_rows() {
-            let mut cells = Vec::with_capacity(formatters.len());
-            for (column, formatter) in batch.columns().iter().zip(&formatters) {
-                cells.push(if column.is_null(row) || column.data_type().is_null() {
-                    vec!["NULL".to_owned()]
-                } else {
-                    self.cell(&formatter.value(row).try_to_string().map_err(encode)?)
-                });
-            }
-            for (width, lines) in self.widths.iter_mut().zip(&cells) {
-                *width = lines.iter().map(|line| char_count(line)).fold(*width, usize::max);
+        let row = |texts: &[Option<String>]| {
+            let texts = texts.iter().map(|text| text.as_deref().unwrap_or(NULL));
+            let cells: Vec<Vec<String>> = texts.map(|text| self.cell(text)).collect();
+            for (widest, lines) in self.widths.iter_mut().zip(&cells) {
+                *widest = lines.iter().map(|line| width(line)).fold(*widest, usize::max);
             }
             self.block.push(cells);
-            self.rows += 1;
-            if self.block.len() >= BLOCK_ROWS {
-                self.print_block()?;
+            match self.block.len() >= BLOCK_ROWS {
+                true => self.print_block(),
+                false => Ok(()),
             }
-        }
-        Ok(())
+        };
+        cells::for_each_row(batch, row, Format::Table)
     }
 
-    pub(super) fn finish(mut self) -> Result<(), OutputError> {
+    /// Prints what is held back. Gives the writer for a last line.
+    pub(super) fn finish(mut self) -> Result<W, OutputError> {
         self.print_block()?;
-        let rows = self.rows;
-        writeln!(self.out, "({rows} {})", if rows == 1 { "row" } else { "rows" })?;
-        self.out.flush()?;
-        Ok(())
+        if matches!(&self.layout, Some(Layout::Records(writer)) if writer.has_rows()) {
+            self.out.write_all(b"\n")?;
+        }
+        Ok(self.out)
     }
 
     fn cell(&self, text: &str) -> Vec<String> {
-        if self.cell_chars_max == usize::MAX {
-            return text.lines().map(escaped).collect();
+        match (self.cuts_cells, self.room) {
+            (false, _) => text.lines().map(escaped).collect(),
+            (true, None) => vec![cut(text, CELL_WIDTH_MAX)],
+            // Whether it will have a line of its own is not known yet.
+            (true, Some(_)) => vec![cut(text, VALUE_WIDTH_MAX)],
         }
-        let mut chars = text.chars();
-        let mut cell = escaped(&chars.by_ref().take(self.cell_chars_max).collect::<String>());
-        let cut = chars.next().is_some() || char_count(&cell) > self.cell_chars_max;
-        if cut {
-            cell = cell.chars().take(self.cell_chars_max - 1).collect();
-            cell.push('…');
-        }
-        vec![cell]
     }
 
     fn print_block(&mut self) -> Result<(), OutputError> {
+        let block = std::mem::take(&mut self.block);
         let mut text = String::new();
-        if !self.header_printed {
-            self.header_printed = true;
-            let names: Vec<String> = self.schema.fields().iter().map(|field| escaped(field.name())).collect();
-            self.print_line(&mut text, |column| (names[column].as_str(), false));
-            let rule: Vec<String> = self.widths.iter().map(|width| "-".repeat(width + 2)).collect();
+        let names: Vec<String> = self.schema.fields().iter().map(|field| escaped(field.name())).collect();
+        let is_first = self.layout.is_none();
+        let layout = self
+            .layout
+            .get_or_insert_with(|| decide(&self.schema, &names, &self.widths, self.room));
+        let widths = match layout {
+            Layout::Records(writer) => {
+                for row in &block {
+                    let values = row.iter().map(|lines| lines.first().map(String::as_str));
+                    writer.write(values, &mut self.out)?;
+                }
+                return Ok(());
+            }
+            Layout::Columns(widths) => widths,
+        };
+        if self.room.is_none() {
+            for (width, widest) in widths.iter_mut().zip(&self.widths) {
+                *width = (*width).max(*widest);
+            }
+        }
+        let widths: &[usize] = widths;
+        if is_first {
+            print_line(&mut text, widths, |column| (cut(&names[column], widths[column]), false));
+            let rule: Vec<String> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
             text.push_str(&rule.join("+"));
             text.push('\n');
         }
-        for row in std::mem::take(&mut self.block) {
+        for row in block {
             let height = row.iter().map(Vec::len).max().unwrap_or(0).max(1);
             for line in 0..height {
-                self.print_line(&mut text, |column| {
+                print_line(&mut text, widths, |column| {
                     let cell = row[column].get(line).map_or("", String::as_str);
+                    let cell = match self.room {
+                        Some(_) => cut(cell, widths[column]),
+                        None => cell.to_owned(),
+                    };
                     (cell, self.schema.field(column).data_type().is_numeric())
                 });
             }
         }
-        self.out.write_all(text.as_bytes())?;
-        Ok(())
-    }
-
-    /// Appends one line; `cell` gives a column's text and whether it is set to the right.
-    fn print_line<'a>(&self, text: &mut String, cell: impl Fn(usize) -> (&'a str, bool)) {
-        let start = text.len();
-        for (column, width) in self.widths.iter().enumerate() {
-            let (cell, right) = cell(column);
-            let padding = " ".repeat(width.saturating_sub(char_count(cell)));
-            let separator = if column == 0 { " " } else { " | " };
-            // Writing to a String cannot fail.
-            let _ = match right {
-                true => write!(text, "{separator}{padding}{cell}"),
-                false => write!(text, "{separator}{cell}{padding}"),
-            };
-        }
-        let end = text[start..].trim_end().len();
-        text.truncate(start + end);
-        text.push('\n');
+        Ok(self.out.write_all(text.as_bytes())?)
     }
 }
 
-fn char_count(text: &str) -> usize {
-    text.chars().count()
+/// How the rows are shown, given the values of the first block.
+fn decide(schema: &SchemaRef, names: &[String], widths: &[usize], room: Option<usize>) -> Layout {
+    let columns = schema.fields().iter().zip(names).zip(widths);
+    let columns: Vec<Column> = columns
+        .map(|((field, name), widest)| Column {
+            header: width(name),
+            values: match room {
+                Some(_) => (*widest).min(CELL_WIDTH_MAX),
+                None => *widest,
+            },
+            may_be_cut: !(field.data_type().is_numeric() || field.data_type().is_temporal()),
+        })
+        .collect();
+    match fit(&columns, room.unwrap_or(usize::MAX)) {
+        Fit::Columns(widths) => Layout::Columns(widths),
+        Fit::Records => Layout::Records(RecordWriter::new(schema, VALUE_WIDTH_MAX)),
+    }
 }
 
-/// Control characters as escapes: a cell must not break the table, nor command the terminal.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() {
-            safe.extend(char.escape_default());
-        } else {
-            safe.push(char);
-        }
+/// Appends one line; `cell` gives a column's text and whether it is set to the right.
+fn print_line(text: &mut String, widths: &[usize], cell: impl Fn(usize) -> (String, bool)) {
+    let start = text.len();
+    for (column, wide) in widths.iter().enumerate() {
+        let (cell, right) = cell(column);
+        let padding = " ".repeat(wide.saturating_sub(width(&cell)));
+        let separator = if column == 0 { " " } else { " | " };
+        // Writing to a String cannot fail.
+        let _ = match right {
+            true => write!(text, "{separator}{padding}{cell}"),
+            false => write!(text, "{separator}{cell}{padding}"),
+        };
     }
-    safe
+    let end = text[start..].trim_end().len();
+    text.truncate(start + end);
+    text.push('\n');
 }

@@ -4,7 +4,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use bytes_of::parquet_rows;
-use serve::output::{Format, Output, OutputError, write_result};
+use serve::output::{Format, Output, OutputError, Reading, Written, write_for_reading, write_result};
 use serve::sql::Engine;
 
 use crate::lake::TestLake;
@@ -211,6 +211,138 @@ fn long_cells_are_cut_and_wide_rows_widen_from_there() {
     assert_eq!(lines[1004], "(1002 rows)");
 }
 
+/// A result within what a terminal has room for.
+async fn read(engine: &Engine, sql: &str, format: Format, width: usize, rows_max: Option<u64>) -> (String, Written) {
+    let (mut out, width) = (Vec::new(), Some(width));
+    let result = engine.query(sql).await.unwrap();
+    let written = write_for_reading(result, format, Reading { width, rows_max }, &mut out)
+        .await
+        .unwrap();
+    (String::from_utf8(out).unwrap(), written)
+}
+
+fn widest(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_table_fits_the_terminal() {
+    let lake = TestLake::filled().await;
+    let engine = lake.engine().await;
+    let sql = "select id, repeat('ab', 30) as note, timestamp, 'short' as word from vehicle_data where id = 0";
+    let (text, _) = read(&engine, sql, Format::Table, 70, None).await;
+    assert_eq!(
+        text,
+        " id | note                             | timestamp            | word
+----+----------------------------------+----------------------+-------
+  0 | abababababababababababababababa… | 2026-01-01T00:00:00Z | short
+(1 row)
+"
+    );
+    for width in 10..200 {
+        let (text, _) = read(&engine, sql, Format::Table, width, None).await;
+        // A number and a time are shown whole, whatever there is room for.
+        assert!(text.contains("2026-01-01T00:00:00Z"), "{text}");
+        let is_records = text.contains("timestamp = ");
+        assert!(is_records || widest(&text) <= width, "{width}:\n{text}");
+    }
+    // Where lines have no end, nothing changes.
+    let text = written(&engine, sql, Format::Table).await;
+    assert!(text.contains(&"ab".repeat(30)), "{text}");
+}
+
+#[tokio::test]
+async fn rows_too_wide_for_a_table_become_records() {
+    let lake = TestLake::filled().await;
+    let engine = lake.engine().await;
+    let sql =
+        "select id, device_id, timestamp, speed, repeat('x', 3000) as note from vehicle_data where id < 2 order by id";
+    let (text, _) = read(&engine, sql, Format::Table, 60, None).await;
+    let cut = "x".repeat(1999) + "…";
+    assert_eq!(
+        text,
+        format!(
+            "       id = 0
+device_id = Vehicle-Adam0731
+timestamp = 2026-01-01T00:00:00Z
+    speed = 0.30000000000000004
+     note = {cut}
+
+       id = 1
+device_id = NULL
+timestamp = 2026-01-01T00:00:01.500Z
+    speed = 40.0
+     note = {cut}
+
+(2 rows)
+"
+        )
+    );
+    // Asked for, values are whole, and controls still escaped.
+    let (text, _) = read(
+        &engine,
+        "select repeat('x', 3000) as note, chr(27) as e",
+        Format::Line,
+        60,
+        None,
+    )
+    .await;
+    assert_eq!(
+        text,
+        format!("note = {}\n   e = \\u{{1b}}\n\n(1 row)\n", "x".repeat(3000))
+    );
+    let none = "select id from vehicle_data where id < 0";
+    assert_eq!(read(&engine, none, Format::Line, 60, None).await.0, "(0 rows)\n");
+    let wide = "select repeat('x', 70) as note, id, speed, timestamp from vehicle_data where id < 0";
+    assert!(
+        read(&engine, wide, Format::Table, 20, None)
+            .await
+            .0
+            .ends_with("(0 rows)\n")
+    );
+}
+
+#[tokio::test]
+async fn rows_beyond_the_limit_are_counted() {
+    let lake = TestLake::filled().await;
+    let engine = lake.engine().await;
+    let sql = "select id from vehicle_data order by id";
+    let (text, counted) = read(&engine, sql, Format::Table, 80, Some(4)).await;
+    assert_eq!(text, " id\n----\n  0\n  1\n  2\n  3\n(4 of 6 rows, 2 left out)\n");
+    assert_eq!(counted, Written { rows: 6, shown: 4 });
+    for (format, limit, end) in [
+        (Format::Line, 5, "\n(5 of 6 rows, 1 left out)\n"),
+        (Format::Markdown, 1, "| 0 |\n\n(1 of 6 rows, 5 left out)\n"),
+        (Format::Markdown, 6, "| 5 |\n"),
+        (Format::Table, 0, "(0 of 6 rows, 6 left out)\n"),
+    ] {
+        let (text, _) = read(&engine, sql, format, 80, Some(limit)).await;
+        assert!(text.ends_with(end), "{format}: {text}");
+    }
+    // What programs read is never cut, nor a plan.
+    for format in [Format::Csv, Format::Json] {
+        let (text, counted) = read(&engine, sql, format, 10, Some(1)).await;
+        assert_eq!(counted.shown, 6, "{format}: {text}");
+    }
+    let (plan, _) = read(&engine, &format!("explain {sql}"), Format::Table, 20, Some(1)).await;
+    assert!(!plan.contains("left out") && !plan.contains('…'), "{plan}");
+}
+
+#[tokio::test]
+async fn a_table_for_a_document() {
+    let lake = TestLake::filled().await;
+    let engine = lake.engine().await;
+    let sql = "select id, 'a|b' as _note, device_id, speed from vehicle_data where id < 2 order by id";
+    assert_eq!(
+        written(&engine, sql, Format::Markdown).await,
+        "| id | \\_note | device_id | speed |
+| ---: | --- | --- | ---: |
+| 0 | a\\|b | Vehicle-Adam0731 | 0.30000000000000004 |
+| 1 | a\\|b | NULL | 40.0 |
+"
+    );
+}
+
 #[test]
 fn a_closed_reader_is_told_from_a_failure() {
     struct Closed;
@@ -245,7 +377,7 @@ fn formats_have_names() {
     }
     assert_eq!(
         "xml".parse::<Format>(),
-        Err("no format 'xml': table, csv, json or parquet".to_owned())
+        Err("`xml` is not a format: table, line, markdown, csv, json, parquet".to_owned())
     );
 }
 

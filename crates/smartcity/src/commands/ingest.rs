@@ -8,7 +8,7 @@ use anyhow::Result;
 use ingest::Until;
 use serve::http::HttpServer;
 
-use crate::args::{ApplicationArgs, KafkaArgs, LakeArgs, StreamsArgs, flags};
+use crate::args::{ApplicationArgs, DurabilityArgs, KafkaArgs, LakeArgs, StreamsArgs, flags};
 use crate::clients::kafka_config;
 use crate::config::{self, Flags};
 use crate::declarations;
@@ -22,6 +22,8 @@ pub(crate) struct Args {
     kafka: KafkaArgs,
     #[command(flatten)]
     lake: LakeArgs,
+    #[command(flatten)]
+    durability: DurabilityArgs,
     /// Stop when everything that Kafka held at the start is committed
     #[arg(long)]
     until_caught_up: bool,
@@ -72,6 +74,7 @@ impl Args {
         let shared = [
             self.kafka.flags(),
             self.lake.flags(),
+            self.durability.flags(),
             self.streams.flags(),
             self.application.flags(),
         ];

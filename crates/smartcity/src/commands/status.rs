@@ -57,7 +57,7 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
             }
         }
         if args.json {
-            println!("{}", json!({ "lake": config.lake.path, "streams": told }));
+            println!("{}", json!({ "lake": config.lake.path.as_str(), "streams": told }));
         }
         Ok(())
     })

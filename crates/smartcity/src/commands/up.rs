@@ -20,7 +20,7 @@ use sim::fleet::Fleet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::args::{self, FleetArgs, PaceArgs, StreamsArgs, flags};
+use crate::args::{self, DurabilityArgs, FleetArgs, PaceArgs, StreamsArgs, flags};
 use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
 use crate::config::{self, Config, Flags, Profile, Start};
@@ -60,6 +60,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
+    durability: DurabilityArgs,
+    #[command(flatten)]
     streams: StreamsArgs,
     /// Where the embedded broker listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
@@ -82,7 +84,8 @@ impl Args {
             "broker.listen" = self.kafka_listen,
             "http.listen" = self.http_listen,
         };
-        [own, self.fleet.flags(), self.streams.flags()].concat()
+        let shared = [self.durability.flags(), self.fleet.flags(), self.streams.flags()];
+        [own, shared.concat()].concat()
     }
 }
 
@@ -419,10 +422,19 @@ fn greet(config: &Config, kafka: &str, http: Option<&HttpServer>) {
     }
     let lake = match config.lake.path.as_str() {
         "./smartcity-data/lake" => String::new(),
-        path => format!(" --lake {path}"),
+        path => format!(" --lake {}", shell_word(path)),
     };
     eprintln!("  try       smartcity query{lake} \"select count(*) from vehicle_data\"");
     eprintln!("            (from a clone: cargo run -- query{lake} \"...\")");
+}
+
+/// A path as a shell takes it for itself.
+fn shell_word(path: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || "_./:@%+=,-".contains(character);
+    match path.chars().all(is_plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// One line that says what the start is at; gone when it is done.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -143,6 +144,25 @@ impl Layers {
         // What stands behind a broken line may belong elsewhere.
         if errors.is_empty() {
             self.lay_table(table.get_ref(), "", &place);
+        }
+        self.check_privacy(file, &name);
+    }
+
+    /// A file with secrets is for its owner alone, or for root to share with a group, as secrets are mounted.
+    fn check_privacy(&mut self, file: &Path, name: &str) {
+        let is_of_file = |source: &Source| matches!(source, Source::File { name: of, .. } if of == name);
+        let mut secrets = self
+            .settings
+            .iter()
+            .filter(|(path, setting)| is_secret(path) && is_of_file(&setting.source));
+        let Some((path, setting)) = secrets.next() else { return };
+        let Ok(metadata) = std::fs::metadata(file) else { return };
+        let allowed = if metadata.uid() == 0 { 0o740 } else { 0o700 };
+        let mode = metadata.mode() & 0o777;
+        if mode & !allowed != 0 {
+            let message = format!("the file holds `{path}` and is open to others (mode {mode:03o}); chmod 600 {name}");
+            let source = setting.source.clone();
+            self.mistake(source, message);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::{ClientAuth, Mechanism};
-use broker::Durability;
+use lake::Location;
 
 use super::layers::Layers;
 use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
@@ -34,7 +34,8 @@ pub(crate) struct Kafka {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Lake {
-    pub(crate) path: String,
+    pub(crate) path: Location,
+    pub(crate) durability: lake::Durability,
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +102,7 @@ pub(crate) struct Broker {
     pub(crate) data_dir: PathBuf,
     pub(crate) partitions: i32,
     pub(crate) retention: Duration,
-    pub(crate) durability: Durability,
+    pub(crate) durability: broker::Durability,
     pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) tls: BrokerTls,
     pub(crate) sasl: BrokerSasl,
@@ -150,7 +151,8 @@ impl Config {
                 properties: from.free_table("kafka.properties"),
             },
             lake: Lake {
-                path: from.text("lake.path"),
+                path: from.parsed("lake.path", values::location),
+                durability: from.parsed("lake.durability", str::parse),
             },
             streams: Streams {
                 dir: from.optional("streams.dir", path),

@@ -51,7 +51,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!(config.ingest.workers, 3);
     assert_eq!(config.topics["gps_data"], "original");
     assert_eq!(config.topics["vehicle_data"], "w");
-    assert_eq!(config.lake.path, "/l");
+    assert_eq!(config.lake.path.as_str(), "/l");
 }
 
 #[test]
@@ -180,4 +180,41 @@ fn secrets_are_neither_shown_nor_named_in_a_mistake() {
     let shown: toml::Table = shown.parse().unwrap();
     assert_eq!(shown["topics"]["gps_data"].as_str(), Some("g"));
     assert_eq!(shown["broker"]["tls"]["client_auth"].as_str(), Some("none"));
+}
+
+#[test]
+fn a_file_with_secrets_is_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let with = |text: &str, mode: u32| {
+        std::fs::write(path.path(), text).unwrap();
+        std::fs::set_permissions(path.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        Config::load(Some(path.path()), std::iter::empty(), &Vec::new()).map(drop)
+    };
+    let secret = "[kafka.properties]\n\"client.rack\" = \"a\"\n\"sasl.password\" = \"hunter2\"\n";
+    assert!(with(secret, 0o600).is_ok());
+    for mode in [0o644, 0o604, 0o660, 0o622] {
+        let error = with(secret, mode).unwrap_err().to_string();
+        let says = format!(
+            ":3: the file holds `kafka.properties.sasl.password` and is open to others (mode {mode:o}); chmod 600"
+        );
+        assert!(error.contains(&says) && !error.contains("hunter2"), "{error}");
+    }
+    // What says nothing secret may be read by everyone.
+    assert!(with("[kafka.properties]\n\"client.rack\" = \"a\"\n", 0o644).is_ok());
+}
+
+#[test]
+fn a_lake_is_one_place_or_a_mistake() {
+    let lake = |path: &str| load(&format!("[lake]\npath = '{path}'\n"), &[], &Vec::new());
+    assert_eq!(lake("a%20b").unwrap().lake.path.as_str(), "a%20b");
+    let error = lake("s3://bucket/a#b").unwrap_err().to_string();
+    assert!(error.contains(":2: cannot use `s3://bucket/a#b` as a lake"), "{error}");
+    let error = load("[lake]\ndurability = \"always\"\n", &[], &Vec::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(":2: `always` is not a durability; write fsync or os"),
+        "{error}"
+    );
 }

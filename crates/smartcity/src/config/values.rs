@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use lake::Location;
+
 /// How much of a stream may be broken, in Kafka Connect's words or as a share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum ErrorsTolerance {
@@ -119,6 +121,11 @@ impl FromStr for Span {
 /// 500ms, 10s, 5min.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("`{text}` is no duration; write it as 500ms, 10s or 5min"))
+}
+
+/// Where a lake is.
+pub(super) fn location(text: &str) -> Result<Location, String> {
+    text.parse().map_err(|error: lake::LakeError| error.to_string())
 }
 
 /// Where to listen.

@@ -2,7 +2,7 @@
 //!
 //! A key is kept as 128 bits of its SHA-256: who writes to a topic must not be able to make two keys look the same.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use ring::digest::{SHA256, digest};
 
 type Hash = [u8; 16];
 

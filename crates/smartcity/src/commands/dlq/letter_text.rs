@@ -6,8 +6,12 @@ use ingest::replay::Letter;
 
 /// Characters of a value shown, around the fault where it has a place.
 const WIDTH: usize = 100;
+/// What stands on a line beside a value: its name, and that it is cut off.
+const BESIDE: usize = 9 + "...".len() + "... (1000000 bytes more)".len();
 
-pub(super) fn text(letter: &Letter) -> String {
+/// `terminal` is the width of the terminal that it has to fit.
+pub(super) fn text(letter: &Letter, terminal: Option<usize>) -> String {
+    let width = terminal.map_or(WIDTH, |terminal| terminal.saturating_sub(BESIDE).clamp(10, WIDTH));
     let mut out = String::new();
     let field = letter
         .field
@@ -17,14 +21,14 @@ pub(super) fn text(letter: &Letter) -> String {
     let _ = writeln!(out, "{}: {} / {}{field}", letter.id, letter.stage, letter.error_class);
     let _ = writeln!(out, "  error  {}", letter.error);
     if let Some(key) = &letter.key {
-        let _ = writeln!(out, "  key    {}", Readable::of(key).cut(0).0);
+        let _ = writeln!(out, "  key    {}", Readable::of(key).cut(0, width).0);
     }
     match &letter.value {
         None => out.push_str("  value  null\n"),
         Some(value) => {
             let readable = Readable::of(value);
             let fault = place(&letter.error).map(|byte| readable.column(byte));
-            let (shown, mark) = readable.cut(fault.unwrap_or(0));
+            let (shown, mark) = readable.cut(fault.unwrap_or(0), width);
             let _ = writeln!(out, "  value  {shown}");
             if fault.is_some() {
                 let _ = writeln!(out, "         {:>1$}", "^", mark + 1);
@@ -75,12 +79,25 @@ impl Readable {
             + usize::from(self.pieces.last().is_some_and(|(at, piece)| byte >= at + piece.len()))
     }
 
-    /// At most [`WIDTH`] pieces around one, and the column at which that one now stands.
-    fn cut(&self, around: usize) -> (String, usize) {
-        let from = around
-            .saturating_sub(WIDTH / 2)
-            .min(self.pieces.len().saturating_sub(WIDTH));
-        let to = (from + WIDTH).min(self.pieces.len());
+    /// Pieces around one, no wider together than this (or one), and the column at which that one now stands.
+    fn cut(&self, around: usize, width: usize) -> (String, usize) {
+        let wide = |piece: usize| self.pieces[piece].1.chars().count();
+        let middle = around.min(self.pieces.len());
+        let (mut from, mut room) = (middle, width / 2);
+        while from > 0 && wide(from - 1) <= room {
+            from -= 1;
+            room -= wide(from);
+        }
+        let (mut to, mut room) = (middle, width - width / 2 + room);
+        while to < self.pieces.len() && (wide(to) <= room || to == middle) {
+            room = room.saturating_sub(wide(to));
+            to += 1;
+        }
+        // What the end left free.
+        while from > 0 && wide(from - 1) <= room {
+            from -= 1;
+            room -= wide(from);
+        }
         let mut text = String::from(if from > 0 { "..." } else { "" });
         let mut mark = text.len();
         for (index, (_, piece)) in self.pieces.iter().enumerate().take(to).skip(from) {
@@ -126,7 +143,7 @@ mod tests {
     #[test]
     fn marks_the_byte_at_fault() {
         let value = br#"{"id":"a","speed":"fast"}"#;
-        let shown = text(&letter(value, r#"speed "fast" is no number (byte 18)"#));
+        let shown = text(&letter(value, r#"speed "fast" is no number (byte 18)"#), None);
         insta::assert_snapshot!(shown, @r#"
         gps_data[3] offset 17: schema / wrong_type, field speed
           error  speed "fast" is no number (byte 18)
@@ -140,19 +157,41 @@ mod tests {
     fn marks_it_in_long_and_in_unreadable_values() {
         let long = format!(r#"{{"note":"{}","speed":X}}"#, "ö\u{1}".repeat(400));
         let at = long.find('X').unwrap();
-        let shown = text(&letter(long.as_bytes(), &format!("unexpected character (byte {at})")));
+        let shown = text(
+            &letter(long.as_bytes(), &format!("unexpected character (byte {at})")),
+            None,
+        );
         assert_eq!(marked(&shown), 'X', "{shown}");
         assert!(shown.contains("..."), "{shown}");
         let mut broken = b"{\"a\":\"\xff\xfe\",".to_vec();
         broken.push(b'!');
         let at = broken.len() - 1;
-        assert_eq!(marked(&text(&letter(&broken, &format!("no key (byte {at})")))), '!');
+        assert_eq!(
+            marked(&text(&letter(&broken, &format!("no key (byte {at})")), None)),
+            '!'
+        );
     }
 
     #[test]
     fn a_fault_at_the_end_is_behind_the_last_character() {
-        let shown = text(&letter(b"{\"a\":", "it ends too early (byte 5)"));
+        let shown = text(&letter(b"{\"a\":", "it ends too early (byte 5)"), None);
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[4].find('^'), Some(lines[3].len()), "{shown}");
+    }
+
+    #[test]
+    fn a_value_fits_the_terminal() {
+        let value = format!(r#"{{"note":"{}","speed":X}}"#, "ö\u{1}".repeat(400));
+        let at = value.find('X').unwrap();
+        for place in [0, 3, at / 2, at, value.len()] {
+            for terminal in 60..140 {
+                let shown = text(
+                    &letter(value.as_bytes(), &format!("it is bad (byte {place})")),
+                    Some(terminal),
+                );
+                let value = shown.lines().find(|line| line.starts_with("  value")).unwrap();
+                assert!(value.chars().count() <= terminal, "{terminal}: {value}");
+            }
+        }
     }
 }

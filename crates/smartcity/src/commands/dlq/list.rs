@@ -8,7 +8,7 @@ use crate::args::LakeArgs;
 use crate::config;
 use crate::process::{block_on, init_logging};
 
-use super::query::{FilterArgs, none, print, query};
+use super::query::{FilterArgs, none, print_json, print_table, query};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -33,8 +33,11 @@ pub(super) fn run(file: Option<&Path>, list: &Args) -> Result<()> {
     };
     block_on(async {
         let Some(result) = query(config, &list.filter, sql).await? else {
-            return none(list.json);
+            return none(&list.filter, list.json);
         };
-        print(result, list.json).await
+        match list.json {
+            true => print_json(result).await,
+            false => print_table(result, &list.filter).await,
+        }
     })
 }

@@ -4,11 +4,12 @@ use std::io::{self, BufWriter};
 
 use anyhow::Result;
 use model::DEAD_LETTERS;
-use serve::output::{Format, write_result};
+use serve::output::{Format, Reading, write_for_reading};
 use serve::sql::QueryResult;
 
 use crate::clients::open_tables;
 use crate::config::Config;
+use crate::terminal::stdout_width;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct FilterArgs {
@@ -39,17 +40,33 @@ pub(super) async fn query(
     Ok(Some(engine.query(&sql(&subquery)).await?))
 }
 
-pub(super) fn none(json: bool) -> Result<()> {
-    if !json {
-        println!("no dead letters");
+/// Says that there are none; nothing as JSON, which is a line for each.
+pub(super) fn none(wanted: &FilterArgs, json: bool) -> Result<()> {
+    match &wanted.r#where {
+        _ if json => {}
+        None => println!("no dead letters"),
+        Some(condition) => println!("no dead letters with {condition}"),
     }
     Ok(())
 }
 
-pub(super) async fn print(result: QueryResult, json: bool) -> Result<()> {
-    let format = if json { Format::Json } else { Format::Table };
-    match write_result(result, format, BufWriter::new(io::stdout())).await {
+/// Prints one JSON object per line.
+pub(super) async fn print_json(result: QueryResult) -> Result<()> {
+    match write_for_reading(result, Format::Json, Reading::default(), BufWriter::new(io::stdout())).await {
         Err(error) if error.is_broken_pipe() => Ok(()),
         written => Ok(written.map(drop)?),
+    }
+}
+
+/// Prints a small result as a table that fits the terminal, or says that there are none.
+pub(super) async fn print_table(result: QueryResult, wanted: &FilterArgs) -> Result<()> {
+    let reading = Reading {
+        width: stdout_width(),
+        rows_max: None,
+    };
+    let mut text = Vec::new();
+    match write_for_reading(result, Format::Table, reading, &mut text).await?.rows {
+        0 => none(wanted, false),
+        _ => crate::print::until_closed(&String::from_utf8_lossy(&text)),
     }
 }

@@ -9,9 +9,10 @@ use ingest::replay::{LETTER_COLUMNS, Letter};
 use crate::args::LakeArgs;
 use crate::config;
 use crate::process::{block_on, init_logging};
+use crate::terminal::stdout_width;
 
 use super::letter_text::text;
-use super::query::{FilterArgs, none, print, query};
+use super::query::{FilterArgs, none, print_json, query};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,19 +35,25 @@ pub(super) fn run(file: Option<&Path>, show: &Args) -> Result<()> {
     block_on(async {
         if show.json {
             let Some(result) = query(config, &show.filter, |letters| format!("{letters} {order}")).await? else {
-                return none(true);
+                return Ok(());
             };
-            return print(result, true).await;
+            return print_json(result).await;
         }
         let sql = |letters: &str| format!("select {LETTER_COLUMNS} from ({letters}) {order}");
         let Some(mut found) = query(config, &show.filter, sql).await? else {
-            return none(false);
+            return none(&show.filter, false);
         };
+        let width = stdout_width();
+        let mut is_empty = true;
         while let Some(batch) = found.try_next().await? {
             for letter in Letter::read(&batch).context("the dead letters have other columns than expected")? {
-                print!("{}", text(&letter));
+                print!("{}", text(&letter, width));
+                is_empty = false;
             }
         }
-        Ok(())
+        match is_empty {
+            true => none(&show.filter, false),
+            false => Ok(()),
+        }
     })
 }

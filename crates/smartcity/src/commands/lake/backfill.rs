@@ -9,7 +9,7 @@ use lake::Root;
 use model::{EXTRA, Stream};
 use serve::sql::TimeTravel;
 
-use crate::args::{ApplicationArgs, LakeArgs, StreamsArgs};
+use crate::args::{ApplicationArgs, DurabilityArgs, LakeArgs, StreamsArgs};
 use crate::clients::{open_engine, open_lake};
 use crate::config::{self, Config};
 use crate::declarations;
@@ -31,6 +31,8 @@ pub(crate) struct Args {
     streams: StreamsArgs,
     #[command(flatten)]
     application: ApplicationArgs,
+    #[command(flatten)]
+    durability: DurabilityArgs,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -42,11 +44,12 @@ pub(super) fn run(file: Option<&Path>, backfill: &Args) -> Result<()> {
         backfill.lake.flags(),
         backfill.streams.flags(),
         backfill.application.flags(),
+        backfill.durability.flags(),
     ];
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &backfill.only)?;
     block_on(async {
-        let root = Root::open(&config.lake.path, std::env::vars())?;
+        let root = Root::at(&config.lake.path, std::env::vars())?;
         let names = root.table_names().await?;
         let mut done = Vec::new();
         // A table that is not there would be made by opening it.

@@ -12,6 +12,7 @@ use crate::clients::kafka_config;
 use crate::config::{self, Config};
 use crate::declarations;
 use crate::exit::{damaged, usage};
+use crate::print::until_closed;
 use crate::process::{block_on, init_logging};
 use crate::status::bar;
 
@@ -40,7 +41,7 @@ pub(super) fn run(file: Option<&Path>, verify: &Args) -> Result<()> {
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &[])?;
     block_on(async {
-        let root = Root::open(&config.lake.path, std::env::vars())?;
+        let root = Root::at(&config.lake.path, std::env::vars())?;
         let names = root.table_names().await?;
         // A mistaken prefix must not pass for a good lake.
         if names.is_empty() {
@@ -99,9 +100,9 @@ pub(super) fn run(file: Option<&Path>, verify: &Args) -> Result<()> {
                 "unchecked_tables": unchecked,
                 "doubtful_tables": count(Severity::Doubt),
             });
-            println!("{verdict}");
+            until_closed(&format!("{verdict}\n"))?;
         } else {
-            reports.iter().for_each(print);
+            until_closed(&reports.iter().map(text).collect::<String>())?;
         }
         let of = reports.len();
         match (faulty, unchecked) {
@@ -124,19 +125,19 @@ async fn open_source(config: &Config, mut topics: Vec<String>) -> Result<KafkaSo
     Ok(opened.await.context("the Kafka client did not start")??)
 }
 
-fn print(report: &TableReport) {
+fn text(report: &TableReport) -> String {
     let verdict = match report.findings.worst() {
         Some(Severity::Fault) => "FAULTY",
         Some(Severity::Unchecked) => "NOT CHECKED",
         Some(Severity::Doubt) => "in doubt",
         _ => "good",
     };
-    println!(
+    let mut lines = vec![format!(
         "{}: {verdict}, version {}, {} rows in {} files, {} checksums compared",
         report.table, report.version, report.rows, report.files, report.checksums
-    );
+    )];
     if report.empty_messages > 0 {
-        println!("  {} messages without elements", report.empty_messages);
+        lines.push(format!("  {} messages without elements", report.empty_messages));
     }
     for partition in &report.partitions {
         let mut line = format!(
@@ -163,12 +164,13 @@ fn print(report: &TableReport) {
         if let Some(compared) = partition.compared {
             line.push_str(&format!(", {compared} records compared"));
         }
-        println!("{line}");
+        lines.push(line);
     }
     for finding in report.findings.told() {
-        println!("  {}: {finding}", finding.severity().as_str());
+        lines.push(format!("  {}: {finding}", finding.severity().as_str()));
     }
     for (kind, more) in report.findings.untold() {
-        println!("  and {more} more of {kind}");
+        lines.push(format!("  and {more} more of {kind}"));
     }
+    lines.join("\n") + "\n"
 }
