@@ -42,6 +42,17 @@ pub(crate) struct LetterOffset {
     pub(crate) mark: Option<Mark>,
 }
 
+/// Which topic a stream is read from since an epoch. What was read before is void.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) epoch: u64,
+    /// Kafka's id of the topic, where it gives one: rows of these epoch's batches come from no other.
+    pub(crate) topic_id: Option<String>,
+}
+
+/// Set by the reader, looked at by the committer and the watch.
+pub(crate) type SharedBinding = Arc<Mutex<Binding>>;
+
 /// What the committers ask of the reader.
 pub(crate) enum Control {
     /// Drop what this stream has in flight and read again from what its table records, as this epoch or a later one.

@@ -11,6 +11,7 @@ pub mod event_time;
 mod fingerprint;
 mod format;
 mod json_schema;
+mod nearest;
 mod path;
 mod record_id;
 mod schema;
@@ -22,6 +23,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letter::{DeadLetter, Stage};
 pub use declaration::DeclarationError;
 pub use format::Format;
+pub use nearest::nearest;
 pub use path::{Path, PathNode, Step};
 pub use record_id::{OffsetElement, RecordId};
 pub use schema::{

@@ -11,6 +11,7 @@ mod ingest_job;
 mod process;
 mod simulation;
 mod status;
+mod terminal;
 
 use std::process::ExitCode;
 

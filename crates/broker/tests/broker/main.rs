@@ -6,6 +6,8 @@
 mod auth;
 #[cfg(target_os = "linux")]
 mod full_disk;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 mod server;
 #[cfg(target_os = "linux")]
 #[path = "../support/mod.rs"]

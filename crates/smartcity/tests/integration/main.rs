@@ -7,9 +7,13 @@ mod drift;
 mod feed;
 mod fleet;
 mod kafka_faults;
+mod lifecycle;
+mod outages;
 mod parking;
 mod readers;
 mod s3;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 mod support;
 mod up;
 mod workspace;
