@@ -30,6 +30,8 @@ pub(crate) struct Committer {
     pub(crate) letter_offsets: LetterOffsets,
     pub(crate) binding: SharedBinding,
     pub(crate) topic_ids: Arc<dyn TopicIds>,
+    /// Whether a topic that was recreated is read on, instead of stopping the job.
+    pub(crate) outlives_topic: bool,
     pub(crate) dlq_topic: Option<Arc<DlqTopic>>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) control: Sender<Control>,
@@ -221,14 +223,23 @@ impl Committer {
         let ask = || async {
             let (ids, topic) = (Arc::clone(&self.topic_ids), self.topic.clone());
             let asked = tokio::task::spawn_blocking(move || ids.topic_id(&topic, TOPIC_ID_TIMEOUT));
-            asked.await.map_err(|_| IngestError::Lost("a request to Kafka"))?.map_err(IngestError::from)
+            asked
+                .await
+                .map_err(|_| IngestError::Lost("a request to Kafka"))?
+                .map_err(IngestError::from)
         };
         match self.retry(Part::Kafka, "which topic it is", ask).await? {
             // A topic that was deleted after it was read has no other in its place.
-            None => {}
-            Some(found) => same_topic(&self.topic, &bound, &found)?,
+            None => Ok(true),
+            Some(found) if found != bound && self.outlives_topic => {
+                // The reader finds out what to read instead.
+                let epoch = epoch + 1;
+                let stream = self.stream;
+                self.control.send(Control::Rewind { stream, epoch }).ok();
+                Ok(false)
+            }
+            Some(found) => same_topic(&self.topic, &bound, &found).map(|()| true),
         }
-        Ok(true)
     }
 
     /// To the dead-letter topic, before the table has them: from then on they are not read again.
@@ -239,7 +250,9 @@ impl Committer {
                 let send = || async {
                     let (topic, letters) = (Arc::clone(topic), Arc::clone(letters));
                     let sent = tokio::task::spawn_blocking(move || topic.send(&letters));
-                    sent.await.map_err(|_| IngestError::Lost("the dead-letter topic"))?.map_err(IngestError::from)
+                    sent.await
+                        .map_err(|_| IngestError::Lost("the dead-letter topic"))?
+                        .map_err(IngestError::from)
                 };
                 self.retry(Part::DlqTopic(self.stream), "dead-letter topic", send).await
             }

@@ -211,6 +211,7 @@ mod tests {
                     stream: 0,
                     epoch: 0,
                     chunk,
+                    recorded_topic: "t".into(),
                     dead_lettered: Arc::new(BTreeSet::new()),
                 };
                 if !matches!(lane.send(work), Sent::Yes) {

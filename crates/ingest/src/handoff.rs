@@ -17,6 +17,8 @@ pub(crate) enum Work {
         stream: usize,
         epoch: u64,
         chunk: Chunk,
+        /// What the table calls the chunk's topic.
+        recorded_topic: Arc<str>,
         /// Records and elements of this partition that are dead letters already.
         dead_lettered: Arc<BTreeSet<OffsetElement>>,
     },

@@ -88,6 +88,7 @@ pub async fn run(
             letter_offsets: Arc::clone(&letter_offsets),
             binding: Arc::clone(&binding),
             topic_ids: Arc::clone(&topic_ids),
+            outlives_topic: !config.fail_on_data_loss,
             dlq_topic: config.dlq_topic.clone(),
             progress: Arc::clone(&progress),
             control: control_sender.clone(),
@@ -99,6 +100,7 @@ pub async fn run(
         reader_streams.push(ReaderStream {
             name: stream.name.clone(),
             topic: stream.topic.clone(),
+            recorded_topic: stream.topic.as_str().into(),
             table,
             commits,
             epoch: 0,
@@ -147,10 +149,14 @@ pub async fn run(
 
     let bindings = reader_streams.iter();
     let watch = Watch {
-        topics: bindings.map(|state| (state.topic.clone(), Arc::clone(&state.binding))).collect(),
+        topics: bindings
+            .map(|state| (state.topic.clone(), Arc::clone(&state.binding)))
+            .collect(),
         topic_ids: Arc::clone(&topic_ids),
         lake: lake.clone(),
         progress: Arc::clone(&progress),
+        control: control_sender,
+        outlives_topic: !config.fail_on_data_loss,
     };
     let reader = Reader {
         source,

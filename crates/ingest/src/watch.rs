@@ -1,6 +1,7 @@
 //! Looks after what a job depends on while it runs: is Kafka there, does it still have the same topics, does the lake
 //! answer. A job without records to read would not notice otherwise.
 
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use kafka::TopicIds;
 use lake::Lake;
 
 use crate::IngestError;
-use crate::handoff::SharedBinding;
+use crate::handoff::{Control, SharedBinding};
 use crate::progress::{Part, Progress};
 use crate::topics::same_topic;
 
@@ -25,6 +26,9 @@ pub(crate) struct Watch {
     pub(crate) topic_ids: Arc<dyn TopicIds>,
     pub(crate) lake: Lake,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) control: Sender<Control>,
+    /// Whether a topic that was recreated is read on, instead of stopping the job.
+    pub(crate) outlives_topic: bool,
 }
 
 impl Watch {
@@ -49,7 +53,7 @@ impl Watch {
     }
 
     async fn look_at_kafka(&self) -> Result<(), IngestError> {
-        for (topic, binding) in &self.topics {
+        for (stream, (topic, binding)) in self.topics.iter().enumerate() {
             let bound = binding.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let (ids, name) = (Arc::clone(&self.topic_ids), topic.clone());
             let asked = tokio::task::spawn_blocking(move || ids.topic_id(&name, KAFKA_TIMEOUT));
@@ -63,8 +67,14 @@ impl Watch {
             self.progress.answered(Part::Kafka);
             let now = binding.lock().unwrap_or_else(PoisonError::into_inner).clone();
             // Not when it was bound to another one while the answer was on its way.
-            if let (Some(bound), Some(found)) = (bound.topic_id.as_ref().filter(|_| now == bound), &found) {
-                same_topic(topic, bound, found)?;
+            let (Some(id), Some(found), true) = (&bound.topic_id, &found, now == bound) else {
+                continue;
+            };
+            if id != found && self.outlives_topic {
+                let epoch = bound.epoch + 1;
+                self.control.send(Control::Rewind { stream, epoch }).ok();
+            } else {
+                same_topic(topic, id, found)?;
             }
         }
         Ok(())

@@ -111,27 +111,30 @@ impl KafkaSource {
             // librdkafka's consumer queue exists only with a group; without a subscription it is never joined.
             Subscription::All => format!("{}-unsubscribed", config.client_id),
         };
-        let mut client = config.client(Role::Consumer, &[
-            ("group.id", &group_id),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "true"),
-            ("isolation.level", "read_committed"),
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            ("queued.min.messages", "1000000"),
-            ("queued.max.messages.kbytes", &queued_kbytes),
-            // A partition that met a full queue fetches again after so long; librdkafka's second leaves the core idle for
-            // three quarters of a backlog.
-            ("fetch.queue.backoff.ms", "20"),
-            ("fetch.message.max.bytes", "4194304"),
-            // A response comes on top of what is queued.
-            ("fetch.max.bytes", "8388608"),
-            ("fetch.wait.max.ms", "100"),
-            // New topics and partitions are seen within so long.
-            ("topic.metadata.refresh.interval.ms", "5000"),
-            ("allow.auto.create.topics", "false"),
-        ]);
+        let mut client = config.client(
+            Role::Consumer,
+            &[
+                ("group.id", &group_id),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "error"),
+                ("enable.partition.eof", "true"),
+                ("isolation.level", "read_committed"),
+                ("partition.assignment.strategy", "cooperative-sticky"),
+                ("queued.min.messages", "1000000"),
+                ("queued.max.messages.kbytes", &queued_kbytes),
+                // A partition that met a full queue fetches again after so long; librdkafka's second leaves the core idle for
+                // three quarters of a backlog.
+                ("fetch.queue.backoff.ms", "20"),
+                ("fetch.message.max.bytes", "4194304"),
+                // A response comes on top of what is queued.
+                ("fetch.max.bytes", "8388608"),
+                ("fetch.wait.max.ms", "100"),
+                // New topics and partitions are seen within so long.
+                ("topic.metadata.refresh.interval.ms", "5000"),
+                ("allow.auto.create.topics", "false"),
+            ],
+        );
         // Whatever is shown of the log: one of its warnings is an event to `Context`.
         if matches!(client.log_level, RDKafkaLogLevel::Error) {
             client.set_log_level(RDKafkaLogLevel::Warning);
@@ -283,7 +286,10 @@ impl KafkaSource {
             }
         }
         for code in warnings {
-            self.consumer.context().log.error(&Native::MessageConsumption(code), "while reading");
+            self.consumer
+                .context()
+                .log
+                .error(&Native::MessageConsumption(code), "while reading");
         }
         Ok(())
     }
@@ -423,7 +429,11 @@ impl Source for KafkaSource {
         let is_started = |partition: &&TopicPartition| self.positions.contains_key(*partition);
         let started: Vec<_> = partitions.iter().filter(is_started).cloned().collect();
         // It would keep a partition paused that comes back.
-        let paused: Vec<_> = partitions.iter().filter(|partition| self.paused.remove(partition)).cloned().collect();
+        let paused: Vec<_> = partitions
+            .iter()
+            .filter(|partition| self.paused.remove(partition))
+            .cloned()
+            .collect();
         if !paused.is_empty() {
             let resumed = self.consumer.resume(&without_offsets(&paused));
             resumed.map_err(|error| self.error(&error))?;

@@ -89,18 +89,21 @@ impl Producer {
         let linger_ms = linger.as_millis().to_string();
         let counts = Arc::new(Counts::default());
         let producer = config
-            .client(Role::Producer, &[
-                ("enable.idempotence", "true"),
-                ("linger.ms", &linger_ms),
-                ("compression.type", "lz4"),
-                // A report for each record costs as much as sending it; that all are there shows in what is in flight.
-                ("delivery.report.only.error", "true"),
-                // What waits fits the cache, and still fills a link of 100 ms at full speed.
-                ("queue.buffering.max.kbytes", "8192"),
-                ("queue.buffering.max.messages", "1000000"),
-                // As Java's: a record's partition follows from its key by murmur2, so that all producers agree.
-                ("partitioner", "murmur2_random"),
-            ])
+            .client(
+                Role::Producer,
+                &[
+                    ("enable.idempotence", "true"),
+                    ("linger.ms", &linger_ms),
+                    ("compression.type", "lz4"),
+                    // A report for each record costs as much as sending it; that all are there shows in what is in flight.
+                    ("delivery.report.only.error", "true"),
+                    // What waits fits the cache, and still fills a link of 100 ms at full speed.
+                    ("queue.buffering.max.kbytes", "8192"),
+                    ("queue.buffering.max.messages", "1000000"),
+                    // As Java's: a record's partition follows from its key by murmur2, so that all producers agree.
+                    ("partitioner", "murmur2_random"),
+                ],
+            )
             .create_with_context(Context {
                 counts: Arc::clone(&counts),
                 log: ClientLog::default(),

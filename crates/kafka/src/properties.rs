@@ -140,7 +140,10 @@ pub(crate) fn check<'a>(properties: impl Iterator<Item = (&'a String, &'a String
 fn mistake(key: &str, value: &str) -> Option<String> {
     let property = split(key).1;
     if let Some(reserved) = RESERVED.iter().find(|reserved| reserved.names.contains(&property)) {
-        let is_ours = reserved.allowed.iter().any(|ours| ours.eq_ignore_ascii_case(value.trim()));
+        let is_ours = reserved
+            .allowed
+            .iter()
+            .any(|ours| ours.eq_ignore_ascii_case(value.trim()));
         return (!is_ours).then(|| format!("{key}={value} cannot be set: {}", reserved.why));
     }
     let shown = if is_secret(property) { "***" } else { value };
@@ -156,7 +159,9 @@ mod tests {
     use super::*;
 
     fn refused(properties: &[(&str, &str)]) -> Option<String> {
-        let own = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let own = properties
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let own: std::collections::BTreeMap<String, String> = own.collect();
         check(own.iter()).err().map(|error| error.to_string())
     }
@@ -168,7 +173,10 @@ mod tests {
                 for prefix in ["", "consumer.", "producer.", "admin."] {
                     let key = format!("{prefix}{name}");
                     let told = refused(&[(&key, "surely-not")]).unwrap_or_default();
-                    assert!(told.contains(&format!("{key}=surely-not")) && told.contains(reserved.why), "{key}: {told}");
+                    assert!(
+                        told.contains(&format!("{key}=surely-not")) && told.contains(reserved.why),
+                        "{key}: {told}"
+                    );
                 }
                 for value in reserved.allowed {
                     assert_eq!(refused(&[(name, value)]), None, "{name}={value}");
@@ -191,7 +199,10 @@ mod tests {
         let told = refused(&[
             ("enable.auto.commit", "TRUE"),
             ("isolation.level", "read_uncommitted"),
-            ("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer"),
+            (
+                "key.deserializer",
+                "org.apache.kafka.common.serialization.StringDeserializer",
+            ),
             ("socket.timeout.ms", "soon"),
             ("producer.sasl.passwort", "hunter2"),
             ("client.rack", "a"),
@@ -209,7 +220,10 @@ mod tests {
         }
         assert!(!told.contains("client.rack") && !told.contains("fetch.min"), "{told}");
         let told = refused(&[("sasl.password.typo", "hunter2")]).unwrap_or_default();
-        assert!(told.contains("sasl.password.typo") && !told.contains("hunter2"), "{told}");
+        assert!(
+            told.contains("sasl.password.typo") && !told.contains("hunter2"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -32,7 +32,11 @@ impl Repeats {
             return Some(std::mem::take(&mut said.unsaid));
         }
         if self.0.len() >= MESSAGES_MAX {
-            let oldest = self.0.iter().min_by_key(|(_, said)| said.at).map(|(kind, _)| kind.clone());
+            let oldest = self
+                .0
+                .iter()
+                .min_by_key(|(_, said)| said.at)
+                .map(|(kind, _)| kind.clone());
             oldest.and_then(|oldest| self.0.remove(&oldest));
         }
         self.0.insert(kind, Said { at: now, unsaid: 0 });
@@ -64,7 +68,10 @@ mod tests {
         let mut lines = Vec::new();
         // One in 100 ms, for five minutes.
         for tick in 0..3_000_u32 {
-            let message = format!("127.0.0.1:{}: refused (after {tick}ms in state CONNECT)", 9092 + tick % 2);
+            let message = format!(
+                "127.0.0.1:{}: refused (after {tick}ms in state CONNECT)",
+                9092 + tick % 2
+            );
             lines.extend(repeats.count(&message, start + Duration::from_millis(100) * tick));
         }
         assert_eq!(lines, [1, 600, 600, 600, 600]);

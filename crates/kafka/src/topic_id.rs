@@ -25,7 +25,9 @@ pub(crate) struct KafkaTopicIds {
 
 impl KafkaTopicIds {
     pub(crate) fn open(config: &KafkaConfig) -> Result<Self, KafkaError> {
-        let client = config.client(Role::Admin, &[]).create_with_context(QuietContext::default());
+        let client = config
+            .client(Role::Admin, &[])
+            .create_with_context(QuietContext::default());
         Ok(Self {
             client: client.map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?,
             bootstrap_servers: config.bootstrap_servers.clone(),

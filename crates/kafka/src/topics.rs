@@ -60,7 +60,11 @@ pub(crate) fn fetch_partition_counts<C: ConsumerContext>(
         .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
     let counts = metadata.topics().iter().map(|topic| {
         // Few partitions must not pass for all of them.
-        let count = if topic.error().is_some() { 0 } else { topic.partitions().len() as i32 };
+        let count = if topic.error().is_some() {
+            0
+        } else {
+            topic.partitions().len() as i32
+        };
         (topic.name().to_owned(), count)
     });
     Ok(counts.collect())

@@ -161,7 +161,11 @@ fn a_paused_partition_goes_on_where_it_was() {
         source.resume(&held).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while read.records < sent {
-            assert!(Instant::now() < deadline, "round {round}: {} of {sent} records", read.records);
+            assert!(
+                Instant::now() < deadline,
+                "round {round}: {} of {sent} records",
+                read.records
+            );
             read.poll(&mut source);
         }
         assert_eq!(read.records, sent);

@@ -85,7 +85,11 @@ impl StatusLine {
     pub(crate) fn start(progress: Arc<Progress>, note: &str, log_interval: Duration) -> Self {
         let note = Arc::new(Mutex::new(note.to_owned()));
         let is_terminal = io::stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if is_terminal {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             bar.set_style(style);
         }
@@ -189,7 +193,13 @@ mod tests {
             lag: Some(2),
             ..Totals::default()
         };
-        let names = ["emergency_data", "gps_data", "traffic_data", "vehicle_data", "weather_data"];
+        let names = [
+            "emergency_data",
+            "gps_data",
+            "traffic_data",
+            "vehicle_data",
+            "weather_data",
+        ];
         let before = names.map(|name| (name.to_owned(), totals(4, None)));
         let now = names.map(|name| (name.to_owned(), totals(404, Some(12))));
         let (first, then) = parts(&before, &now, Duration::from_secs(2), "on the way");

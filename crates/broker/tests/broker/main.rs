@@ -6,9 +6,9 @@
 mod auth;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod server;
 #[path = "../../../../tests/skip.rs"]
 mod skip;
-mod server;
 #[cfg(target_os = "linux")]
 #[path = "../support/mod.rs"]
 mod support;

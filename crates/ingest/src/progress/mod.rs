@@ -150,7 +150,11 @@ impl Progress {
             let age = stream.waiting_since.map_or(Duration::ZERO, |since| now - since);
             gauge!("smartcity_ingest_commit_age_seconds", "stream" => stream.name.clone()).set(age.as_secs_f64());
         }
-        let longest = lock(&self.job).outages.iter().map(|(_, outage)| now - outage.since).max();
+        let longest = lock(&self.job)
+            .outages
+            .iter()
+            .map(|(_, outage)| now - outage.since)
+            .max();
         gauge!("smartcity_ingest_outage_seconds").set(longest.unwrap_or_default().as_secs_f64());
     }
 
@@ -179,7 +183,11 @@ impl Progress {
         let ended = lock(&self.job).outages.answered(part);
         if let Some(outage) = ended {
             let part = self.name_of(part);
-            info!(after_s = outage.since.elapsed().as_secs(), tries = outage.tries, "{part} answers again");
+            info!(
+                after_s = outage.since.elapsed().as_secs(),
+                tries = outage.tries,
+                "{part} answers again"
+            );
         }
     }
 

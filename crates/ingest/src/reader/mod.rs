@@ -2,8 +2,8 @@
 //! when they are busy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use kafka::{Event, KafkaError, Source, TopicIds};
@@ -60,7 +60,10 @@ pub(crate) struct Reader {
 
 pub(crate) struct ReaderStream {
     pub(crate) name: String,
+    /// Kafka's name.
     pub(crate) topic: String,
+    /// What the table calls it: another name once it was recreated.
+    pub(crate) recorded_topic: Arc<str>,
     pub(crate) table: Table,
     pub(crate) commits: mpsc::Sender<Commit>,
     pub(crate) epoch: u64,
@@ -79,6 +82,13 @@ pub(crate) struct Partition {
     dead_lettered: Arc<BTreeSet<OffsetElement>>,
     /// What the group's monitors were told last.
     reported: Option<i64>,
+}
+
+impl ReaderStream {
+    /// What the table calls a partition of Kafka's.
+    fn recorded(&self, partition: &TopicPartition) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.recorded_topic), partition.partition)
+    }
 }
 
 impl Reader {
@@ -206,11 +216,12 @@ impl Reader {
                 let Some(partition) = self.partitions.get_mut(chunk.topic_partition()) else {
                     continue;
                 };
-                let to = chunk.span().to;
+                let (to, state) = (chunk.span().to, &self.streams[partition.stream]);
                 let work = Work::Chunk {
                     stream: partition.stream,
-                    epoch: self.streams[partition.stream].epoch,
+                    epoch: state.epoch,
                     chunk,
+                    recorded_topic: Arc::clone(&state.recorded_topic),
                     dead_lettered: Arc::clone(&partition.dead_lettered),
                 };
                 match lane.send(work) {
@@ -320,7 +331,8 @@ impl Reader {
     /// Whether the tables record every offset up to each partition's end.
     fn is_committed(&self) -> bool {
         self.partitions.iter().all(|(topic_partition, partition)| {
-            let recorded = self.streams[partition.stream].table.recorded(topic_partition);
+            let state = &self.streams[partition.stream];
+            let recorded = state.table.recorded(&state.recorded(topic_partition));
             recorded.is_some_and(|recorded| recorded >= partition.end)
         })
     }
@@ -342,7 +354,8 @@ impl Reader {
     fn report_positions(&mut self) {
         let mut committed = Vec::new();
         for (topic_partition, partition) in &mut self.partitions {
-            let recorded = self.streams[partition.stream].table.recorded(topic_partition);
+            let state = &self.streams[partition.stream];
+            let recorded = state.table.recorded(&state.recorded(topic_partition));
             if recorded != partition.reported {
                 partition.reported = recorded;
                 committed.extend(recorded.map(|recorded| (topic_partition.clone(), recorded)));

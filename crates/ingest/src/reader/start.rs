@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use kafka::{KafkaError, PartitionOffsets, Source};
-use lake::{Backoff, Lake, LakeError};
+use lake::{Backoff, Lake, LakeError, Table};
 use metrics::counter;
-use model::TopicPartition;
+use model::{TopicPartition, recreated_topic};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -36,8 +36,8 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn new(lake: &Lake) -> Self {
         Self {
-            pub(super) partitions: BTreeSet::new(),
-            pub(super) due: Instant::now(),
+            partitions: BTreeSet::new(),
+            due: Instant::now(),
             backoff: lake.backoff(),
             tries: 0,
         }
@@ -167,40 +167,58 @@ impl Reader {
         wait.lake(state.table.refresh())?;
         wait.lake(self.dead_letters.refresh())?;
         let topic_id = self.topic_ids.topic_id(&state.topic, TOPIC_ID_TIMEOUT)?;
-        let known = state.binding.lock().unwrap_or_else(PoisonError::into_inner).topic_id.clone();
+        let known = state
+            .binding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .topic_id
+            .clone();
         if topic_id.is_none() && known.is_some() {
             // It is deleted, or its metadata is on its way: nobody knows whose records these would be.
             let topic = state.topic.clone();
             return Err(KafkaError::NotReady { topic }.into());
         }
         if let Some(found) = &topic_id {
-            let bound = wait.lake(state.table.bind_topic(&state.topic, found))?;
-            if bound != *found && self.migrated_topics.get(&state.topic) == Some(found) {
-                wait.lake(state.table.rebind_topic(&state.topic, &bound, found))?;
-                warn!(topic = state.topic, from = bound, to = found, "the topic was migrated, as the settings say");
-            } else {
-                same_topic(&state.topic, &bound, found)?;
-            }
+            state.recorded_topic = recorded_topic(
+                &state.table,
+                &state.topic,
+                found,
+                &wait,
+                self.migrated_topics.get(&state.topic),
+                !self.fail_on_data_loss,
+            )?;
         }
         *state.binding.lock().unwrap_or_else(PoisonError::into_inner) = Binding {
             epoch: state.epoch,
             topic_id,
         };
         let numbers = || own.iter().map(|topic_partition| topic_partition.partition);
-        if !state.table.has_starts(&state.topic, numbers()) {
+        let is_recreated = *state.recorded_topic != *state.topic;
+        if !state.table.has_starts(&state.recorded_topic, numbers()) {
             let logs = logs(&mut *self.source, &state.topic, numbers())?;
-            let record = assignment::record_starts(&state.table, &state.topic, &logs, self.starting_offsets);
-            wait.lake(record)?;
+            // Of a topic that was recreated nothing is left out.
+            let policy = if is_recreated {
+                StartingOffsets::Earliest
+            } else {
+                self.starting_offsets
+            };
+            wait.lake(assignment::record_starts(
+                &state.table,
+                &state.recorded_topic,
+                &logs,
+                policy,
+            ))?;
         }
         let mut starts = Vec::with_capacity(own.len());
         for topic_partition in own {
             self.progress.reader_moved();
             let log = self.source.offsets(topic_partition)?;
+            let recorded = state.recorded(topic_partition);
             if !self.fail_on_data_loss {
-                let gap = assignment::pass_over_gap(&self.lake, &self.application, &state.table, topic_partition, log);
+                let gap = assignment::pass_over_gap(&self.lake, &self.application, &state.table, &recorded, log);
                 wait.lake(gap)?;
             }
-            let start = assignment::start(&state.table, &self.dead_letters, topic_partition, log);
+            let start = assignment::start(&state.table, &self.dead_letters, &recorded, log);
             starts.push((topic_partition.clone(), wait.any(start)?, log));
         }
         // All of them, or none: what failed half-way is asked again as a whole.
@@ -219,7 +237,7 @@ impl Reader {
                 mark: letters,
             };
             let mut letter_offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
-            letter_offsets.insert(topic_partition.clone(), known);
+            letter_offsets.insert(state.recorded(&topic_partition), known);
             drop(letter_offsets);
             info!(partition = %topic_partition, offset = position, end = log.high, "reading");
             self.progress
@@ -275,6 +293,46 @@ impl<'a> Wait<'a> {
             }
         })
     }
+}
+
+/// What the table calls the topic that has this id now: its own name as long as it is the one that the table's rows come
+/// from. A topic that was recreated is an error, or goes on under a name of its own where lost records are no reason to
+/// stop; from then on it always does.
+fn recorded_topic(
+    table: &Table,
+    topic: &str,
+    found: &str,
+    wait: &Wait<'_>,
+    migrated_to: Option<&String>,
+    goes_on: bool,
+) -> Result<Arc<str>, IngestError> {
+    let bound = wait.lake(table.bind_topic(topic, found))?;
+    if bound == found {
+        return Ok(topic.into());
+    }
+    if migrated_to.is_some_and(|to| to == found) {
+        wait.lake(table.rebind_topic(topic, &bound, found))?;
+        warn!(
+            topic,
+            from = bound,
+            to = found,
+            "the topic was migrated, as the settings say"
+        );
+        return Ok(topic.into());
+    }
+    let recreated = recreated_topic(topic, found);
+    if !table.has_starts(&recreated, []) {
+        if !goes_on {
+            same_topic(topic, &bound, found)?;
+        }
+        warn!(
+            topic,
+            recorded_as = recreated,
+            "the topic was recreated: what the old one held beyond the recorded offsets is lost; reading the new one"
+        );
+        counter!("smartcity_ingest_recreated_topics_total").increment(1);
+    }
+    Ok(recreated.into())
 }
 
 /// The offsets of every partition of a topic: those that it has now, and those that the group has assigned to us.

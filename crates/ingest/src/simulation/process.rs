@@ -85,6 +85,7 @@ impl Process {
             topic: TOPIC.to_owned(),
             binding: SharedBinding::default(),
             topic_ids: Arc::new(NoIds),
+            outlives_topic: false,
             table: table.clone(),
             dead_letters: dead_letters.clone(),
             letter_offsets: Arc::clone(&letter_offsets),

@@ -85,7 +85,9 @@ impl Source for Faulty {
 async fn run(lake: &Path, source: Faulty, stop_after: Option<Duration>) -> (Result<(), IngestError>, Vec<String>) {
     let streams = Streams::parse([("stream.toml", STREAM)]).unwrap();
     let clock = Arc::new(ManualClock::new(0));
-    let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(1)).await.unwrap();
+    let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(1))
+        .await
+        .unwrap();
     let progress = Arc::new(Progress::new("test", "run", &streams, clock.clone()));
     let config = JobConfig {
         application: "test".to_owned(),
@@ -103,7 +105,15 @@ async fn run(lake: &Path, source: Faulty, stop_after: Option<Duration>) -> (Resu
         shutdown_timeout: Duration::from_millis(300),
     };
     let stop = CancellationToken::new();
-    let job = ingest::run(&streams, Box::new(source), &lake, clock, &config, Arc::clone(&progress), stop.clone());
+    let job = ingest::run(
+        &streams,
+        Box::new(source),
+        &lake,
+        clock,
+        &config,
+        Arc::clone(&progress),
+        stop.clone(),
+    );
     let stopping = async {
         if let Some(after) = stop_after {
             tokio::time::sleep(after).await;
@@ -137,7 +147,11 @@ async fn the_group_is_served_while_nobody_says_where_to_read_from() {
     let started = Instant::now();
     let (ended, _) = run(dir.path(), source, None).await;
     ended.unwrap();
-    assert!(started.elapsed() > Duration::from_millis(400), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() > Duration::from_millis(400),
+        "{:?}",
+        started.elapsed()
+    );
     let polls = polls.lock().unwrap();
     let longest = polls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     // The drain at the end is a pause as well.
@@ -154,7 +168,10 @@ async fn a_job_whose_kafka_hangs_ends_when_it_is_stopped() {
     let started = Instant::now();
     let (ended, unready) = run(dir.path(), source, Some(Duration::from_millis(200))).await;
     let error = ended.unwrap_err().to_string();
-    assert!(error.starts_with("stopped after 0.3 s without having committed"), "{error}");
+    assert!(
+        error.starts_with("stopped after 0.3 s without having committed"),
+        "{error}"
+    );
     // 0.2 s until it is stopped, the timeout, and what a failed job waits for its threads.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(!unready.is_empty());
@@ -163,13 +180,19 @@ async fn a_job_whose_kafka_hangs_ends_when_it_is_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_any_of_its_topics_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let without = |missing: &[&'static str]| MemoryLog {
-        missing: missing.to_vec(),
-        events: [Event::Assigned(Vec::new())].into(),
-        ..MemoryLog::new(1)
+    let without = |missing: &[&'static str]| {
+        let mut log = MemoryLog::new(1);
+        log.missing = missing.to_vec();
+        log.events = [Event::Assigned(Vec::new())].into();
+        log
     };
-    let error = run_with(dir.path(), without(&["readings"]), 1, |_| {}).await.unwrap_err();
-    assert!(matches!(&error, IngestError::NoTopics { topics } if topics.len() == 1), "{error}");
+    let error = run_with(dir.path(), without(&["readings"]), 1, |_| {})
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, IngestError::NoTopics { topics } if topics.len() == 1),
+        "{error}"
+    );
     assert_eq!(error.to_string(), "there is no such topic in Kafka: readings");
     assert_eq!(run_with(dir.path(), without(&[]), 2, |_| {}).await.unwrap(), 0);
 }

@@ -183,5 +183,7 @@ async fn run_until_stopped(lake: &Path, log: MemoryLog) -> u64 {
         latest(config);
         config.until = Until::Stopped;
     };
-    run_stopped_after(lake, log, 2, Duration::from_secs(2), settings).await.unwrap()
+    run_stopped_after(lake, log, 2, Duration::from_secs(2), settings)
+        .await
+        .unwrap()
 }

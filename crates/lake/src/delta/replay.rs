@@ -182,7 +182,10 @@ impl Replay {
             .pieces
             .get_or_insert_with(|| checkpoint_actions(self.location.clone(), checkpoint, self.kinds));
         let origin = Origin::Checkpoint(checkpoint.version);
-        match pieces.try_next().await {
+        let version = checkpoint.version;
+        let path = checkpoint.files.first().map(ToString::to_string);
+        let next = pieces.try_next().await;
+        match next {
             Ok(Some(actions)) => return Ok(Some(Piece { origin, actions })),
             Ok(None) => {}
             Err(error) if error.is_retryable() && self.may_begin_checkpoint_again().await => {
@@ -194,8 +197,8 @@ impl Replay {
                     return Err(error);
                 };
                 on_damage(Damage::UnreadableCheckpoint {
-                    version: checkpoint.version,
-                    path: checkpoint.files.first().map(ToString::to_string).unwrap_or_default(),
+                    version,
+                    path: path.unwrap_or_default(),
                     why: crate::error::describe(&error),
                 });
             }

@@ -366,7 +366,10 @@ async fn a_writer_that_slept_through_a_clean_up_finds_the_end_of_the_log() {
 #[tokio::test]
 async fn opening_goes_on_where_a_request_has_failed() {
     let store = FaultyStore::new();
-    let table = lake_on(store.clone(), 1).table(&vehicle_data(), "ingest").await.unwrap();
+    let table = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
     for from in 0..60 {
         land(&table, 0, Span::new(from, from + 1)).await.unwrap();
     }
@@ -378,7 +381,11 @@ async fn opening_goes_on_where_a_request_has_failed() {
     assert_eq!(opened.unwrap().recorded(&partition(0)), Some(60));
     // A store that is away is an error soon: whoever opens the table decides how long to wait.
     store.fail_reads(&[Fault::Unavailable; 400]);
-    let error = lake_on(store.clone(), 3).table(&vehicle_data(), "ingest").await.map(|_| ()).unwrap_err();
+    let error = lake_on(store.clone(), 3)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .map(|_| ())
+        .unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     store.calm();
 }

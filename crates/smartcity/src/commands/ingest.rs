@@ -108,15 +108,7 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
             Until::Stopped
         };
         let status_line = StatusLine::start(Arc::clone(&progress), "", Duration::ZERO);
-        let result = run_ingest(
-            config,
-            &kafka,
-            &streams,
-            Arc::clone(&progress),
-            until,
-            stop,
-        )
-        .await;
+        let result = run_ingest(config, &kafka, &streams, Arc::clone(&progress), until, stop).await;
         status_line.end().await;
         if let Some(http) = http {
             http.shutdown().await;

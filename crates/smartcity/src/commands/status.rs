@@ -94,7 +94,7 @@ impl Table {
         let topics = match stream {
             Some(stream) => Some(format!("'{}'", stream.topic.replace('\'', "''"))),
             // Rows name their topic. A table with dead letters alone has none, and nobody knows whose they are.
-            None => has(TOPIC).then(|| format!(r#"select distinct "{TOPIC}" from "{name}""#)),
+            None => has(TOPIC).then(|| format!(r#"select distinct split_part("{TOPIC}", '#', 1) from "{name}""#)),
         };
         Ok(Self {
             name: name.to_owned(),
@@ -127,7 +127,11 @@ impl Table {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let count = |letters: &Value| letters["dead_letters"].as_u64().unwrap_or_default();
         let letters: u64 = self.dead_letters.iter().map(count).sum();
-        let undeclared = if self.topic.is_some() { "" } else { " (not declared here: see --streams)" };
+        let undeclared = if self.topic.is_some() {
+            ""
+        } else {
+            " (not declared here: see --streams)"
+        };
         let mut lines = vec![
             format!("{}: {} rows, {letters} dead letters{undeclared}", self.name, self.rows),
             format!("  last ingested    {}", text(&self.last_ingested)),
@@ -142,7 +146,10 @@ impl Table {
             lines.push(format!("  {:>9} {stage} {class}{field}", count(letters)));
         }
         if self.drift.rows > 0 {
-            lines.push(format!("  undeclared fields in {} rows, kept in _extra:", self.drift.rows));
+            lines.push(format!(
+                "  undeclared fields in {} rows, kept in _extra:",
+                self.drift.rows
+            ));
             let mut fields: Vec<_> = self.drift.fields.iter().collect();
             fields.sort_by(|(a, many), (b, more)| more.cmp(many).then(a.cmp(b)));
             let shown = fields.iter().take(FIELDS_SHOWN);
@@ -162,10 +169,10 @@ async fn columns(engine: &Engine, table: &str) -> Result<Vec<String>> {
     Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
 }
 
-/// `topics` is a list or a subquery.
+/// `topics` is a list or a subquery of Kafka's names. A topic that was recreated is recorded with its id behind a `#`.
 async fn dead_letters(engine: &Engine, topics: &str) -> Result<Vec<Value>> {
     let sql = format!(
-        "select stage, error_class, field, count(*) as dead_letters from dead_letters where topic in ({topics}) \
+        "select stage, error_class, field, count(*) as dead_letters from dead_letters where split_part(topic, '#', 1) in ({topics}) \
          group by stage, error_class, field order by dead_letters desc, stage, error_class, field",
     );
     objects(engine, &sql).await

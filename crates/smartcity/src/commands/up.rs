@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::args::{self, FleetArgs, PaceArgs, StreamsArgs, flags};
-use crate::clients::kafka_config_of;
+use crate::clients::{kafka_config, kafka_config_of};
 use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
 use crate::config::{self, Config, Flags, Profile, Start};
@@ -100,6 +100,8 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
         ));
     }
     check_properties(&config)?;
+    // Before anything is started.
+    kafka_config(&config)?;
     let streams = declarations::load(&config, &[])?;
     block_on(up(&config, &streams))
 }
@@ -125,6 +127,8 @@ fn check_properties(config: &Config) -> Result<()> {
 }
 
 fn is_for_a_cluster(key: &str) -> bool {
+    let mut roles = ["consumer.", "producer.", "admin."].into_iter();
+    let key = roles.find_map(|role| key.strip_prefix(role)).unwrap_or(key);
     let families = ["sasl.", "ssl.", "security."];
     let keys = ["bootstrap.servers", "metadata.broker.list", "group.instance.id"];
     keys.contains(&key) || families.iter().any(|family| key.starts_with(family)) || key.contains("oauthbearer")

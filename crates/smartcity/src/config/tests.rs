@@ -175,7 +175,10 @@ fn migrated_topics_are_pairs() {
     let two = [("a.b", "x-1"), ("c", "y")].map(|(topic, id)| (topic.to_owned(), id.to_owned()));
     assert_eq!(pairs("a.b = x-1,c=y"), two.into());
     let told = load("a.b=x,c").unwrap_err().to_string();
-    assert!(told.contains("`c` is no pair; write topic=id, in `ingest.migrated_topics`"), "{told}");
+    assert!(
+        told.contains("`c` is no pair; write topic=id, in `ingest.migrated_topics`"),
+        "{told}"
+    );
 }
 
 #[test]

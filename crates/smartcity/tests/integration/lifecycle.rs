@@ -35,7 +35,14 @@ fn what_has_not_begun_ends_at_once() {
     let (_kafka, nowhere) = silence();
     for arguments in [
         &["ingest", "--lake", lake, "--bootstrap-servers", &nowhere][..],
-        &["ingest", "--until-caught-up", "--lake", lake, "--bootstrap-servers", &nowhere],
+        &[
+            "ingest",
+            "--until-caught-up",
+            "--lake",
+            lake,
+            "--bootstrap-servers",
+            &nowhere,
+        ],
         &["simulate", "--bootstrap-servers", &nowhere],
     ] {
         let process = Process::start(&mut command(arguments));
@@ -87,14 +94,25 @@ fn a_kafka_that_went_away_holds_nobody() {
         "--bootstrap-servers",
         &address,
     ]));
-    let ingest = ["ingest", "--latency", "100ms", "--bootstrap-servers", &address, "--lake", lake];
+    let ingest = [
+        "ingest",
+        "--latency",
+        "100ms",
+        "--bootstrap-servers",
+        &address,
+        "--lake",
+        lake,
+    ];
     let mut ingest = Process::start(&mut command(&ingest));
     ingest.wait_for("committed", Duration::from_secs(60));
     broker.kill();
     std::thread::sleep(Duration::from_secs(8));
     // The same trouble is not reported at each try.
     let lines = ingest.lines().to_vec();
-    let errors: Vec<_> = lines.iter().filter(|line| line.contains("kafka client error")).collect();
+    let errors: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("kafka client error"))
+        .collect();
     assert!((1..=4).contains(&errors.len()), "{errors:#?}");
     assert!(lines.len() < 200, "{} lines", lines.len());
     let told = simulate.lines().len();
@@ -104,7 +122,10 @@ fn a_kafka_that_went_away_holds_nobody() {
     assert!(code == Some(1) || code == Some(0), "{code:?} {lines}");
     assert!(code == Some(0) || lines.contains("not acknowledged"), "{lines}");
     let (code, lines) = terminated(ingest);
-    assert!(code == Some(0) || lines.contains("without having committed all that was read"), "{code:?} {lines}");
+    assert!(
+        code == Some(0) || lines.contains("without having committed all that was read"),
+        "{code:?} {lines}"
+    );
 }
 
 /// `up` on free ports with settings of its own.
@@ -160,7 +181,10 @@ fn a_full_disk_ends_up_with_its_reason() {
     assert!(failed.elapsed() < Duration::from_secs(3), "{:?}", failed.elapsed());
     assert_eq!(code, Some(1), "{lines}");
     let error = lines.lines().find(|line| line.starts_with("error: ")).unwrap();
-    assert!(error.to_lowercase().contains("space") || error.contains("cannot write"), "{lines}");
+    assert!(
+        error.to_lowercase().contains("space") || error.contains("cannot write"),
+        "{lines}"
+    );
     assert!(lines.lines().count() < 60, "{lines}");
 }
 
@@ -187,11 +211,18 @@ fn a_log_gets_plain_lines_and_a_narrow_terminal_short_ones() {
     let line = process.wait_for(" · lag ", Duration::from_secs(20));
     let (time, figures) = line.split_once(' ').unwrap();
     assert!(time.ends_with('Z') && time.len() == 20, "{line}");
-    assert!(figures.contains("dead letters") && figures.contains("vehicle ") && figures.contains("weather "), "{line}");
+    assert!(
+        figures.contains("dead letters") && figures.contains("vehicle ") && figures.contains("weather "),
+        "{line}"
+    );
     assert!(!line.contains('\u{1b}'), "{line:?}");
     terminated(process);
 
-    let Ok(true) = Command::new("script").arg("--version").output().map(|output| output.status.success()) else {
+    let Ok(true) = Command::new("script")
+        .arg("--version")
+        .output()
+        .map(|output| output.status.success())
+    else {
         return skip("script (util-linux), for a terminal,");
     };
     let inner = up(dir.path(), "", &["--vehicles", "20"]);

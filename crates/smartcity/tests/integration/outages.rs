@@ -51,10 +51,31 @@ fn readiness_follows_kafka_and_liveness_does_not() {
     send(&address, "orders", 10);
     let streams = declared(dir.path(), "orders", "orders");
     let mut command = smartcity();
-    command.args(["ingest", "--latency", "100ms", "--http-listen", "127.0.0.1:0", "--bootstrap-servers", &address]);
-    let mut ingest = Process::start(command.arg("--streams").arg(streams).arg("--lake").arg(dir.path().join("lake")));
+    command.args([
+        "ingest",
+        "--latency",
+        "100ms",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--bootstrap-servers",
+        &address,
+    ]);
+    let mut ingest = Process::start(
+        command
+            .arg("--streams")
+            .arg(streams)
+            .arg("--lake")
+            .arg(dir.path().join("lake")),
+    );
     let line = ingest.wait_for("progress at ", Duration::from_secs(30));
-    let http = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let http = line
+        .split("http://")
+        .nth(1)
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
     let is = |path: &str, code: &str| get(&http, path).0.contains(code);
     eventually("ready", Duration::from_secs(30), || is("/readyz", "200"));
     ingest.wait_for("committed", Duration::from_secs(30));
@@ -63,11 +84,17 @@ fn readiness_follows_kafka_and_liveness_does_not() {
     first.kill();
     eventually("unready", Duration::from_secs(25), || is("/readyz", "503"));
     let (_, body) = get(&http, "/readyz");
-    assert!(body.contains("Kafka has not answered for") && body.contains("tries"), "{body}");
+    assert!(
+        body.contains("Kafka has not answered for") && body.contains("tries"),
+        "{body}"
+    );
     assert!(is("/livez", "200") && is("/health", "503"));
     let metrics = get(&http, "/metrics").1;
     assert!(metrics.contains("smartcity_ingest_ready 0"), "{metrics}");
-    assert!(metrics.contains("smartcity_ingest_commit_age_seconds{stream=\"orders\"}"), "{metrics}");
+    assert!(
+        metrics.contains("smartcity_ingest_commit_age_seconds{stream=\"orders\"}"),
+        "{metrics}"
+    );
     let again = broker_at(dir.path(), &address);
     eventually("ready again", Duration::from_secs(30), || is("/readyz", "200"));
     ingest.wait_for("Kafka answers again", Duration::from_secs(5));
@@ -82,9 +109,20 @@ fn a_topic_that_is_not_there_is_named_with_the_nearest() {
     send(&address, "shop.orders", 5);
     let ingest = |streams: &Path, more: &[&str]| {
         let mut command = smartcity();
-        command.args(["ingest", "--until-caught-up", "--bootstrap-servers", &address]).args(more);
-        let output = command.arg("--streams").arg(streams).arg("--lake").arg(dir.path().join("lake")).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        command
+            .args(["ingest", "--until-caught-up", "--bootstrap-servers", &address])
+            .args(more);
+        let output = command
+            .arg("--streams")
+            .arg(streams)
+            .arg("--lake")
+            .arg(dir.path().join("lake"))
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let misspelt = declared(dir.path(), "orders", "shop.ordres");
     let (code, told) = ingest(&misspelt, &[]);
@@ -101,17 +139,29 @@ fn a_topic_that_is_not_there_is_named_with_the_nearest() {
     .unwrap();
     let (code, told) = ingest(&misspelt, &[]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("shop.ordres") && told.contains("shop.orders") && told.contains("no such topic"), "{told}");
+    assert!(
+        told.contains("shop.ordres") && told.contains("shop.orders") && told.contains("no such topic"),
+        "{told}"
+    );
     assert_eq!(count(&dir.path().join("lake"), "payments"), 5);
     // The lake knows its tables without the declarations.
-    let status = run(smartcity().args(["status", "--json", "--lake"]).arg(dir.path().join("lake")));
+    let status = run(smartcity()
+        .args(["status", "--json", "--lake"])
+        .arg(dir.path().join("lake")));
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let tables = status["streams"].as_array().unwrap();
     let payments = tables.iter().find(|table| table["stream"] == "payments").unwrap();
-    assert_eq!((&payments["rows"], &payments["declared"]), (&5.into(), &false.into()), "{status}");
+    assert_eq!(
+        (&payments["rows"], &payments["declared"]),
+        (&5.into(), &false.into()),
+        "{status}"
+    );
     assert!(payments["last_ingested"].is_string(), "{status}");
     let text = run(smartcity().args(["status", "--lake"]).arg(dir.path().join("lake")));
-    assert!(text.contains("payments: 5 rows, 0 dead letters (not declared here"), "{text}");
+    assert!(
+        text.contains("payments: 5 rows, 0 dead letters (not declared here"),
+        "{text}"
+    );
     broker.stop();
 }
 
@@ -126,10 +176,22 @@ fn properties_that_exactly_once_rests_on_are_refused_by_name() {
     )
     .unwrap();
     for command in [&["ingest"][..], &["simulate"], &["up"]] {
-        let output = smartcity().args(command).arg("--config").arg(&settings).current_dir(dir.path()).output().unwrap();
+        let output = smartcity()
+            .args(command)
+            .arg("--config")
+            .arg(&settings)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
-        for part in ["enable.auto.commit=true", "isolation.level=", "acks=1", "key.deserializer", "kafka.group_id"] {
+        for part in [
+            "enable.auto.commit=true",
+            "isolation.level=",
+            "acks=1",
+            "key.deserializer",
+            "kafka.group_id",
+        ] {
             assert!(told.contains(part), "{command:?}: {part} is not in {told}");
         }
         assert!(!told.contains("client.rack"), "{told}");
