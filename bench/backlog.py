@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from processes import CORES, TARGET, memory_mb, start_kafka, stop
+from processes import CORES, TARGET, check_quiet, memory_mb, start_kafka, stop
 
 STREAMS = ["vehicle_data", "gps_data", "traffic_data", "weather_data", "emergency_data"]
 VEHICLES = 20_000
@@ -46,7 +46,7 @@ def land(address, kind, lake):
         [str(part) for part in command], env=os.environ | topics(kind), stdout=subprocess.PIPE,
         preexec_fn=lambda: os.sched_setaffinity(0, {CORES[0]}),
     )
-    samples = []
+    started, samples = time.monotonic(), []
 
     def sample():
         while process.returncode is None:
@@ -67,6 +67,7 @@ def land(address, kind, lake):
     streams = json.loads(output)["streams"].values()
     landed = {key: sum(stream[key] for stream in streams) for key in ["rows", "dead_letters"]}
     cpu = usage.ru_utime + usage.ru_stime
+    check_quiet(f"ingest of {kind}", cpu, time.monotonic() - started)
     tenth = len(samples) // 10
     return {
         "kind": kind, **landed, "cpu_seconds": round(cpu, 2),

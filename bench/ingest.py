@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from processes import CORES, ROOT, TARGET, start_kafka, stop
+from processes import CORES, ROOT, TARGET, check_quiet, start_kafka, stop
 
 
 def measure(name, command, core):
@@ -34,10 +34,12 @@ def measure(name, command, core):
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         sys.exit(f"{name} failed with {child.returncode}")
+    cpu, wall = usage.ru_utime + usage.ru_stime, time.monotonic() - started
+    check_quiet(name, cpu, wall)
     return {
         "name": name,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "wall_seconds": time.monotonic() - started,
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
         "peak_memory_mb": usage.ru_maxrss / 1024,
         "output": output.decode().strip(),
     }

@@ -36,6 +36,27 @@ def stop(process, how=signal.SIGTERM):
     process.wait()
 
 
+# A process that works at full speed waits for the broker now and then, and starts and ends. More than this, and the machine
+# was busy with something else: figures of such a run are worth nothing.
+WALL_PER_CPU_MAX = 2.0
+WALL_SECONDS_FREE = 3.0
+
+
+def quiet_enough(cpu, wall):
+    """Whether a process at full speed had its core to itself, by its CPU and wall seconds.
+
+    >>> quiet_enough(10, 12), quiet_enough(0.1, 3), quiet_enough(10, 23.1), quiet_enough(20, 11)
+    (True, True, False, True)
+    """
+    return wall <= cpu * WALL_PER_CPU_MAX + WALL_SECONDS_FREE
+
+
+def check_quiet(name, cpu, wall):
+    """Ends the benchmark when the machine was too busy for it."""
+    if not quiet_enough(cpu, wall):
+        sys.exit(f"{name}: {wall:.1f} s of wall time for {cpu:.1f} s of CPU time: the machine is busy, measure again")
+
+
 def cpu_seconds(pid):
     """User and system seconds of a running process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

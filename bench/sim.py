@@ -23,7 +23,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from processes import CORES, TARGET, cpu_seconds, start_kafka, stop
+from processes import CORES, TARGET, check_quiet, cpu_seconds, start_kafka, stop
 
 STREAMS = ["vehicle_data", "gps_data", "traffic_data", "weather_data", "emergency_data"]
 PARTITIONS = 4
@@ -100,6 +100,7 @@ def full_speed(address, prefix, records, threads):
         address, prefix, "--vehicles", vehicles, "--duration", f"{seconds}s", "--pace", "max", "--threads", threads
     )
     summary, cpu, memory = finish(process)
+    check_quiet("simulate at full speed", cpu, summary["seconds"])
     if ends.count() != summary["records"]:
         sys.exit(f"{ends.count()} records at the broker, {summary['records']} sent")
     say(

@@ -1,8 +1,10 @@
 //! What `smartcity ingest --until-caught-up --workers 1` does, without the queries and the broker that the whole binary
 //! carries, so that a release build of it takes ten minutes and not forty. `land BOOTSTRAP_SERVERS TOPIC LAKE`
 
+use std::collections::BTreeMap;
 use std::env::args;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use bench::VEHICLE_DATA;
@@ -33,7 +35,9 @@ async fn main() -> Result<()> {
         fail_on_data_loss: true,
         errors_tolerance: ErrorsTolerance::All,
         dlq_topic: None,
+        migrated_topics: BTreeMap::new(),
         until: Until::CaughtUp,
+        shutdown_timeout: Duration::from_secs(8),
     };
     ingest::run(
         &streams,

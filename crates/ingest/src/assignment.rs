@@ -104,11 +104,11 @@ fn check_in_log(partition: &TopicPartition, recorded: i64, log: PartitionOffsets
     let PartitionOffsets { low, high } = log;
     let lost = if recorded < low {
         format!(
-            "offsets {recorded} to {} are gone from Kafka before they landed (retention)",
+            "offsets {recorded} to {} are gone from Kafka before they were committed (retention)",
             low - 1
         )
     } else if recorded > high {
-        "the topic was made anew, or its log was cut off".to_owned()
+        "the topic was recreated, or its log was cut off".to_owned()
     } else {
         return Ok(recorded);
     };
@@ -137,6 +137,6 @@ mod tests {
             "{error}"
         );
         let error = check_in_log(&partition, 12, log).unwrap_err().to_string();
-        assert!(error.contains("made anew"), "{error}");
+        assert!(error.contains("recreated"), "{error}");
     }
 }

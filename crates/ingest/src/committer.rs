@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use kafka::TopicIds;
 use lake::{CommitOutcome, DeadLetters, EncodedFiles, Lake, LakeError, StagedFiles, Table};
 use metrics::{counter, histogram};
 use model::{DeadLetter, Span, TopicPartition};
@@ -16,15 +17,21 @@ use crate::IngestError;
 use crate::batch::{Batch, BatchFigures, Spans};
 use crate::budget::Held;
 use crate::dlq_topic::DlqTopic;
-use crate::handoff::{Commit, Control, LetterOffsets};
-use crate::progress::{BatchReport, Progress};
+use crate::handoff::{Binding, Commit, Control, LetterOffsets, SharedBinding};
+use crate::progress::{BatchReport, Part, Progress};
+use crate::topics::same_topic;
 
 pub(crate) struct Committer {
     pub(crate) stream: usize,
     pub(crate) name: Arc<str>,
+    pub(crate) topic: String,
     pub(crate) table: Table,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) letter_offsets: LetterOffsets,
+    pub(crate) binding: SharedBinding,
+    pub(crate) topic_ids: Arc<dyn TopicIds>,
+    /// Whether a topic that was recreated is read on, instead of stopping the job.
+    pub(crate) outlives_topic: bool,
     pub(crate) dlq_topic: Option<Arc<DlqTopic>>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) control: Sender<Control>,
@@ -35,6 +42,8 @@ pub(crate) struct Committer {
 
 /// The batches that share one commit, at most.
 const BATCHES_PER_COMMIT_MAX: usize = 8;
+/// How long Kafka may take to say which topic it is that has a name.
+const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landed {
@@ -49,7 +58,7 @@ pub(crate) enum Landed {
 pub(crate) struct Joined {
     pub(crate) epoch: u64,
     pub(crate) files: Vec<EncodedFiles>,
-    pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) dead_letters: Arc<Vec<DeadLetter>>,
     pub(crate) spans: Vec<(TopicPartition, Span)>,
     pub(crate) figures: BatchFigures,
     pub(crate) held: Vec<Held>,
@@ -78,7 +87,7 @@ impl Joined {
         Self {
             epoch,
             files,
-            dead_letters,
+            dead_letters: Arc::new(dead_letters),
             spans: spans.to_vec(),
             figures,
             held,
@@ -140,7 +149,10 @@ impl Committer {
     pub(crate) async fn land(&self, batches: Vec<Batch>) -> Result<Landed, IngestError> {
         let started = Instant::now();
         let batch = Joined::new(batches);
-        let staged = self.upload(batch.files).await?;
+        let (staged, is_same) = tokio::try_join!(self.upload(batch.files), self.check_topic(batch.epoch))?;
+        if !is_same {
+            return Ok(Landed::Stale);
+        }
         let uploaded = started.elapsed();
         self.copy_letters(&batch.dead_letters).await?;
         // Letters first: docs/design/ingest.md says why.
@@ -189,18 +201,60 @@ impl Committer {
                 let uploaded = self.table.upload(encoded.clone()).await;
                 uploaded.map_err(|error| self.lake_error(error))
             };
-            staged.push(self.retry("upload", upload).await?);
+            staged.push(self.retry(Part::Table(self.stream), "upload", upload).await?);
         }
         Ok(staged)
     }
 
+    /// Whether a batch of this epoch is of the topic that the table's rows come from. Kafka is asked after the batch was
+    /// read, so that no record of a topic that was recreated under a running reader can become a row. `false` when the
+    /// stream was rewound since: the batch is void.
+    ///
+    /// While Kafka does not answer nobody knows, and the batch waits.
+    async fn check_topic(&self, epoch: u64) -> Result<bool, IngestError> {
+        let Binding {
+            epoch: bound_epoch,
+            topic_id,
+        } = self.binding.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(bound) = topic_id else { return Ok(true) };
+        if bound_epoch != epoch {
+            return Ok(false);
+        }
+        let ask = || async {
+            let (ids, topic) = (Arc::clone(&self.topic_ids), self.topic.clone());
+            let asked = tokio::task::spawn_blocking(move || ids.topic_id(&topic, TOPIC_ID_TIMEOUT));
+            asked
+                .await
+                .map_err(|_| IngestError::Lost("a request to Kafka"))?
+                .map_err(IngestError::from)
+        };
+        match self.retry(Part::Kafka, "which topic it is", ask).await? {
+            // A topic that was deleted after it was read has no other in its place.
+            None => Ok(true),
+            Some(found) if found != bound && self.outlives_topic => {
+                // The reader finds out what to read instead.
+                let epoch = epoch + 1;
+                let stream = self.stream;
+                self.control.send(Control::Rewind { stream, epoch }).ok();
+                Ok(false)
+            }
+            Some(found) => same_topic(&self.topic, &bound, &found).map(|()| true),
+        }
+    }
+
     /// To the dead-letter topic, before the table has them: from then on they are not read again.
-    async fn copy_letters(&self, letters: &[DeadLetter]) -> Result<(), IngestError> {
+    async fn copy_letters(&self, letters: &Arc<Vec<DeadLetter>>) -> Result<(), IngestError> {
         match &self.dlq_topic {
             Some(topic) if !letters.is_empty() => {
-                // A call into librdkafka waits in a thread.
-                let send = || async { Ok(tokio::task::block_in_place(|| topic.send(letters))?) };
-                self.retry("dead-letter topic", send).await
+                // A call into librdkafka waits in a thread, which a job that ends does not wait for.
+                let send = || async {
+                    let (topic, letters) = (Arc::clone(topic), Arc::clone(letters));
+                    let sent = tokio::task::spawn_blocking(move || topic.send(&letters));
+                    sent.await
+                        .map_err(|_| IngestError::Lost("the dead-letter topic"))?
+                        .map_err(IngestError::from)
+                };
+                self.retry(Part::DlqTopic(self.stream), "dead-letter topic", send).await
             }
             _ => Ok(()),
         }
@@ -235,7 +289,7 @@ impl Committer {
             let committed = self.dead_letters.commit(letters, &with_letters, &expected).await;
             committed.map_err(|error| self.lake_error(error))
         };
-        match self.retry("dead letters", commit).await? {
+        match self.retry(Part::Table(self.stream), "dead letters", commit).await? {
             CommitOutcome::Committed { version } | CommitOutcome::AlreadyLanded { version, .. } => {
                 let mut offsets = self.letter_offsets.lock().unwrap_or_else(PoisonError::into_inner);
                 for (partition, _) in with_letters {
@@ -270,7 +324,7 @@ impl Committer {
                 .await;
             committed.map_err(|error| self.lake_error(error))
         };
-        let outcome = self.retry("commit", commit).await?;
+        let outcome = self.retry(Part::Table(self.stream), "commit", commit).await?;
         if let CommitOutcome::Fenced {
             topic_partition,
             recorded,
@@ -289,22 +343,35 @@ impl Committer {
     }
 
     /// Tries until it works or will never work. The lake may be away for any time: meanwhile the queues fill, the
-    /// reader stops reading, and nothing is lost.
-    async fn retry<T, F>(&self, what: &'static str, mut attempt: impl FnMut() -> F) -> Result<T, IngestError>
+    /// reader stops reading, and nothing is lost. Ends at once when the job does, also in the middle of a try.
+    async fn retry<T, F>(
+        &self,
+        part: Part,
+        what: &'static str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, IngestError>
     where
         F: Future<Output = Result<T, IngestError>>,
     {
         let mut backoff = self.lake.backoff();
         loop {
-            match attempt().await {
-                Ok(done) => return Ok(done),
+            let tried = tokio::select! {
+                biased;
+                () = self.abort.cancelled() => return Err(IngestError::Ending),
+                tried = attempt() => tried,
+            };
+            match tried {
+                Ok(done) => {
+                    self.progress.answered(part);
+                    return Ok(done);
+                }
                 Err(error) if error.is_retryable() => {
-                    warn!(table = %self.name, %error, what, "no answer; trying again");
+                    self.progress.failed(part, what, &error);
                     counter!("smartcity_ingest_retries_total", "stream" => Arc::clone(&self.name), "what" => what)
                         .increment(1);
                     tokio::select! {
                         biased;
-                        () = self.abort.cancelled() => return Err(error),
+                        () = self.abort.cancelled() => return Err(IngestError::Ending),
                         () = backoff.wait() => {}
                     }
                 }

@@ -1,6 +1,8 @@
 //! How a job reads, batches and ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::FlushPolicy;
 use crate::dlq_topic::DlqTopic;
@@ -15,14 +17,18 @@ pub struct JobConfig {
     /// Threads that decode and encode.
     pub workers: usize,
     pub starting_offsets: StartingOffsets,
-    /// Whether to stop when records are gone from Kafka before they have landed. Otherwise they are recorded in the `gaps`
+    /// Whether to stop when records are gone from Kafka before they are committed. Otherwise they are recorded in the `gaps`
     /// table, and reading goes on behind them.
     pub fail_on_data_loss: bool,
     /// How much of a stream may be broken before it is stopped.
     pub errors_tolerance: ErrorsTolerance,
     /// Where dead letters go as well.
     pub dlq_topic: Option<Arc<DlqTopic>>,
+    /// Topics that have another id since their cluster was migrated, with that id: the same records at the same offsets.
+    pub migrated_topics: BTreeMap<String, String>,
     pub until: Until,
+    /// How long a job that is stopped may take to commit what it has read.
+    pub shutdown_timeout: Duration,
 }
 
 /// Where an application starts to read a topic of which it has never recorded anything. Decided once, for all partitions

@@ -17,6 +17,8 @@ pub(crate) enum Work {
         stream: usize,
         epoch: u64,
         chunk: Chunk,
+        /// What the table calls the chunk's topic.
+        recorded_topic: Arc<str>,
         /// Records and elements of this partition that are dead letters already.
         dead_lettered: Arc<BTreeSet<OffsetElement>>,
     },
@@ -41,6 +43,17 @@ pub(crate) struct LetterOffset {
     pub(crate) epoch: u64,
     pub(crate) mark: Option<Mark>,
 }
+
+/// Which topic a stream is read from since an epoch. What was read before is void.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) epoch: u64,
+    /// Kafka's id of the topic, where it gives one: rows of these epoch's batches come from no other.
+    pub(crate) topic_id: Option<String>,
+}
+
+/// Set by the reader, looked at by the committer and the watch.
+pub(crate) type SharedBinding = Arc<Mutex<Binding>>;
 
 /// What the committers ask of the reader.
 pub(crate) enum Control {

@@ -1,8 +1,10 @@
 //! All of ingest wired together: reader -> workers -> committers, one bounded queue between each two.
 
+use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use kafka::Source;
 use lake::{Lake, LakeError};
@@ -12,17 +14,19 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::IngestError;
 use crate::batch::FlushPolicy;
 use crate::budget::Budget;
 use crate::committer::Committer;
 use crate::config::JobConfig;
-use crate::handoff::LetterOffsets;
-use crate::progress::Progress;
-use crate::reader::{Reader, ReaderStream};
+use crate::dispatch::Dispatcher;
+use crate::handoff::{LetterOffsets, SharedBinding};
+use crate::progress::{Part, Phase, Progress};
+use crate::reader::{Pending, Reader, ReaderStream};
 use crate::tolerance::Breaker;
+use crate::watch::Watch;
 use crate::worker::{Lane, StreamWorker, Worker, WorkerError};
 
 /// Chunks that may wait for one worker; with the chunk's own limit this bounds memory.
@@ -32,10 +36,17 @@ const COMMIT_QUEUE_BATCHES: usize = 1;
 /// Closed batches of full size that all committers together may hold; what is beyond waits with the workers.
 const CLOSED_BATCHES: usize = 2;
 
-/// Lands `streams` from `source` in `lake` until done or `stop` is cancelled; then everything read has landed.
+/// How long a thread may take to end once the job has failed. One that waits longer, for a cluster that is away, is left
+/// behind.
+const ABORT_GRACE: Duration = Duration::from_millis(1500);
+
+/// Ingests `streams` from `source` to `lake` until done or `stop` is cancelled; then everything read is committed.
 ///
-/// Threads and tasks all end before it returns. The first error stops the rest, and what had not landed is read again
-/// by the next run.
+/// Threads and tasks all end before it returns, but for what hangs in a call to Kafka. The first error stops the rest, and
+/// what was not committed is read again by the next run.
+///
+/// # Errors
+/// [`IngestError::ShutdownTimeout`] when something does not answer for `config.shutdown_timeout` after `stop`.
 pub async fn run(
     streams: &Streams,
     source: Box<dyn Source>,
@@ -52,8 +63,10 @@ pub async fn run(
     };
     let letter_offsets = LetterOffsets::default();
     let (control_sender, control) = std::sync::mpsc::channel();
+    let topic_ids = source.topic_ids()?;
+    progress.set_phase(Phase::Starting("opening tables"));
     let letters = || lake.dead_letters(streams, &config.application);
-    let Some(dead_letters) = open("dead_letters", lake, &stop, letters).await? else {
+    let Some(dead_letters) = open("dead_letters", lake, &progress, &stop, letters).await? else {
         return Ok(());
     };
 
@@ -61,16 +74,21 @@ pub async fn run(
     let mut reader_streams = Vec::new();
     for (index, stream) in streams.iter().enumerate() {
         let table = || lake.table(stream, &config.application);
-        let Some(table) = open(&stream.name, lake, &stop, table).await? else {
+        let Some(table) = open(&stream.name, lake, &progress, &stop, table).await? else {
             return Ok(());
         };
+        let binding = SharedBinding::default();
         let (commits, commits_receiver) = mpsc::channel(COMMIT_QUEUE_BATCHES);
         let committer = Committer {
             stream: index,
             name: stream.name.as_str().into(),
+            topic: stream.topic.clone(),
             table: table.clone(),
             dead_letters: dead_letters.clone(),
             letter_offsets: Arc::clone(&letter_offsets),
+            binding: Arc::clone(&binding),
+            topic_ids: Arc::clone(&topic_ids),
+            outlives_topic: !config.fail_on_data_loss,
             dlq_topic: config.dlq_topic.clone(),
             progress: Arc::clone(&progress),
             control: control_sender.clone(),
@@ -82,10 +100,11 @@ pub async fn run(
         reader_streams.push(ReaderStream {
             name: stream.name.clone(),
             topic: stream.topic.clone(),
+            recorded_topic: stream.topic.as_str().into(),
             table,
             commits,
             epoch: 0,
-            topic_id: None,
+            binding,
             stopped: None,
         });
     }
@@ -128,22 +147,38 @@ pub async fn run(
         workers.push(sender);
     }
 
+    let bindings = reader_streams.iter();
+    let watch = Watch {
+        topics: bindings
+            .map(|state| (state.topic.clone(), Arc::clone(&state.binding)))
+            .collect(),
+        topic_ids: Arc::clone(&topic_ids),
+        lake: lake.clone(),
+        progress: Arc::clone(&progress),
+        control: control_sender,
+        outlives_topic: !config.fail_on_data_loss,
+    };
     let reader = Reader {
         source,
+        topic_ids,
         streams: reader_streams,
         dead_letters,
         letter_offsets,
-        workers,
+        dispatcher: Dispatcher::new(workers),
         control,
-        progress,
+        progress: Arc::clone(&progress),
         runtime: Handle::current(),
         starting_offsets: config.starting_offsets,
         fail_on_data_loss: config.fail_on_data_loss,
+        migrated_topics: config.migrated_topics.clone(),
         lake: lake.clone(),
         application: config.application.clone(),
         until: config.until,
-        stop,
-        abort,
+        stop: stop.clone(),
+        abort: abort.clone(),
+        partitions: HashMap::new(),
+        pending: Pending::new(lake),
+        knows_topics: false,
     };
     let reader_failure = failure.clone();
     threads.insert(
@@ -152,14 +187,40 @@ pub async fn run(
     );
 
     // Each stage ends when the one before it has hung up: the reader, the workers, the committers.
-    let joined = tokio::task::spawn_blocking(move || join_all(threads)).await;
-    while let Some(ended) = committers.join_next().await {
-        if ended.is_err() {
-            failure.keep(Err(IngestError::Lost("a committer")));
+    let threads = tokio::task::spawn_blocking(move || join_all(threads));
+    let joined = async {
+        let all_ended = matches!(threads.await, Ok(true));
+        while let Some(ended) = committers.join_next().await {
+            if ended.is_err() {
+                failure.keep(Err(IngestError::Lost("a committer")));
+            }
         }
-    }
-    if !matches!(joined, Ok(true)) {
-        failure.keep(Err(IngestError::Lost("a thread")));
+        if !all_ended {
+            failure.keep(Err(IngestError::Lost("a thread")));
+        }
+    };
+    let watched = async {
+        failure.keep(watch.run().await);
+        std::future::pending().await
+    };
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(config.shutdown_timeout).await;
+        failure.keep(Err(IngestError::ShutdownTimeout {
+            timeout: config.shutdown_timeout,
+            outages: progress.outages(),
+        }));
+        std::future::pending().await
+    };
+    let aborted = async {
+        abort.cancelled().await;
+        tokio::time::sleep(ABORT_GRACE).await;
+    };
+    tokio::select! {
+        () = joined => {}
+        () = watched => {}
+        () = overdue => {}
+        () = aborted => debug!("a thread hangs and is left behind"),
     }
     let first = failure.first.lock().unwrap_or_else(PoisonError::into_inner).take();
     first.map_or(Ok(()), Err)
@@ -169,15 +230,24 @@ pub async fn run(
 async fn open<T, F: Future<Output = Result<T, LakeError>>>(
     stream: &str,
     lake: &Lake,
+    progress: &Progress,
     stop: &CancellationToken,
     attempt: impl Fn() -> F,
 ) -> Result<Option<T>, IngestError> {
     let mut backoff = lake.backoff();
     loop {
-        match attempt().await {
-            Ok(opened) => return Ok(Some(opened)),
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            opened = attempt() => opened,
+        };
+        match opened {
+            Ok(opened) => {
+                progress.answered(Part::Lake);
+                return Ok(Some(opened));
+            }
             Err(error) if error.is_retryable() => {
-                warn!(stream, %error, "the lake does not answer; trying again");
+                progress.failed(Part::Lake, "opening tables", &error);
                 counter!("smartcity_ingest_retries_total", "stream" => stream.to_owned(), "what" => "open")
                     .increment(1);
                 tokio::select! {
@@ -205,6 +275,10 @@ struct Failure {
 impl Failure {
     fn keep(&self, result: Result<(), IngestError>) {
         if let Err(error) = result {
+            if matches!(error, IngestError::Ending) {
+                // It follows from another one.
+                return self.abort.cancel();
+            }
             // The caller reports the first; the others mostly follow from it.
             debug!(%error, "ingest stops");
             self.first

@@ -9,6 +9,7 @@ mod batch;
 mod budget;
 mod committer;
 mod config;
+mod dispatch;
 mod dlq_topic;
 pub mod drift;
 mod error;
@@ -20,13 +21,15 @@ pub mod replay;
 #[cfg(test)]
 mod simulation;
 mod tolerance;
+mod topics;
 pub mod verify;
+mod watch;
 mod worker;
 
 pub use batch::FlushPolicy;
 pub use config::{JobConfig, StartingOffsets, Until};
 pub use dlq_topic::DlqTopic;
-pub use error::IngestError;
+pub use error::{IngestError, MissingTopic};
 pub use job::run;
 pub use progress::{Progress, StreamProgress, Totals};
 pub use tolerance::{ErrorsTolerance, Excess};

@@ -97,8 +97,13 @@ impl Worker {
                     stream,
                     epoch,
                     chunk,
+                    recorded_topic,
                     dead_lettered,
                 }) => {
+                    let chunk = match chunk.topic_partition().topic == recorded_topic {
+                        true => chunk,
+                        false => chunk.of_topic(recorded_topic),
+                    };
                     self.take(stream, epoch, &chunk, &dead_lettered)?;
                 }
                 Ok(Work::Flush(done)) => {

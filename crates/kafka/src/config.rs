@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::KafkaError;
+use crate::properties::{self, Role};
+
 /// The address of a cluster and whatever else librdkafka should know, by librdkafka's own names.
 #[derive(Clone)]
 pub struct KafkaConfig {
     /// `host:port`, several separated by commas.
     pub bootstrap_servers: String,
     pub client_id: String,
-    /// librdkafka properties (its `CONFIGURATION.md`); they win over ours.
+    /// librdkafka properties (its `CONFIGURATION.md`); they win over ours. With the prefix `consumer.`, `producer.` or
+    /// `admin.` they are for clients of that kind alone. [`KafkaConfig::check`] refuses those that are not the user's.
     pub properties: BTreeMap<String, String>,
     /// How long a single call to the cluster may take.
     pub request_timeout: Duration,
@@ -28,8 +32,16 @@ impl KafkaConfig {
         }
     }
 
+    /// Whether the properties can be used. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`KafkaError::Config`] with every property that is unknown, has a wrong value, or that exactly once rests on.
+    pub fn check(&self) -> Result<(), KafkaError> {
+        properties::check(self.properties.iter())
+    }
+
     /// librdkafka's configuration: ours, then `defaults`, then the user's.
-    pub(crate) fn client(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+    pub(crate) fn client(&self, role: Role, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.bootstrap_servers)
@@ -39,7 +51,7 @@ impl KafkaConfig {
         for (key, value) in defaults {
             config.set(*key, *value);
         }
-        for (key, value) in &self.properties {
+        for (key, value) in properties::of_role(self.properties.iter(), role) {
             config.set(key, value);
         }
         config

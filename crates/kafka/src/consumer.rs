@@ -1,9 +1,9 @@
 //! [`Source`] on librdkafka.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{ChunkBuilder, TopicPartition};
 use rdkafka::Offset;
@@ -14,10 +14,11 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use tracing::{debug, info, warn};
 
 use crate::context::{Consumer, Context};
+use crate::properties::Role;
 use crate::queue::{RecordQueue, cached_high_watermark};
-use crate::topic_id::fetch_topic_id;
-use crate::topics::{fetch_partition_count, fetch_partition_counts};
-use crate::{Event, KafkaConfig, KafkaError, PartitionOffsets, Source};
+use crate::topic_id::KafkaTopicIds;
+use crate::topics::fetch_partition_counts;
+use crate::{Event, KafkaConfig, KafkaError, PartitionOffsets, Source, TopicIds};
 
 /// Which partitions to read.
 #[derive(Debug, Clone)]
@@ -43,6 +44,11 @@ pub struct KafkaSource {
     subscription: Subscription,
     queued_bytes_max: usize,
     positions: HashMap<TopicPartition, i64>,
+    /// Partitions that the group has assigned and the caller has yet to start.
+    unstarted: BTreeSet<TopicPartition>,
+    /// Partitions that the group wants back.
+    revoked: BTreeSet<TopicPartition>,
+    paused: BTreeSet<TopicPartition>,
     /// Partitions of a member that we are no longer; the caller has yet to let them go.
     abandoned: BTreeSet<TopicPartition>,
     /// Topic handles of librdkafka and what they stand for.
@@ -50,7 +56,6 @@ pub struct KafkaSource {
     events: VecDeque<Event>,
     /// Partitions that librdkafka has stopped reading; the caller has yet to hear of them.
     out_of_range: BTreeSet<TopicPartition>,
-    last_warning: Option<(RDKafkaErrorCode, Instant)>,
 }
 
 impl KafkaSource {
@@ -73,13 +78,16 @@ impl KafkaSource {
             subscription,
             queued_bytes_max,
             positions: HashMap::new(),
+            unstarted: BTreeSet::new(),
+            revoked: BTreeSet::new(),
+            paused: BTreeSet::new(),
             abandoned: BTreeSet::new(),
             topic_handles: HashMap::new(),
             events: VecDeque::new(),
             out_of_range: BTreeSet::new(),
-            last_warning: None,
         };
-        let counts = fetch_partition_counts(&source.consumer, topics, config)?;
+        let mut counts = fetch_partition_counts(&source.consumer, config)?;
+        counts.retain(|topic, _| topics.contains(&topic.as_str()));
         match source.subscription {
             Subscription::Group { .. } => source.subscribe()?,
             Subscription::All => {
@@ -103,27 +111,30 @@ impl KafkaSource {
             // librdkafka's consumer queue exists only with a group; without a subscription it is never joined.
             Subscription::All => format!("{}-unsubscribed", config.client_id),
         };
-        let mut client = config.client(&[
-            ("group.id", &group_id),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "true"),
-            ("isolation.level", "read_committed"),
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            ("queued.min.messages", "1000000"),
-            ("queued.max.messages.kbytes", &queued_kbytes),
-            // A partition that met a full queue fetches again after so long; librdkafka's second leaves the core idle for
-            // three quarters of a backlog.
-            ("fetch.queue.backoff.ms", "20"),
-            ("fetch.message.max.bytes", "4194304"),
-            // A response comes on top of what is queued.
-            ("fetch.max.bytes", "8388608"),
-            ("fetch.wait.max.ms", "100"),
-            // New topics and partitions are seen within so long.
-            ("topic.metadata.refresh.interval.ms", "5000"),
-            ("allow.auto.create.topics", "false"),
-        ]);
+        let mut client = config.client(
+            Role::Consumer,
+            &[
+                ("group.id", &group_id),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "error"),
+                ("enable.partition.eof", "true"),
+                ("isolation.level", "read_committed"),
+                ("partition.assignment.strategy", "cooperative-sticky"),
+                ("queued.min.messages", "1000000"),
+                ("queued.max.messages.kbytes", &queued_kbytes),
+                // A partition that met a full queue fetches again after so long; librdkafka's second leaves the core idle for
+                // three quarters of a backlog.
+                ("fetch.queue.backoff.ms", "20"),
+                ("fetch.message.max.bytes", "4194304"),
+                // A response comes on top of what is queued.
+                ("fetch.max.bytes", "8388608"),
+                ("fetch.wait.max.ms", "100"),
+                // New topics and partitions are seen within so long.
+                ("topic.metadata.refresh.interval.ms", "5000"),
+                ("allow.auto.create.topics", "false"),
+            ],
+        );
         // Whatever is shown of the log: one of its warnings is an event to `Context`.
         if matches!(client.log_level, RDKafkaLogLevel::Error) {
             client.set_log_level(RDKafkaLogLevel::Warning);
@@ -144,13 +155,13 @@ impl KafkaSource {
         matches!(self.subscription, Subscription::Group { .. })
     }
 
-    /// Joins the group anew, as another client.
+    /// Joins the group again, as another client.
     ///
     /// A member that hears nothing of the group for a session's length forgets its id. If it is static (KIP-345), and back
     /// before the group has forgotten it as well, its heartbeats look like a second member's of the same name, and it is
     /// fenced (librdkafka #3437): by itself.
     fn rejoin(&mut self) -> Result<(), KafkaError> {
-        warn!("the session with the group had timed out; joining it anew");
+        warn!("the session with the group had timed out; joining it again");
         let (queue, consumer) = Self::connect(&self.config, &self.subscription, self.queued_bytes_max)?;
         self.consumer.context().closing.store(true, Ordering::Relaxed);
         // The queue goes before its client here as well.
@@ -159,7 +170,10 @@ impl KafkaSource {
         self.topic_handles.clear();
         self.out_of_range.clear();
         self.events.clear();
-        let held: Vec<_> = self.positions.drain().map(|(partition, _)| partition).collect();
+        let mut held: Vec<_> = self.positions.drain().map(|(partition, _)| partition).collect();
+        held.extend(std::mem::take(&mut self.unstarted));
+        self.revoked.clear();
+        self.paused.clear();
         if !held.is_empty() {
             self.abandoned.extend(held.iter().cloned());
             self.events.push_back(Event::Revoked(held));
@@ -182,11 +196,7 @@ impl KafkaSource {
                 return self.rejoin();
             }
             Some(Err(Native::MessageConsumptionFatal(code))) => return Err(KafkaError::Fatal(code.to_string())),
-            Some(Err(error)) => {
-                if let Some(code) = error.rdkafka_error_code() {
-                    self.warn(code);
-                }
-            }
+            Some(Err(error)) => self.consumer.context().log.error(&error, "while polling"),
         }
         let mut waiting = self
             .consumer
@@ -194,20 +204,15 @@ impl KafkaSource {
             .waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        for event in &*waiting {
+            match event {
+                Event::Assigned(partitions) => self.unstarted.extend(partitions.iter().cloned()),
+                Event::Revoked(partitions) => self.revoked.extend(partitions.iter().cloned()),
+                Event::Chunk(_) => {}
+            }
+        }
         self.events.append(&mut waiting);
         Ok(())
-    }
-
-    /// The same trouble is told once in ten seconds, not at each try.
-    fn warn(&mut self, code: RDKafkaErrorCode) {
-        let now = Instant::now();
-        let told = self
-            .last_warning
-            .is_some_and(|(last, at)| last == code && now - at < Duration::from_secs(10));
-        if !told {
-            warn!(bootstrap_servers = %self.config.bootstrap_servers, error = %code, "waiting for kafka");
-            self.last_warning = Some((code, now));
-        }
     }
 
     /// Takes one batch and cuts it into a chunk per run of records of one partition.
@@ -281,7 +286,10 @@ impl KafkaSource {
             }
         }
         for code in warnings {
-            self.warn(code);
+            self.consumer
+                .context()
+                .log
+                .error(&Native::MessageConsumption(code), "while reading");
         }
         Ok(())
     }
@@ -292,17 +300,23 @@ impl KafkaSource {
     /// be. That is an offset too far when the last it handed over by a batch was no record but the partition's end
     /// (librdkafka #4844) or an error: the next record would never come.
     fn seek_held(&self) -> Result<(), KafkaError> {
-        if !self.is_in_group() || self.positions.is_empty() {
+        if !self.is_in_group() {
             return Ok(());
         }
-        let held: Vec<_> = self
-            .positions
-            .iter()
-            .map(|(partition, offset)| (partition.clone(), *offset))
-            .collect();
+        let held: Vec<_> = self.positions.keys().cloned().collect();
+        self.seek(&held)
+    }
+
+    /// Tells librdkafka where we are in these partitions.
+    fn seek(&self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let position = |partition: &TopicPartition| Some((partition.clone(), *self.positions.get(partition)?));
+        let positions: Vec<_> = partitions.iter().filter_map(position).collect();
+        if positions.is_empty() {
+            return Ok(());
+        }
         let sought = self
             .consumer
-            .seek_partitions(self.list(&held)?, self.config.request_timeout)
+            .seek_partitions(self.list(&positions)?, self.config.request_timeout)
             .map_err(|error| self.error(&error))?;
         for partition in sought.elements() {
             match partition.error() {
@@ -336,6 +350,13 @@ fn without_offsets(partitions: &[TopicPartition]) -> TopicPartitionList {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::Relaxed);
+        if !self.unstarted.is_empty() {
+            // librdkafka leaves the group only when its last assignment was answered.
+            self.unstarted.clear();
+            if let Err(error) = self.consumer.incremental_assign(&TopicPartitionList::new()) {
+                debug!(%error, "an assignment was not answered while closing");
+            }
+        }
         let held: Vec<_> = self.positions.keys().cloned().collect();
         if let Err(error) = self.unassign(&held) {
             debug!(%error, "partitions were not given back while closing");
@@ -373,14 +394,29 @@ impl Source for KafkaSource {
         let assigned = self.consumer.incremental_assign(&self.list(positions)?);
         assigned.map_err(|error| self.error(&error))?;
         self.seek_held()?;
-        self.positions.extend(positions.iter().cloned());
-        info!(partitions = positions.len(), "assigned");
+        for (partition, position) in positions {
+            self.unstarted.remove(partition);
+            self.positions.insert(partition.clone(), *position);
+        }
+        if !positions.is_empty() {
+            info!(partitions = positions.len(), "assigned");
+        }
         Ok(())
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         let paused = self.consumer.pause(&without_offsets(partitions));
-        paused.map_err(|error| self.error(&error))
+        paused.map_err(|error| self.error(&error))?;
+        self.paused.extend(partitions.iter().cloned());
+        Ok(())
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let resumed = self.consumer.resume(&without_offsets(partitions));
+        resumed.map_err(|error| self.error(&error))?;
+        self.paused.retain(|paused| !partitions.contains(paused));
+        // It resumes where it believes the application to be, as after a rebalance.
+        self.seek(partitions)
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -389,14 +425,32 @@ impl Source for KafkaSource {
         if partitions.is_empty() {
             return Ok(());
         }
+        // librdkafka refuses to let go what it was never told to read, and the group still waits for an answer.
+        let is_started = |partition: &&TopicPartition| self.positions.contains_key(*partition);
+        let started: Vec<_> = partitions.iter().filter(is_started).cloned().collect();
+        // It would keep a partition paused that comes back.
+        let paused: Vec<_> = partitions
+            .iter()
+            .filter(|partition| self.paused.remove(partition))
+            .cloned()
+            .collect();
+        if !paused.is_empty() {
+            let resumed = self.consumer.resume(&without_offsets(&paused));
+            resumed.map_err(|error| self.error(&error))?;
+        }
         for partition in &partitions {
             self.positions.remove(partition);
             self.out_of_range.remove(partition);
+            match self.revoked.remove(partition) {
+                true => self.unstarted.remove(partition),
+                // The group still counts it as ours.
+                false => self.unstarted.insert(partition.clone()),
+            };
         }
         // Records that were read and not handed over yet are void as well.
         self.events
             .retain(|event| !matches!(event, Event::Chunk(chunk) if partitions.contains(chunk.topic_partition())));
-        let unassigned = self.consumer.incremental_unassign(&without_offsets(&partitions));
+        let unassigned = self.consumer.incremental_unassign(&without_offsets(&started));
         unassigned.map_err(|error| self.error(&error))?;
         // A partition stops a little later, and then its queue is forwarded nowhere any more: were it assigned again
         // before that, its records would come to no one. This request is answered after the stop, by the same thread.
@@ -414,12 +468,12 @@ impl Source for KafkaSource {
         Ok(PartitionOffsets { low, high })
     }
 
-    fn partition_count(&mut self, topic: &str) -> Result<i32, KafkaError> {
-        fetch_partition_count(&self.consumer, topic, &self.config)
+    fn partition_counts(&mut self) -> Result<BTreeMap<String, i32>, KafkaError> {
+        fetch_partition_counts(&self.consumer, &self.config)
     }
 
-    fn topic_id(&mut self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError> {
-        fetch_topic_id(&self.consumer, topic, timeout).map_err(|code| self.error(&Native::MetadataFetch(code)))
+    fn topic_ids(&self) -> Result<Arc<dyn TopicIds>, KafkaError> {
+        Ok(Arc::new(KafkaTopicIds::open(&self.config)?))
     }
 
     fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {

@@ -7,13 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use model::TopicPartition;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, DefaultConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError as Native;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::Event;
+use crate::client_log::ClientLog;
 
 pub(crate) type Consumer = BaseConsumer<Context>;
 
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) closing: AtomicBool,
     /// The group was not heard of for a session's length, and has given us no partitions since.
     pub(crate) session_timed_out: AtomicBool,
+    pub(crate) log: ClientLog,
 }
 
 impl ClientContext for Context {
@@ -36,11 +38,11 @@ impl ClientContext for Context {
         if facility == "SESSTMOUT" {
             self.session_timed_out.store(true, Ordering::Relaxed);
         }
-        DefaultConsumerContext.log(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn error(&self, error: Native, reason: &str) {
-        warn!(%error, reason, "kafka client error");
+        self.log.error(&error, reason);
     }
 }
 

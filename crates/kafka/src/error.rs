@@ -13,7 +13,10 @@ pub enum KafkaError {
     /// coming up. Try again later.
     #[error("no answer from kafka at {bootstrap_servers}: {reason}")]
     Unreachable { bootstrap_servers: String, reason: String },
-    /// The offset to read from is not in the log (any more): records were lost to retention, or the topic was made anew.
+    /// The topic was created or deleted just now. Try again later.
+    #[error("{topic}: Kafka does not say yet which partitions it has")]
+    NotReady { topic: String },
+    /// The offset to read from is not in the log (any more): records were lost to retention, or the topic was recreated.
     #[error("{topic_partition}: the offset to read from is outside the log")]
     OffsetOutOfRange { topic_partition: TopicPartition },
     /// A record was not accepted by the cluster; nothing after it was sent.
@@ -28,6 +31,11 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// The same call may succeed later without anyone's doing.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, KafkaError::Unreachable { .. } | KafkaError::NotReady { .. })
+    }
+
     /// Sorts a librdkafka error from a call to the cluster.
     pub(crate) fn from_call(bootstrap_servers: &str, error: &Native) -> Self {
         let code = error.rdkafka_error_code();

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tracing::debug;
 
+use crate::client_log::ClientLog;
+use crate::properties::Role;
 use crate::{KafkaConfig, KafkaError};
 
 /// Sends records in order per partition, each exactly once as long as the producer lives (KIP-98).
@@ -48,9 +51,18 @@ struct Failure {
     error: Native,
 }
 
-struct Context(Arc<Counts>);
+struct Context {
+    counts: Arc<Counts>,
+    log: ClientLog,
+}
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.line(level, facility, message);
+    }
+
     fn error(&self, error: Native, reason: &str) {
         debug!(%error, reason, "kafka client error");
     }
@@ -61,12 +73,12 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failure = self.counts.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert_with(|| Failure {
                 topic: message.topic().to_owned(),
                 error: error.clone(),
             });
-            self.0.has_failed.store(true, Ordering::Release);
+            self.counts.has_failed.store(true, Ordering::Release);
         }
     }
 }
@@ -77,19 +89,25 @@ impl Producer {
         let linger_ms = linger.as_millis().to_string();
         let counts = Arc::new(Counts::default());
         let producer = config
-            .client(&[
-                ("enable.idempotence", "true"),
-                ("linger.ms", &linger_ms),
-                ("compression.type", "lz4"),
-                // A report for each record costs as much as sending it; that all are there shows in what is in flight.
-                ("delivery.report.only.error", "true"),
-                // What waits fits the cache, and still fills a link of 100 ms at full speed.
-                ("queue.buffering.max.kbytes", "8192"),
-                ("queue.buffering.max.messages", "1000000"),
-                // As Java's: a record's partition follows from its key by murmur2, so that all producers agree.
-                ("partitioner", "murmur2_random"),
-            ])
-            .create_with_context(Context(Arc::clone(&counts)))
+            .client(
+                Role::Producer,
+                &[
+                    ("enable.idempotence", "true"),
+                    ("linger.ms", &linger_ms),
+                    ("compression.type", "lz4"),
+                    // A report for each record costs as much as sending it; that all are there shows in what is in flight.
+                    ("delivery.report.only.error", "true"),
+                    // What waits fits the cache, and still fills a link of 100 ms at full speed.
+                    ("queue.buffering.max.kbytes", "8192"),
+                    ("queue.buffering.max.messages", "1000000"),
+                    // As Java's: a record's partition follows from its key by murmur2, so that all producers agree.
+                    ("partitioner", "murmur2_random"),
+                ],
+            )
+            .create_with_context(Context {
+                counts: Arc::clone(&counts),
+                log: ClientLog::default(),
+            })
             .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
         let producer = Self {
             producer,

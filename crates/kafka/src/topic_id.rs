@@ -8,16 +8,42 @@ use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer as _;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::admin::AdminClient;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
 use rdkafka::types::{RDKafkaAdminOptions, RDKafkaEvent, RDKafkaQueue, RDKafkaRespErr};
 use rdkafka_sys as native;
 
-use crate::context::Consumer;
+use crate::client_log::QuietContext;
+use crate::properties::Role;
+use crate::{KafkaConfig, KafkaError, TopicIds};
 
-/// See [`crate::Source::topic_id`].
-pub(crate) fn fetch_topic_id(
-    consumer: &Consumer,
+/// [`TopicIds`] by a client of its own, which waits for no consumer and outlives any.
+pub(crate) struct KafkaTopicIds {
+    client: AdminClient<QuietContext>,
+    bootstrap_servers: String,
+}
+
+impl KafkaTopicIds {
+    pub(crate) fn open(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        let client = config
+            .client(Role::Admin, &[])
+            .create_with_context(QuietContext::default());
+        Ok(Self {
+            client: client.map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?,
+            bootstrap_servers: config.bootstrap_servers.clone(),
+        })
+    }
+}
+
+impl TopicIds for KafkaTopicIds {
+    fn topic_id(&self, topic: &str, timeout: Duration) -> Result<Option<String>, KafkaError> {
+        fetch_topic_id(&self.client, topic, timeout)
+            .map_err(|code| KafkaError::from_call(&self.bootstrap_servers, &Native::MetadataFetch(code)))
+    }
+}
+
+fn fetch_topic_id(
+    client: &AdminClient<QuietContext>,
     topic: &str,
     timeout: Duration,
 ) -> Result<Option<String>, RDKafkaErrorCode> {
@@ -26,7 +52,7 @@ pub(crate) fn fetch_topic_id(
     // SAFETY: all that is made here is destroyed here, once, by `Owned`, and the client outlives it; librdkafka copies the
     // collection and the options, and the answer is read before its event goes.
     unsafe {
-        let client = consumer.client().native_ptr();
+        let client = client.inner().native_ptr();
         let queue = Owned::new(native::rd_kafka_queue_new(client), native::rd_kafka_queue_destroy)?;
         let operation = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options: Owned<RDKafkaAdminOptions> = Owned::new(

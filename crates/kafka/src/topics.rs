@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use model::{Chunk, TopicPartition};
-use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
+use crate::client_log::QuietContext;
+use crate::properties::Role;
 use crate::{Event, KafkaConfig, KafkaError, KafkaSource, Source, Subscription};
 
-/// Makes the topics that do not exist yet, with the cluster's default replication.
+/// Creates the topics that do not exist yet, with the cluster's default replication.
 pub async fn create_topics(config: &KafkaConfig, topics: &[&str], partitions: i32) -> Result<(), KafkaError> {
     let failed = |error: &_| KafkaError::from_call(&config.bootstrap_servers, error);
-    let admin: AdminClient<DefaultClientContext> = config.client(&[]).create().map_err(|error| failed(&error))?;
+    let admin: AdminClient<QuietContext> = config
+        .client(Role::Admin, &[])
+        .create_with_context(QuietContext::default())
+        .map_err(|error| failed(&error))?;
     let new: Vec<_> = topics
         .iter()
         .map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)))
@@ -34,18 +37,20 @@ pub async fn create_topics(config: &KafkaConfig, topics: &[&str], partitions: i3
     Ok(())
 }
 
-/// The number of partitions of each topic that exists.
+/// The number of partitions of each of these topics that exists.
 pub fn partition_counts(config: &KafkaConfig, topics: &[&str]) -> Result<BTreeMap<String, i32>, KafkaError> {
-    let consumer: BaseConsumer = config
-        .client(&[])
-        .create()
+    let consumer: BaseConsumer<QuietContext> = config
+        .client(Role::Admin, &[])
+        .create_with_context(QuietContext::default())
         .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
-    fetch_partition_counts(&consumer, topics, config)
+    let mut counts = fetch_partition_counts(&consumer, config)?;
+    counts.retain(|topic, _| topics.contains(&topic.as_str()));
+    Ok(counts)
 }
 
-pub(crate) fn fetch_partition_counts<C: ClientContext + ConsumerContext>(
+/// The number of partitions of each topic of the cluster; 0 while the cluster does not tell.
+pub(crate) fn fetch_partition_counts<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
-    topics: &[&str],
     config: &KafkaConfig,
 ) -> Result<BTreeMap<String, i32>, KafkaError> {
     // All topics at once: asking for one by name would create it where the cluster creates topics by itself.
@@ -53,34 +58,16 @@ pub(crate) fn fetch_partition_counts<C: ClientContext + ConsumerContext>(
         .client()
         .fetch_metadata(None, config.request_timeout)
         .map_err(|error| KafkaError::from_call(&config.bootstrap_servers, &error))?;
-    let known = metadata
-        .topics()
-        .iter()
-        .filter(|topic| topics.contains(&topic.name()) && topic.error().is_none());
-    Ok(known
-        .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
-        .collect())
-}
-
-/// The number of partitions of a topic, which must exist.
-pub(crate) fn fetch_partition_count<C: ClientContext + ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    config: &KafkaConfig,
-) -> Result<i32, KafkaError> {
-    let failed = |error: &Native| KafkaError::from_call(&config.bootstrap_servers, error);
-    let metadata = consumer.client().fetch_metadata(None, config.request_timeout);
-    let metadata = metadata.map_err(|error| failed(&error))?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let code = match found {
+    let counts = metadata.topics().iter().map(|topic| {
         // Few partitions must not pass for all of them.
-        Some(found) => match found.error() {
-            None => return Ok(found.partitions().len() as i32),
-            Some(code) => code.into(),
-        },
-        None => RDKafkaErrorCode::UnknownTopicOrPartition,
-    };
-    Err(failed(&Native::MetadataFetch(code)))
+        let count = if topic.error().is_some() {
+            0
+        } else {
+            topic.partitions().len() as i32
+        };
+        (topic.name().to_owned(), count)
+    });
+    Ok(counts.collect())
 }
 
 /// The last `records` offsets of each partition of these topics, oldest first; nothing of topics that do not exist.

@@ -196,8 +196,8 @@ impl LakeError {
     }
 }
 
-/// An error with its causes, for a log line.
-pub(crate) fn describe(error: &dyn StdError) -> String {
+/// An error with its causes, for a log line: each text once.
+pub fn describe(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

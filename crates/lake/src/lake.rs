@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{COMMITS, Clock, Stream};
-use object_store::{Error as StoreError, ObjectStore};
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use parquet::basic::Compression;
 use url::Url;
 
@@ -161,6 +161,15 @@ impl Lake {
         let snapshot = self.root.snapshot(table, None).await?;
         let until = until.min(snapshot.version());
         self.keep(table, &snapshot.metadata().id, until).await
+    }
+
+    /// Asks the store for something small, which need not be there: whether it answers.
+    pub async fn ping(&self) -> Result<(), LakeError> {
+        let path = self.root.path().clone().join("_probe").join("ping");
+        match self.root.store().head(&path).await {
+            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(LakeError::store("look at", path, error)),
+        }
     }
 
     /// Every Delta table of the lake, in the order of the names.

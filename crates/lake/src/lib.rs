@@ -19,7 +19,7 @@ mod write;
 pub use delta::Snapshot;
 pub use delta::append::CommitOutcome;
 pub use delta::decide::{Decision, Mark, Recorded, decide, decide_letters};
-pub use error::LakeError;
+pub use error::{LakeError, describe};
 pub use lake::Lake;
 pub use names::Names;
 pub use pause::{Backoff, Pause};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tracing::debug;
 use uuid::Uuid;
 
-use crate::Names;
+use crate::{LakeError, Names};
 
 /// Waits for a time. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +62,46 @@ impl Backoff {
     pub fn wait(&mut self) -> BoxFuture<'static, ()> {
         let duration = self.pause();
         self.pause.wait(duration)
+    }
+}
+
+/// Tries of one request out of many, before all of them begin again.
+const REQUEST_TRIES: u32 = 6;
+
+/// Requests that are tried a few times each. To open a table takes many of them, and to start over because one has failed
+/// may never come to an end.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    pause: Pause,
+    names: Names,
+}
+
+impl Patience {
+    pub(crate) fn new(pause: Pause, names: Names) -> Self {
+        Self { pause, names }
+    }
+
+    /// Waits before this try of something, counted from 1.
+    pub(crate) async fn pause(&self, tries: u32) {
+        let full = (FIRST * 2_u32.pow(tries.saturating_sub(1).min(8))).min(LONGEST);
+        self.pause.wait(jittered(full, self.names.next())).await;
+    }
+
+    /// The answer, or the error of the last try. An error that trying again cannot mend is the last one.
+    pub(crate) async fn request<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, LakeError>
+    where
+        F: Future<Output = Result<T, LakeError>>,
+    {
+        for tries in 1..REQUEST_TRIES {
+            match attempt().await {
+                Err(error) if error.is_retryable() => {
+                    debug!(%error, tries, "a request has failed; trying it again");
+                    self.pause(tries).await;
+                }
+                result => return result,
+            }
+        }
+        attempt().await
     }
 }
 

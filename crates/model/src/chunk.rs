@@ -44,6 +44,13 @@ impl Chunk {
         &self.topic_partition
     }
 
+    /// The same records under another name of their topic.
+    #[must_use]
+    pub fn of_topic(mut self, topic: impl Into<std::sync::Arc<str>>) -> Self {
+        self.topic_partition = TopicPartition::new(topic, self.topic_partition.partition);
+        self
+    }
+
     /// The offsets this chunk accounts for; every record's offset lies in it.
     pub fn span(&self) -> Span {
         self.span

@@ -11,8 +11,10 @@ pub mod event_time;
 mod fingerprint;
 mod format;
 mod json_schema;
+mod nearest;
 mod path;
 mod record_id;
+mod recreated;
 mod schema;
 mod span;
 mod stream;
@@ -22,8 +24,10 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letter::{DeadLetter, Stage};
 pub use declaration::DeclarationError;
 pub use format::Format;
+pub use nearest::nearest;
 pub use path::{Path, PathNode, Step};
 pub use record_id::{OffsetElement, RecordId};
+pub use recreated::{kafka_topic, recreated_topic};
 pub use schema::{
     COMMITS, DEAD_LETTERS, ELEMENT, ERASURES, EVENT_DATE, EXTRA, GAPS, INGESTED_AT, KAFKA_TIMESTAMP, OFFSET, PARTITION,
     TOPIC, is_reserved_table,

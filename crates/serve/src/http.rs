@@ -1,4 +1,5 @@
-//! The HTTP face of a running process: `GET /api/progress`, `/health`, `/metrics`, and an index of them at `/`.
+//! The HTTP face of a running process: `GET /api/progress`, `/livez`, `/readyz` (also `/health`), `/metrics`, and an index
+//! of them at `/`.
 //!
 //! There is no authentication yet, so it listens on loopback addresses alone, and answers only requests that name such a
 //! host: a web page whose name is made to point here (DNS rebinding) gets nothing. What it serves comes from a
@@ -49,13 +50,14 @@ const INDEX: &str = "<!doctype html>
 <h1>smartcity</h1>
 <ul>
 <li><a href=\"/api/progress\">/api/progress</a> progress of every stream, JSON</li>
-<li><a href=\"/health\">/health</a> 200 when all is well, 503 and the reason when not</li>
+<li><a href=\"/readyz\">/readyz</a> 200 when it does what it is for, 503 and the reasons when not</li>
+<li><a href=\"/livez\">/livez</a> 200 unless the process must be started again</li>
 <li><a href=\"/metrics\">/metrics</a> Prometheus metrics</li>
 </ul>
 </html>
 ";
 
-/// Whether the process does what it is for.
+/// The answer to one question about the process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Health {
     /// All is well; a few facts about it.
@@ -68,8 +70,12 @@ pub enum Health {
 pub trait StatusSource: Send + Sync + 'static {
     /// Progress of every stream, in the shape of Spark's progress JSON.
     fn progress(&self) -> Value;
-    /// Whether all is well.
+    /// Whether the process does what it is for; starting it again may mend nothing.
     fn health(&self) -> Health;
+    /// Whether the process can go on. Unwell means that it must be started again.
+    fn live(&self) -> Health {
+        Health::Well(json!({}))
+    }
     /// All metrics in Prometheus' text format, version 0.0.4.
     fn metrics(&self) -> String;
 }
@@ -204,6 +210,8 @@ fn router(source: Arc<dyn StatusSource>, bound: IpAddr) -> Router {
     Router::new()
         .route("/", get(|| async { Html(INDEX) }))
         .route("/api/progress", get(progress))
+        .route("/livez", get(live))
+        .route("/readyz", get(health))
         .route("/health", get(health))
         .route("/metrics", get(metrics_text))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found; / lists what there is\n") })
@@ -218,7 +226,15 @@ async fn progress(State(source): State<Arc<dyn StatusSource>>) -> Response {
 }
 
 async fn health(State(source): State<Arc<dyn StatusSource>>) -> Response {
-    match source.health() {
+    answer(source.health())
+}
+
+async fn live(State(source): State<Arc<dyn StatusSource>>) -> Response {
+    answer(source.live())
+}
+
+fn answer(health: Health) -> Response {
+    match health {
         Health::Well(facts) => Json(json!({ "status": "ok", "details": facts })).into_response(),
         Health::Unwell(reason) => {
             let body = json!({ "status": "unwell", "reason": reason });

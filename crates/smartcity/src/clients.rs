@@ -11,11 +11,22 @@ use serve::sql::{Engine, EngineSettings, TimeTravel};
 use crate::config::Config;
 use crate::exit::usage;
 
-pub(crate) fn kafka_config(config: &Config) -> KafkaConfig {
-    KafkaConfig {
+/// The cluster that the settings name.
+///
+/// # Errors
+/// All properties that cannot be used.
+pub(crate) fn kafka_config(config: &Config) -> Result<KafkaConfig> {
+    kafka_config_of(config, &config.kafka.bootstrap_servers)
+}
+
+/// The same for another cluster.
+pub(crate) fn kafka_config_of(config: &Config, bootstrap_servers: &str) -> Result<KafkaConfig> {
+    let kafka = KafkaConfig {
         properties: config.kafka.properties.clone(),
-        ..KafkaConfig::new(&config.kafka.bootstrap_servers)
-    }
+        ..KafkaConfig::new(bootstrap_servers)
+    };
+    kafka.check()?;
+    Ok(kafka)
 }
 
 pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {

@@ -48,10 +48,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let mut told = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
+        // Many errors print their cause as well.
         if !told.contains(&cause) {
             eprintln!("  caused by: {cause}");
+            told.push_str(&cause);
         }
-        told = cause;
     }
     if let Some(hint) = hint(error) {
         eprintln!("hint: {hint}");
@@ -64,6 +65,7 @@ fn code(error: &anyhow::Error) -> ExitCode {
         cause.is::<Usage>()
             || cause.is::<model::DeclarationError>()
             || matches!(cause.downcast_ref(), Some(kafka::KafkaError::Config(_)))
+            || matches!(cause.downcast_ref(), Some(IngestError::NoTopics { .. }))
             || matches!(
                 cause.downcast_ref(),
                 Some(LakeError::Location { .. } | LakeError::Missing { .. })
@@ -105,17 +107,27 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(IngestError::DataLoss { .. }) = cause.downcast_ref() {
             return Some(
                 "nothing was written past the gap. If the records are gone for good, --fail-on-data-loss false records \
-                 the gap in the table `gaps` and goes on behind it. A topic that was made anew is landed under another \
+                 the gap in the table `gaps` and goes on behind it. A topic that was recreated is ingested under another \
                  --application, or into another lake."
                     .to_owned(),
             );
         }
-        if let Some(IngestError::TopicRecreated { .. }) = cause.downcast_ref() {
+        if let Some(IngestError::TopicRecreated { topic, found, .. }) = cause.downcast_ref() {
+            return Some(format!(
+                "nothing of the new topic was taken for the old one's. Ingest it into another lake, or under another \
+                 --application beside the old rows. If the cluster was migrated and this topic holds the same records at \
+                 the same offsets, say so once: --migrated-topic {topic}={found}"
+            ));
+        }
+        if let Some(IngestError::NoTopics { .. }) = cause.downcast_ref() {
             return Some(
-                "nothing of the new topic was taken for the old one's. Land it into another lake, or under another \
-                 --application beside the old rows."
+                "name the streams to ingest with --only, their topics in [topics] of the settings, or another cluster with \
+                 --bootstrap-servers"
                     .to_owned(),
             );
+        }
+        if let Some(IngestError::ShutdownTimeout { .. }) = cause.downcast_ref() {
+            return Some("nothing is lost: the next start reads on from what is committed".to_owned());
         }
         if let Some(IngestError::Lake { source, .. }) = cause.downcast_ref() {
             return lake_hint(source);

@@ -1,6 +1,7 @@
 //! The ingest job as the settings describe it; `ingest` and `up` run it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ingest::{DlqTopic, FlushPolicy, JobConfig, Progress, Until};
@@ -12,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clients::open_lake;
 use crate::config::{Config, ErrorsTolerance, StartingOffsets};
 
+/// What comes on top of three times the latency before a stream without a commit is not ready: a store's own retries.
+const COMMIT_GRACE: Duration = Duration::from_secs(30);
+
 pub(crate) fn new_progress(config: &Config, streams: &Streams) -> Arc<Progress> {
     let run_id = Names::random().next().to_string();
-    Arc::new(Progress::new(
-        &config.ingest.application,
-        &run_id,
-        streams,
-        Arc::new(SystemClock),
-    ))
+    let progress = Progress::new(&config.ingest.application, &run_id, streams, Arc::new(SystemClock));
+    let commit_age_max = config.ingest.latency.saturating_mul(3).saturating_add(COMMIT_GRACE);
+    Arc::new(progress.with_commit_age_max(commit_age_max))
 }
 
 /// Ingests the streams until done or stopped.
@@ -31,7 +32,12 @@ pub(crate) async fn run_ingest(
     until: Until,
     stop: CancellationToken,
 ) -> Result<()> {
-    let lake = open_lake(config).await?;
+    // Nothing is under way yet, so whoever asks to stop need not wait for what does not answer.
+    let lake = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        lake = open_lake(config) => lake?,
+    };
     let topics: Vec<String> = streams.iter().map(|stream| stream.topic.clone()).collect();
     let subscription = match until {
         // A run that ends by itself reads every partition; there is nobody to share with.
@@ -41,12 +47,15 @@ pub(crate) async fn run_ingest(
         },
     };
     let (for_source, queued_bytes_max) = (kafka.clone(), config.ingest.queued_bytes_max);
-    let source = tokio::task::spawn_blocking(move || {
+    let opening = tokio::task::spawn_blocking(move || {
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         KafkaSource::open(&for_source, &topics, subscription, queued_bytes_max)
-    })
-    .await
-    .context("the Kafka client did not start")??;
+    });
+    let source = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        source = opening => source.context("the Kafka client did not start")??,
+    };
     let job = JobConfig {
         application: config.ingest.application.clone(),
         flush: FlushPolicy {
@@ -77,7 +86,9 @@ pub(crate) async fn run_ingest(
             let dlq_topic = DlqTopic::new(kafka.clone(), topic, &config.ingest.application);
             Arc::new(dlq_topic)
         }),
+        migrated_topics: config.ingest.migrated_topics.clone(),
         until,
+        shutdown_timeout: config.shutdown_timeout,
     };
     ingest::run(
         streams,

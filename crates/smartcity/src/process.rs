@@ -71,8 +71,13 @@ pub(crate) fn init_metrics() -> Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Cancelled at the first SIGINT or SIGTERM; a second one ends the process at once.
-pub(crate) fn stop_on_signals() -> Result<CancellationToken> {
+/// What comes on top of the shutdown timeout before the process is ended by force: a command that keeps the timeout itself
+/// has a better error.
+const FORCED_AFTER: Duration = Duration::from_secs(2);
+
+/// Cancelled at the first SIGINT or SIGTERM. The process then ends within `shutdown_timeout` and two seconds, whatever does
+/// not answer; a second signal ends it at once.
+pub(crate) fn stop_on_signals(shutdown_timeout: Duration) -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     let token = stop.clone();
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -89,9 +94,36 @@ pub(crate) fn stop_on_signals() -> Result<CancellationToken> {
                 eprintln!("aborted; uncommitted records are read again at the next start");
                 std::process::exit(130);
             }
-            first = first.or(Some(Instant::now()));
+            if first.is_none() {
+                first = Some(Instant::now());
+                end_by_force(shutdown_timeout);
+            }
             token.cancel();
         }
     });
     Ok(stop)
+}
+
+/// Until the timeout is over after `stop`: what is under way then is given up.
+pub(crate) async fn overdue(stop: &CancellationToken, shutdown_timeout: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(shutdown_timeout).await;
+}
+
+/// Ends the process when it has not ended by itself by then. In a thread: a runtime whose threads all wait runs no timer.
+fn end_by_force(shutdown_timeout: Duration) {
+    let wait = shutdown_timeout.saturating_add(FORCED_AFTER);
+    let forced = std::thread::Builder::new().name("shutdown".to_owned()).spawn(move || {
+        std::thread::sleep(wait);
+        eprintln!(
+            "error: still not ended {:.0} s after the signal (shutdown_timeout is {:.0} s)\n\
+             hint: nothing committed is lost: the next start reads on from there",
+            wait.as_secs_f64(),
+            shutdown_timeout.as_secs_f64()
+        );
+        std::process::exit(1);
+    });
+    if let Err(error) = forced {
+        tracing::warn!(%error, "no thread to bound the shutdown");
+    }
 }

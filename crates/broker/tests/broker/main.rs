@@ -8,6 +8,8 @@ mod compaction;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod server;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 #[cfg(target_os = "linux")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -11,6 +11,8 @@ mod compacted;
 mod kcat;
 mod killed;
 mod ours;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 mod support;
 
 use std::process::Command;
@@ -120,7 +122,7 @@ fn a_real_kafka_passes_the_same_suite() {
     }
     // It takes as long as all the others together.
     if std::env::var_os("CI").is_none() {
-        eprintln!("SKIPPED: with CI=true the suite runs against a real Apache Kafka as well");
+        skip::skip("CI=true, with which the suite runs against a real Apache Kafka as well,");
         return;
     }
     let Some(kafka) = RealKafka::start() else { return };

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use fastrand::Rng;
+use kafka::{KafkaError, TopicIds};
 use lake::{CommitOutcome, DeadLetters, Lake, LakeError, Names, Pause, Table};
 use model::{ManualClock, OffsetElement, TopicPartition};
 use parquet::basic::Compression;
@@ -19,7 +21,7 @@ use crate::assignment::{self, Start};
 use crate::batch::Batch;
 use crate::committer::{Committer, Joined, Landed};
 use crate::config::StartingOffsets;
-use crate::handoff::{LetterOffset, LetterOffsets};
+use crate::handoff::{LetterOffset, LetterOffsets, SharedBinding};
 use crate::progress::Progress;
 use crate::replay::Replay;
 use crate::worker::StreamWorker;
@@ -31,6 +33,15 @@ pub(super) struct Process {
     world: Arc<World>,
     lake: Lake,
     rng: Rng,
+}
+
+/// The topic is never another one here.
+struct NoIds;
+
+impl TopicIds for NoIds {
+    fn topic_id(&self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
+        Ok(None)
+    }
 }
 
 /// What is read of a partition.
@@ -71,6 +82,10 @@ impl Process {
         let committer = Committer {
             stream: 0,
             name: stream.name.as_str().into(),
+            topic: TOPIC.to_owned(),
+            binding: SharedBinding::default(),
+            topic_ids: Arc::new(NoIds),
+            outlives_topic: false,
             table: table.clone(),
             dead_letters: dead_letters.clone(),
             letter_offsets: Arc::clone(&letter_offsets),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ingest::{ErrorsTolerance, FlushPolicy, JobConfig, Progress, StartingOffsets, Until};
-use kafka::{Event, KafkaError, PartitionOffsets, Source};
+use kafka::{Event, KafkaError, PartitionOffsets, Source, TopicIds};
 use lake::{Lake, Names};
 use model::{ChunkBuilder, ManualClock, Streams, TopicPartition};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,26 @@ pub(crate) struct MemoryLog {
     /// Of partitions that end elsewhere.
     pub(crate) ends: BTreeMap<i32, i64>,
     topic_id: Option<&'static str>,
+    /// Topics that Kafka does not have at the start.
+    pub(crate) missing: Vec<&'static str>,
+    /// From this offset on it is another topic of the same name.
+    pub(crate) recreated_at: i64,
+    is_recreated: Arc<AtomicBool>,
+}
+
+struct MemoryIds {
+    topic_id: Option<&'static str>,
+    is_recreated: Arc<AtomicBool>,
+}
+
+impl TopicIds for MemoryIds {
+    fn topic_id(&self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
+        let id = match self.is_recreated.load(Ordering::SeqCst) {
+            true => Some("recreated"),
+            false => self.topic_id,
+        };
+        Ok(id.map(str::to_owned))
+    }
 }
 
 impl MemoryLog {
@@ -66,6 +87,9 @@ impl MemoryLog {
             high: RECORDS,
             ends: BTreeMap::new(),
             topic_id: None,
+            missing: Vec::new(),
+            recreated_at: i64::MAX,
+            is_recreated: Arc::default(),
         }
     }
 
@@ -97,6 +121,10 @@ impl Source for MemoryLog {
         for (partition, from) in self.positions.clone().into_iter().filter(|_| records) {
             let to = self.end(&partition).min(from + self.chance(200) as i64);
             if from < to {
+                // Before anyone can have read of it.
+                if to > self.recreated_at {
+                    self.is_recreated.store(true, Ordering::SeqCst);
+                }
                 let mut chunk = ChunkBuilder::new(partition.clone(), from);
                 (from..to)
                     .for_each(|offset| chunk.push(offset, offset, None, Some(&message(&partition.topic, offset)), []));
@@ -116,6 +144,10 @@ impl Source for MemoryLog {
         self.unassign(partitions)
     }
 
+    fn resume(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         self.positions.retain(|partition, _| !partitions.contains(partition));
         Ok(())
@@ -128,12 +160,18 @@ impl Source for MemoryLog {
         })
     }
 
-    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
-        Ok(PARTITIONS)
+    fn partition_counts(&mut self) -> Result<BTreeMap<String, i32>, KafkaError> {
+        // They are created right after someone has asked.
+        let missing = std::mem::take(&mut self.missing);
+        let topics = self.topics.iter().filter(|topic| !missing.contains(topic));
+        Ok(topics.map(|topic| ((*topic).to_owned(), PARTITIONS)).collect())
     }
 
-    fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
-        Ok(self.topic_id.map(str::to_owned))
+    fn topic_ids(&self) -> Result<Arc<dyn TopicIds>, KafkaError> {
+        Ok(Arc::new(MemoryIds {
+            topic_id: self.topic_id,
+            is_recreated: Arc::clone(&self.is_recreated),
+        }))
     }
 
     fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {
@@ -152,6 +190,16 @@ pub(crate) async fn run_with(
     lake: &Path,
     log: MemoryLog,
     names: u64,
+    settings: impl FnOnce(&mut JobConfig),
+) -> Result<u64, ingest::IngestError> {
+    run_stopped_after(lake, log, names, Duration::MAX, settings).await
+}
+
+pub(crate) async fn run_stopped_after(
+    lake: &Path,
+    log: MemoryLog,
+    names: u64,
+    stop_after: Duration,
     settings: impl FnOnce(&mut JobConfig),
 ) -> Result<u64, ingest::IngestError> {
     let declarations: Vec<_> = log
@@ -179,29 +227,36 @@ pub(crate) async fn run_with(
         fail_on_data_loss: true,
         errors_tolerance: ErrorsTolerance::All,
         dlq_topic: None,
+        migrated_topics: BTreeMap::new(),
         until: Until::CaughtUp,
+        shutdown_timeout: Duration::from_secs(30),
     };
     settings(&mut config);
     let source = Box::new(log);
-    ingest::run(
+    let stop = CancellationToken::new();
+    let job = ingest::run(
         &streams,
         source,
         &lake,
         clock,
         &config,
         Arc::clone(&progress),
-        CancellationToken::new(),
-    )
-    .await?;
+        stop.clone(),
+    );
+    let stopping = async {
+        tokio::time::sleep(stop_after).await;
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = job => ended?,
+        () = stopping => unreachable!("it waits for ever"),
+    }
     Ok(progress.totals().iter().map(|(_, totals)| totals.records).sum())
 }
 
-/// How often each offset of each partition stands in a table's live files.
-pub(crate) fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i32, i64), usize> {
-    use arrow_array::cast::AsArray as _;
-    use arrow_array::types::{Int32Type, Int64Type};
-
-    let mut counts = HashMap::new();
+/// Every batch of a table's files.
+fn each_batch(table: &Path, mut each: impl FnMut(&arrow_array::RecordBatch)) {
     let log: BTreeSet<_> = std::fs::read_dir(table.join("_delta_log"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -217,15 +272,24 @@ pub(crate) fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i
             };
             let file = std::fs::File::open(table.join(path)).unwrap();
             let rows = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1024).unwrap();
-            for batch in rows.map(Result::unwrap) {
-                let partitions = batch.column_by_name(partition).unwrap().as_primitive::<Int32Type>();
-                let offsets = batch.column_by_name(offset).unwrap().as_primitive::<Int64Type>();
-                for (partition, offset) in partitions.values().iter().zip(offsets.values()) {
-                    *counts.entry((*partition, *offset)).or_default() += 1;
-                }
-            }
+            rows.map(Result::unwrap).for_each(|batch| each(&batch));
         }
     }
+}
+
+/// How often each offset of each partition stands in a table's live files.
+pub(crate) fn offsets(table: &Path, partition: &str, offset: &str) -> HashMap<(i32, i64), usize> {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::{Int32Type, Int64Type};
+
+    let mut counts = HashMap::new();
+    each_batch(table, |batch| {
+        let partitions = batch.column_by_name(partition).unwrap().as_primitive::<Int32Type>();
+        let offsets = batch.column_by_name(offset).unwrap().as_primitive::<Int64Type>();
+        for (partition, offset) in partitions.values().iter().zip(offsets.values()) {
+            *counts.entry((*partition, *offset)).or_default() += 1;
+        }
+    });
     counts
 }
 
@@ -312,7 +376,7 @@ async fn offsets_that_kafka_dropped_stop_the_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_was_made_anew_stops_the_job() {
+async fn a_topic_that_was_recreated_stops_the_job() {
     let dir = tempfile::tempdir().unwrap();
     let log = |topic_id, high| MemoryLog {
         high,
@@ -331,6 +395,136 @@ async fn a_topic_that_was_made_anew_stops_the_job() {
     );
     let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
     assert!(rows.keys().all(|(_, offset)| *offset < 1_500));
+
+    // A cluster was migrated: the same records, and whoever knows so says it. Only of this id.
+    let migrated = |id: &'static str| {
+        move |config: &mut JobConfig| {
+            config.migrated_topics = [("readings".to_owned(), id.to_owned())].into();
+        }
+    };
+    let error = run_with(dir.path(), log(Some("other"), RECORDS), 5, migrated("third")).await;
+    assert!(error.unwrap_err().to_string().contains("id other"));
+    run_with(dir.path(), log(Some("other"), RECORDS), 6, migrated("other"))
+        .await
+        .unwrap();
+    everything_landed_once(dir.path());
+    run(dir.path(), log(Some("other"), RECORDS), 7, 500).await.unwrap();
+    assert!(run(dir.path(), log(Some("one"), RECORDS), 8, 500).await.is_err());
+}
+
+/// How many rows and dead letters there are of each topic's offset.
+fn by_topic(lake: &Path) -> BTreeMap<(String, i32, i64), usize> {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::{Int32Type, Int64Type};
+
+    let mut counts = BTreeMap::new();
+    for (table, topic, partition, offset) in [
+        ("readings", "_topic", "_partition", "_offset"),
+        ("dead_letters", "topic", "partition", "offset"),
+    ] {
+        each_batch(&lake.join("data").join(table), |batch| {
+            let topics = batch.column_by_name(topic).unwrap().as_string::<i32>();
+            let partitions = batch.column_by_name(partition).unwrap().as_primitive::<Int32Type>();
+            let offsets = batch.column_by_name(offset).unwrap().as_primitive::<Int64Type>();
+            for row in 0..batch.num_rows() {
+                let record = (topics.value(row).to_owned(), partitions.value(row), offsets.value(row));
+                *counts.entry(record).or_default() += 1;
+            }
+        });
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_recreated_goes_on_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |topic_id, high| MemoryLog {
+        high,
+        topic_id: Some(topic_id),
+        ..MemoryLog::new(1)
+    };
+    let may_lose = |config: &mut JobConfig| {
+        config.fail_on_data_loss = false;
+        // What was decided for the first topic is not decided for the second.
+        config.starting_offsets = StartingOffsets::Latest;
+    };
+    run(dir.path(), log("one", 500), 1, 500).await.unwrap();
+    // The new one has grown past the old one's end, or not: its records are others.
+    assert_eq!(run_with(dir.path(), log("other", 300), 2, may_lose).await.unwrap(), 900);
+    assert_eq!(
+        run_with(dir.path(), log("other", 800), 3, may_lose).await.unwrap(),
+        1_500
+    );
+    // From then on it is the table's topic, whatever the settings.
+    assert_eq!(run(dir.path(), log("other", 900), 4, 500).await.unwrap(), 300);
+    assert!(run(dir.path(), log("third", 900), 5, 500).await.is_err());
+    let offsets_of = |topic: &str, to: i64| {
+        (0..PARTITIONS)
+            .flat_map(move |partition| {
+                let topic = topic.to_owned();
+                (0..to)
+                    .map(move |offset| ((topic.clone(), partition, offset), 1))
+                    .collect::<Vec<_>>()
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected: BTreeMap<_, _> = [offsets_of("readings", 500), offsets_of("readings#other", 900)]
+        .concat()
+        .into_iter()
+        .collect();
+    assert_eq!(by_topic(dir.path()), expected);
+
+    // The same under a running job.
+    for seed in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = MemoryLog {
+            topic_id: Some("one"),
+            recreated_at: 700,
+            ..MemoryLog::new(seed)
+        };
+        let settings = |config: &mut JobConfig| {
+            config.fail_on_data_loss = false;
+            config.flush.records_max = 50;
+        };
+        run_with(dir.path(), log, seed, settings).await.unwrap();
+        let found = by_topic(dir.path());
+        assert!(found.values().all(|count| *count == 1), "seed {seed}");
+        let of = |topic: &str| {
+            found
+                .keys()
+                .filter(|(of, ..)| of == topic)
+                .map(|(.., offset)| *offset)
+                .collect::<Vec<_>>()
+        };
+        assert!(of("readings").iter().all(|offset| *offset < 700), "seed {seed}");
+        assert_eq!(
+            of("readings#recreated").len() as i64,
+            i64::from(PARTITIONS) * RECORDS,
+            "seed {seed}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_record_of_a_topic_that_is_recreated_while_it_is_read_becomes_a_row() {
+    for seed in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = MemoryLog {
+            topic_id: Some("one"),
+            recreated_at: 700,
+            ..MemoryLog::new(seed)
+        };
+        // Small batches, so that many are on their way when it happens.
+        let error = run(dir.path(), log, seed, 50).await.unwrap_err().to_string();
+        assert!(error.contains("readings was recreated"), "seed {seed}: {error}");
+        let rows = offsets(&dir.path().join("data/readings"), "_partition", "_offset");
+        let letters = offsets(&dir.path().join("data/dead_letters"), "partition", "offset");
+        let last = rows.keys().chain(letters.keys()).map(|(_, offset)| *offset).max();
+        assert!(
+            last < Some(700),
+            "seed {seed}: offset {last:?} was read of another topic"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,16 +4,18 @@
 
 mod elements;
 mod job;
+mod reader;
 mod replay;
 mod starts;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::replay::Letter;
-use kafka::{Event, KafkaError, PartitionOffsets, Source};
+use kafka::{Event, KafkaError, PartitionOffsets, Source, TopicIds};
 use lake::{Lake, Names};
 use model::{Chunk, DeadLetter, ManualClock, TopicPartition};
 
@@ -37,6 +39,15 @@ fn stored(letter: DeadLetter) -> Letter {
     }
 }
 
+/// Brokers that are older than topic ids.
+struct NoIds;
+
+impl TopicIds for NoIds {
+    fn topic_id(&self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
+        Ok(None)
+    }
+}
+
 /// A log of one chunk.
 struct OneChunk(Chunk, bool);
 
@@ -57,6 +68,10 @@ impl Source for OneChunk {
         Ok(())
     }
 
+    fn resume(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
     fn unassign(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
         self.1 = false;
         Ok(())
@@ -70,12 +85,12 @@ impl Source for OneChunk {
         })
     }
 
-    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
-        Ok(1)
+    fn partition_counts(&mut self) -> Result<BTreeMap<String, i32>, KafkaError> {
+        Ok([("readings".to_owned(), 1)].into())
     }
 
-    fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
-        Ok(None)
+    fn topic_ids(&self) -> Result<Arc<dyn TopicIds>, KafkaError> {
+        Ok(Arc::new(NoIds))
     }
 
     fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use ingest::{IngestError, JobConfig, StartingOffsets};
+use ingest::{IngestError, JobConfig, StartingOffsets, Until};
 use kafka::Event;
 use lake::Table;
 use lake::verify::{Verifier, VerifyOptions};
 use model::{Span, Stream, TopicPartition};
 
-use crate::job::{MemoryLog, PARTITIONS, STREAM, offsets, run_with};
+use crate::job::{MemoryLog, PARTITIONS, STREAM, offsets, run_stopped_after, run_with};
 use crate::open_lake;
 
 /// A log whose partitions end here.
@@ -154,4 +155,35 @@ async fn a_start_that_was_recorded_and_never_read_from_holds() {
     table.record_starts("readings", "latest", &starts).await.unwrap();
     assert_eq!(run(dir.path(), log(&[6, 6, 6]), 2).await.unwrap(), 6);
     assert_eq!(verified(dir.path()).await, [(4, 6); 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_after_the_start_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    // It does not exist when the job starts; under it, and while no job runs, it is created and records are sent.
+    let mut missing = log(&[0, 0, 0]);
+    missing.missing = vec!["readings"];
+    missing.events = [Event::Assigned(Vec::new())].into();
+    // A run that ends by itself says so, and decides all the same.
+    let error = run(dir.path(), missing, 1).await.unwrap_err();
+    assert!(matches!(error, IngestError::NoTopics { .. }), "{error}");
+    let mut created = log(&[7, 0, 3]);
+    created.missing = vec!["readings"];
+    assert_eq!(run_until_stopped(dir.path(), created).await, 10);
+    let all = [(0, Span::new(0, 7)), (2, Span::new(0, 3))];
+    assert_eq!(landed(dir.path()), expected(&all));
+    assert_eq!(verified(dir.path()).await, [(0, 7), (0, 0), (0, 3)]);
+    // From then on it is as any other.
+    assert_eq!(run(dir.path(), log(&[9, 1, 3]), 3).await.unwrap(), 3);
+}
+
+/// A run that goes on when it has caught up, as in a group: the records that it read.
+async fn run_until_stopped(lake: &Path, log: MemoryLog) -> u64 {
+    let settings = |config: &mut JobConfig| {
+        latest(config);
+        config.until = Until::Stopped;
+    };
+    run_stopped_after(lake, log, 2, Duration::from_secs(2), settings)
+        .await
+        .unwrap()
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 use arrow_array::{Int64Array, RecordBatch};
 use codec::Decoder;
 use ingest::verify::against_kafka;
-use kafka::{Event, KafkaError, PartitionOffsets, Source};
+use kafka::{Event, KafkaError, PartitionOffsets, Source, TopicIds};
 use lake::verify::{Finding, Offsets, Severity, TableReport, Verifier, VerifyOptions};
 use lake::{Lake, Names};
 use model::{Chunk, ChunkBuilder, ManualClock, Span, Stream, TopicPartition};
+
+use crate::NoIds;
 
 const STREAM: &str = r#"
     name = "readings"
@@ -87,6 +89,10 @@ impl Source for MemoryLog {
         self.unassign(partitions)
     }
 
+    fn resume(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
     fn unassign(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
         self.position = RECORDS;
         Ok(())
@@ -99,12 +105,12 @@ impl Source for MemoryLog {
         })
     }
 
-    fn partition_count(&mut self, _: &str) -> Result<i32, KafkaError> {
-        Ok(1)
+    fn partition_counts(&mut self) -> Result<BTreeMap<String, i32>, KafkaError> {
+        Ok([("readings".to_owned(), 1)].into())
     }
 
-    fn topic_id(&mut self, _: &str, _: Duration) -> Result<Option<String>, KafkaError> {
-        Ok(None)
+    fn topic_ids(&self) -> Result<Arc<dyn TopicIds>, KafkaError> {
+        Ok(Arc::new(NoIds))
     }
 
     fn high_watermark(&self, _: &TopicPartition) -> Option<i64> {

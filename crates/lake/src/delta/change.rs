@@ -30,13 +30,32 @@ impl Log {
     /// Which of the topics that have had this name the table's rows come from: this one, and the log says so from now on,
     /// unless it names another.
     pub(crate) async fn bind_topic(&self, topic: &str, id: &str) -> Result<String, LakeError> {
-        let property = format!("smartcity.topicId.{}/{topic}", self.application());
+        let property = self.topic_id_property(topic);
         let _lock = self.commit_lock.lock().await;
         let change = |found: &Metadata| Ok(with_absent_property(found, &property, id));
         self.transact(&mut Change { log: self, change }, KnownEnd::No).await?;
         let view = self.view();
         let bound = view.metadata().and_then(|metadata| metadata.property(&property));
         Ok(bound.unwrap_or(id).to_owned())
+    }
+
+    /// Puts another id in the place of this one.
+    pub(crate) async fn rebind_topic(&self, topic: &str, from: &str, to: &str) -> Result<(), LakeError> {
+        let property = self.topic_id_property(topic);
+        let _lock = self.commit_lock.lock().await;
+        let change = |found: &Metadata| {
+            if found.property(&property) != Some(from) {
+                return Ok(None);
+            }
+            let mut changed = found.clone();
+            changed.configuration.insert(property.clone(), to.to_owned());
+            Ok(Some(changed))
+        };
+        self.transact(&mut Change { log: self, change }, KnownEnd::No).await
+    }
+
+    fn topic_id_property(&self, topic: &str) -> String {
+        format!("smartcity.topicId.{}/{topic}", self.application())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::delta::replay::{RecordedTxn, Replay, TableState};
 use crate::delta::schema::StructType;
 use crate::delta::segment::find_segment;
 use crate::delta::spec::{Declaration, TableSpec};
+use crate::pause::Patience;
 use crate::{LakeError, Mark, Names, Pause};
 
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
@@ -247,12 +248,14 @@ impl Log {
 
     /// Everything from the newest checkpoint on. Leaves version -1 when there is no table.
     pub(crate) async fn load(&self) -> Result<(), LakeError> {
-        let segment = match find_segment(&self.location, None).await {
+        let patience = Patience::new(self.pause.clone(), self.names.clone());
+        let found = patience.request(|| find_segment(&self.location, None)).await;
+        let segment = match found {
             Ok(segment) => segment,
-            Err(LakeError::NoTable { .. }) => return self.read_forward().await,
+            Err(LakeError::NoTable { .. }) => return patience.request(|| self.read_forward()).await,
             Err(error) => return Err(error),
         };
-        let state = self.replay(&segment).await?;
+        let state = self.replay(&segment, &patience).await?;
         let checkpointed = segment.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.version);
         self.checkpointed.store(checkpointed, Ordering::Relaxed);
         {
@@ -262,11 +265,12 @@ impl Log {
             view.metadata = state.metadata;
             view.checked = false;
         }
-        self.read_forward().await
+        // What was read forward stays read.
+        patience.request(|| self.read_forward()).await
     }
 
-    async fn replay(&self, segment: &Segment) -> Result<TableState, LakeError> {
-        let mut replay = Replay::strict(&self.location, segment, Kinds::Table);
+    async fn replay(&self, segment: &Segment, patience: &Patience) -> Result<TableState, LakeError> {
+        let mut replay = Replay::patient(&self.location, segment, Kinds::Table, patience);
         let mut state = TableState::default();
         while let Some(piece) = replay.next().await? {
             self.check_protocol(&piece.actions)?;

@@ -15,6 +15,7 @@ use crate::delta::action::{Action, CommitInfo, DomainMetadata, FileKey, Metadata
 use crate::delta::checkpoint::read::{Kinds, checkpoint_actions};
 use crate::delta::listing::{Checkpoint, Listing, Segment};
 use crate::delta::location::TableLocation;
+use crate::pause::Patience;
 
 /// Commits that are read at the same time.
 const READ_AHEAD: usize = 16;
@@ -62,13 +63,37 @@ pub struct Replay {
     history: Option<CommitBodies>,
     /// `None`: any damage is an error.
     on_damage: Option<OnDamage>,
+    /// Failures of the checkpoint's requests that may still be met by reading it again.
+    patience: Option<(Patience, u32)>,
 }
+
+/// How often a checkpoint is begun again.
+const CHECKPOINT_TRIES: u32 = 6;
 
 impl Replay {
     /// For readers and writers: any damage is an error. Of the checkpoint, only actions of these kinds are read.
     pub fn strict(location: &TableLocation, segment: &Segment, kinds: Kinds) -> Self {
         let versions: Vec<i64> = (segment.first_commit()..=segment.version).rev().collect();
         Self::new(location, segment, kinds, read_commits(location, versions))
+    }
+
+    /// The same for [`TableState`] alone: each request is tried a few times, and a checkpoint that failed half-way is given
+    /// again from its start, which says nothing new to it.
+    pub(crate) fn patient(location: &TableLocation, segment: &Segment, kinds: Kinds, patience: &Patience) -> Self {
+        let versions: Vec<i64> = (segment.first_commit()..=segment.version).rev().collect();
+        let (place, tries) = (location.clone(), patience.clone());
+        let read = move |version| {
+            let (location, patience) = (place.clone(), tries.clone());
+            async move {
+                let body = patience.request(|| location.read_commit(version)).await?;
+                Ok((version, body))
+            }
+        };
+        let commits = stream::iter(versions).map(read).buffered(READ_AHEAD).boxed();
+        Self {
+            patience: Some((patience.clone(), CHECKPOINT_TRIES)),
+            ..Self::new(location, segment, kinds, commits)
+        }
     }
 
     /// The same with the commits' bytes at hand, newest first.
@@ -88,6 +113,7 @@ impl Replay {
             pieces: None,
             history: None,
             on_damage: None,
+            patience: None,
         }
     }
 
@@ -120,6 +146,7 @@ impl Replay {
             pieces: None,
             history: Some(read_commits(location, old)),
             on_damage: Some(Box::new(on_damage)),
+            patience: None,
         }
     }
 
@@ -155,22 +182,40 @@ impl Replay {
             .pieces
             .get_or_insert_with(|| checkpoint_actions(self.location.clone(), checkpoint, self.kinds));
         let origin = Origin::Checkpoint(checkpoint.version);
-        match pieces.try_next().await {
+        let version = checkpoint.version;
+        let path = checkpoint.files.first().map(ToString::to_string);
+        let next = pieces.try_next().await;
+        match next {
             Ok(Some(actions)) => return Ok(Some(Piece { origin, actions })),
             Ok(None) => {}
+            Err(error) if error.is_retryable() && self.may_begin_checkpoint_again().await => {
+                self.pieces = None;
+                return Box::pin(self.next_of_checkpoint()).await;
+            }
             Err(error) => {
                 let Some(on_damage) = self.on_damage.as_mut().filter(|_| !error.is_retryable()) else {
                     return Err(error);
                 };
                 on_damage(Damage::UnreadableCheckpoint {
-                    version: checkpoint.version,
-                    path: checkpoint.files.first().map(ToString::to_string).unwrap_or_default(),
+                    version,
+                    path: path.unwrap_or_default(),
                     why: crate::error::describe(&error),
                 });
             }
         }
         (self.checkpoint, self.pieces) = (None, None);
         Ok(None)
+    }
+
+    async fn may_begin_checkpoint_again(&mut self) -> bool {
+        match &mut self.patience {
+            Some((patience, left)) if *left > 0 => {
+                *left -= 1;
+                patience.pause(CHECKPOINT_TRIES - *left).await;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A commit's actions; `None` when it was not there, which was reported.

@@ -81,6 +81,12 @@ impl Table {
         self.log.bind_topic(topic, id).await
     }
 
+    /// Says that the topic has another id since its cluster was migrated: the same records at the same offsets. Does
+    /// nothing when the table records another id than `from` by now. Refresh first.
+    pub async fn rebind_topic(&self, topic: &str, from: &str, to: &str) -> Result<(), LakeError> {
+        self.log.rebind_topic(topic, from, to).await
+    }
+
     pub fn file_writer(&self) -> FileWriter {
         FileWriter::new(self.format.clone(), self.log.names.clone())
     }

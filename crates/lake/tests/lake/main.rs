@@ -20,6 +20,8 @@ mod readers;
 mod rows;
 mod s3;
 mod s3_server;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 mod snapshot;
 mod verify;
 mod verify_elements;

@@ -362,3 +362,43 @@ async fn a_writer_that_slept_through_a_clean_up_finds_the_end_of_the_log() {
     assert_eq!(outcome, lake::CommitOutcome::Committed { version: 102 });
     assert_eq!(sleeper.recorded(&partition(0)), Some(101));
 }
+
+#[tokio::test]
+async fn opening_goes_on_where_a_request_has_failed() {
+    let store = FaultyStore::new();
+    let table = lake_on(store.clone(), 1)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .unwrap();
+    for from in 0..60 {
+        land(&table, 0, Span::new(from, from + 1)).await.unwrap();
+    }
+    // To read all of them without a failure takes more luck than there is.
+    let one_in_three = [Fault::None, Fault::None, Fault::Unavailable].repeat(400);
+    store.fail_reads(&one_in_three);
+    let opened = lake_on(store.clone(), 2).table(&vehicle_data(), "ingest").await;
+    store.calm();
+    assert_eq!(opened.unwrap().recorded(&partition(0)), Some(60));
+    // A store that is away is an error soon: whoever opens the table decides how long to wait.
+    store.fail_reads(&[Fault::Unavailable; 400]);
+    let error = lake_on(store.clone(), 3)
+        .table(&vehicle_data(), "ingest")
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    store.calm();
+}
+
+#[tokio::test]
+async fn a_topic_is_bound_again_only_from_the_id_that_was_seen() {
+    let lake = lake_on(Arc::new(InMemory::new()), 1);
+    let table = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    assert_eq!(table.bind_topic("vehicle_data", "one").await.unwrap(), "one");
+    table.rebind_topic("vehicle_data", "another", "two").await.unwrap();
+    assert_eq!(table.bind_topic("vehicle_data", "two").await.unwrap(), "one");
+    table.rebind_topic("vehicle_data", "one", "two").await.unwrap();
+    assert_eq!(table.bind_topic("vehicle_data", "two").await.unwrap(), "two");
+    let other = lake.table(&vehicle_data(), "ingest").await.unwrap();
+    assert_eq!(other.bind_topic("vehicle_data", "one").await.unwrap(), "two");
+}

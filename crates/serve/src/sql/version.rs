@@ -18,12 +18,13 @@ pub enum TimeTravel {
 }
 
 impl TimeTravel {
-    /// Reads the text of `--as-of`: ISO 8601, UTC when it names no zone.
+    /// Reads the text of `--as-of`: ISO 8601, UTC when it names no zone. A date alone is its midnight.
     pub fn as_of(text: &str) -> Result<TimeTravel, SqlError> {
-        match model::event_time::parse(text.as_bytes()) {
+        let midnight = || model::event_time::parse(format!("{text}T00:00:00").as_bytes());
+        match model::event_time::parse(text.as_bytes()).or_else(midnight) {
             Some(us) => Ok(TimeTravel::Timestamp(us)),
             None => Err(SqlError::new(ErrorKind::Usage, format!("no point in time: '{text}'"))
-                .with_hint("write it like 2026-01-01T12:00:00Z")),
+                .with_hint("write it like 2026-01-01T12:00:00Z or 2026-01-01")),
         }
     }
 }
@@ -152,10 +153,14 @@ mod tests {
         let expected = TimeTravel::Timestamp(1_767_225_600_000_000);
         assert_eq!(TimeTravel::as_of("2026-01-01T00:00:00Z").ok(), Some(expected));
         assert_eq!(TimeTravel::as_of("2026-01-01 01:00+01:00").ok(), Some(expected));
+        assert_eq!(TimeTravel::as_of("2026-01-01").ok(), Some(expected));
+        for wrong in ["2026-13-01", "2026-01-01T", "20260101", "2026-01-01T25:00:00Z", ""] {
+            assert!(TimeTravel::as_of(wrong).is_err(), "{wrong}");
+        }
         let error = TimeTravel::as_of("yesterday").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no point in time: 'yesterday'\nhint: write it like 2026-01-01T12:00:00Z"
+            "no point in time: 'yesterday'\nhint: write it like 2026-01-01T12:00:00Z or 2026-01-01"
         );
     }
 }

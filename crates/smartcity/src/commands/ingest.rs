@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ingest::Until;
@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Whether to stop when records are gone from Kafka before they are committed, instead of recording them in `gaps`
     #[arg(long, value_name = "BOOL")]
     fail_on_data_loss: Option<bool>,
+    /// A topic that has this id since its cluster was migrated: the same records at the same offsets
+    #[arg(long, value_name = "TOPIC=ID")]
+    migrated_topic: Vec<String>,
     /// How much of a stream may be broken before it is stopped: all, none, or a share such as 5%
     #[arg(long, value_name = "SHARE")]
     errors_tolerance: Option<String>,
@@ -67,6 +70,7 @@ impl Args {
             "ingest.latency" = self.latency,
             "ingest.starting_offsets" = self.starting_offsets,
             "ingest.fail_on_data_loss" = self.fail_on_data_loss,
+            "ingest.migrated_topics" = (!self.migrated_topic.is_empty()).then(|| self.migrated_topic.join(",")),
             "ingest.errors_tolerance" = self.errors_tolerance,
             "ingest.workers" = self.workers,
             "ingest.http_listen" = self.http_listen,
@@ -86,8 +90,9 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
     init_logging(if args.until_caught_up { "warn" } else { "info" });
     let config = &config::load(file, &args.flags())?;
     let streams = declarations::load(config, &args.only)?;
+    let kafka = kafka_config(config)?;
     block_on(async {
-        let stop = stop_on_signals()?;
+        let stop = stop_on_signals(config.shutdown_timeout)?;
         let started = Instant::now();
         let metrics = init_metrics()?;
         let progress = new_progress(config, &streams);
@@ -105,16 +110,8 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
         } else {
             Until::Stopped
         };
-        let status_line = StatusLine::start(Arc::clone(&progress), "");
-        let result = run_ingest(
-            config,
-            &kafka_config(config),
-            &streams,
-            Arc::clone(&progress),
-            until,
-            stop,
-        )
-        .await;
+        let status_line = StatusLine::start(Arc::clone(&progress), "", Duration::ZERO);
+        let result = run_ingest(config, &kafka, &streams, Arc::clone(&progress), until, stop).await;
         status_line.end().await;
         if let Some(http) = http {
             http.shutdown().await;

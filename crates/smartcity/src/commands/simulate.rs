@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use kafka::{KafkaConfig, Producer};
+use kafka::{Delivery, KafkaConfig, Producer};
 use model::event_time;
 use sim::Profile as _;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,9 @@ use crate::args::{self, FleetArgs, KafkaArgs, PaceArgs, display, flags};
 use crate::clients::kafka_config;
 use crate::config::{self, Flags, Profile};
 use crate::declarations;
-use crate::process::{block_on, init_logging, stop_on_signals};
+use crate::process::{block_on, init_logging, overdue, stop_on_signals};
 use crate::simulation::{AlreadySent, Counters, Drive, Ledger, Lines, Run, Topics, pace};
+use crate::terminal;
 
 /// How long acknowledgements may take once the last record is sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -94,17 +95,31 @@ pub(crate) fn run(file: Option<&Path>, simulate: &Args) -> Result<()> {
         let mut lines = Lines::new(BufWriter::with_capacity(1 << 16, io::stdout().lock()));
         return drive(CancellationToken::new()).run(&mut run, &mut lines);
     }
+    let kafka = kafka_config(config)?;
     block_on(async {
-        let drive = drive(stop_on_signals()?);
-        let producer = open_producer(&kafka_config(config)).await?;
+        let stop = stop_on_signals(config.shutdown_timeout)?;
+        let drive = drive(stop.clone());
+        let producer = tokio::select! {
+            biased;
+            // Nothing was sent yet.
+            () = stop.cancelled() => return Ok(()),
+            producer = open_producer(&kafka) => Arc::new(producer?),
+        };
         let steps = run.steps();
         let progress = Progress::start(&counters, steps);
         let started = Instant::now();
+        let sending = Arc::clone(&producer);
         let driven = tokio::task::spawn_blocking(move || {
-            drive.run(&mut run, &mut &producer)?;
-            anyhow::Ok(producer.flush(FLUSH_TIMEOUT)?)
+            drive.run(&mut run, &mut &*sending)?;
+            anyhow::Ok(sending.flush(FLUSH_TIMEOUT)?)
         });
-        let delivery = driven.await?;
+        let delivery = tokio::select! {
+            driven = driven => driven?,
+            () = overdue(&stop, config.shutdown_timeout) => {
+                let Delivery { sent, delivered } = producer.delivery();
+                Err(anyhow!("stopped with {} of {sent} records not acknowledged", sent - delivered))
+            }
+        };
         progress.end();
         let delivery = delivery?;
         let seconds = started.elapsed().as_secs_f64();
@@ -148,17 +163,13 @@ struct Progress {
 impl Progress {
     fn start(counters: &Arc<Counters>, steps: Option<u64>) -> Self {
         let bar = match io::stderr().is_terminal() {
-            true => steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new),
+            true => ProgressBar::new_spinner(),
             false => ProgressBar::hidden(),
         };
-        let template = match steps {
-            Some(_) => "{bar:20} {pos}/{len} steps, {msg}, {elapsed}, {eta} left",
-            None => "{pos} steps, {msg}, {elapsed}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             bar.set_style(style);
         }
-        let redraw = tokio::spawn(redraw(bar.clone(), Arc::clone(counters)));
+        let redraw = tokio::spawn(redraw(bar.clone(), Arc::clone(counters), steps));
         Self { bar, redraw }
     }
 
@@ -168,24 +179,69 @@ impl Progress {
     }
 }
 
-async fn redraw(bar: ProgressBar, counters: Arc<Counters>) {
-    let mut before = (Instant::now(), 0);
+async fn redraw(bar: ProgressBar, counters: Arc<Counters>, steps: Option<u64>) {
+    let started = Instant::now();
+    let mut before = (started, 0);
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
     loop {
         ticks.tick().await;
         let now = (Instant::now(), counters.records.load(Ordering::Relaxed));
         let rate = (now.1 - before.1) as f64 / (now.0 - before.0).as_secs_f64().max(0.001);
+        let done = counters.steps.load(Ordering::Relaxed);
         let clock = clock_text(counters.event_time_us.load(Ordering::Relaxed));
-        bar.set_message(format!("{} records, {rate:.0}/s, it is {clock} there", now.1));
-        bar.set_position(counters.steps.load(Ordering::Relaxed));
+        let width = terminal::width_of(&io::stderr()).unwrap_or(usize::MAX);
+        let (first, then) = parts(done, steps, now.1, rate, &clock, started.elapsed());
+        bar.set_message(terminal::line(&first, &then, "more", width));
         bar.tick();
         before = now;
     }
+}
+
+/// How far a run is, what matters most first.
+fn parts(
+    done: u64,
+    steps: Option<u64>,
+    records: u64,
+    rate: f64,
+    clock: &str,
+    elapsed: Duration,
+) -> (Vec<String>, Vec<String>) {
+    let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
+    let first = match steps {
+        Some(steps) => format!("step {done} of {steps}"),
+        None => format!("{done} steps"),
+    };
+    let mut then = vec![format!("{records} records"), format!("event time {clock}")];
+    if let Some(left) = steps.filter(|_| done > 0).map(|steps| steps.saturating_sub(done)) {
+        let left = elapsed.mul_f64(left as f64 / done as f64);
+        then.push(format!("{} left", seconds(left)));
+    }
+    then.push(format!("{} so far", seconds(elapsed)));
+    (vec![first, format!("{rate:.0}/s")], then)
 }
 
 /// Hours and minutes of an event time.
 pub(crate) fn clock_text(event_time_us: i64) -> String {
     let minutes = event_time_us.rem_euclid(event_time::DAY_US) / 60_000_000;
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_fits_every_terminal() {
+        let elapsed = Duration::from_secs(90);
+        let (first, then) = parts(5, Some(20), 12_345_678, 123_456.0, "07:31", elapsed);
+        let at = |width| terminal::line(&first, &then, "more", width);
+        assert_eq!(
+            at(200),
+            "step 5 of 20 · 123456/s · 12345678 records · event time 07:31 · 4m 30s left · 1m 30s so far"
+        );
+        assert_eq!(at(60), "step 5 of 20 · 123456/s · 12345678 records · +3 more");
+        let (first, then) = parts(0, None, 0, 0.0, "00:00", Duration::ZERO);
+        assert!(terminal::line(&first, &then, "more", 60).starts_with("0 steps · 0/s · 0 records"));
+    }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::args::{self, DurabilityArgs, FleetArgs, PaceArgs, StreamsArgs, flags};
+use crate::clients::{kafka_config, kafka_config_of};
 use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
 use crate::config::{self, Config, Flags, Profile, Start};
@@ -42,7 +43,7 @@ const CLASSIC_STEP: Duration = Duration::from_millis(250);
 /// A vehicle whose last message is older has been silent for another reason than the end of the run.
 const BEHIND_MAX_US: i64 = 600_000_000;
 
-/// When a part has failed, the others have this long to end in order.
+/// When a part has failed, the others have this long to shut down cleanly.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The member of the consumer group that each run takes the place of.
 const GROUP_INSTANCE_ID: &str = "up";
@@ -90,7 +91,9 @@ impl Args {
 }
 
 pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
-    let config = config::load(file, &args.flags())?;
+    let mut config = config::load(file, &args.flags())?;
+    // Everything that follows from the latency means this one.
+    config.ingest.latency = config.up.latency;
     init_logging("warn");
     if config.broker.tls.certificate_chain.is_some() || config.broker.sasl.users.is_some() {
         // What is meant to be locked must not stand open unnoticed.
@@ -100,6 +103,8 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
         ));
     }
     check_properties(&config)?;
+    // Before anything is started.
+    kafka_config(&config)?;
     let streams = declarations::load(&config, &[])?;
     block_on(up(&config, &streams))
 }
@@ -125,23 +130,26 @@ fn check_properties(config: &Config) -> Result<()> {
 }
 
 fn is_for_a_cluster(key: &str) -> bool {
+    let mut roles = ["consumer.", "producer.", "admin."].into_iter();
+    let key = roles.find_map(|role| key.strip_prefix(role)).unwrap_or(key);
     let families = ["sasl.", "ssl.", "security."];
     let keys = ["bootstrap.servers", "metadata.broker.list", "group.instance.id"];
     keys.contains(&key) || families.iter().any(|family| key.starts_with(family)) || key.contains("oauthbearer")
 }
 
 async fn up(config: &Config, streams: &Streams) -> Result<()> {
-    let stop = stop_on_signals()?;
+    let stop = stop_on_signals(config.shutdown_timeout)?;
     let starting = Starting::new();
     let metrics = init_metrics()?;
     let progress = new_progress(config, streams);
 
     starting.say("opening the broker's topics");
-    let broker = broker::start(config).await?;
-    let kafka = KafkaConfig {
-        properties: config.kafka.properties.clone(),
-        ..KafkaConfig::new(broker.address().to_string())
+    let broker = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        broker = broker::start(config) => broker?,
     };
+    let kafka = kafka_config_of(config, &broker.address().to_string())?;
     let status = Arc::new(JobStatus::new(Arc::clone(&progress), metrics));
     let http = match config.http.listen {
         Some(address) => Some(HttpServer::start(address, status).await?),
@@ -156,19 +164,21 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
         .chain(topics.iter())
         .collect();
     let names: Vec<&str> = names.into_iter().collect();
-    kafka::create_topics(&kafka, &names, config.broker.partitions).await?;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(broker.shutdown().await?),
+        created = kafka::create_topics(&kafka, &names, config.broker.partitions) => created?,
+    }
 
     // The vehicles stop first, ingest commits what they have sent, then the broker goes.
     let (stop_vehicles, stop_ingest) = (stop.child_token(), CancellationToken::new());
-    let mut config_up = config.clone();
-    config_up.ingest.latency = config.up.latency;
     // A static member (KIP-345): a killed one's successor takes its place at once, instead of when its session has ended.
     let mut member = kafka.clone();
     member
         .properties
-        .insert("group.instance.id".to_owned(), GROUP_INSTANCE_ID.to_owned());
+        .insert("consumer.group.instance.id".to_owned(), GROUP_INSTANCE_ID.to_owned());
     let ingest = run_ingest(
-        &config_up,
+        config,
         &member,
         streams,
         Arc::clone(&progress),
@@ -181,12 +191,13 @@ async fn up(config: &Config, streams: &Streams) -> Result<()> {
         topics: &topics,
     };
     let driven = async {
-        let (arrived, status_line) = city
-            .drive(&stop_vehicles, &starting, || {
-                greet(config, &broker.address().to_string(), http.as_ref());
-                StatusLine::start(Arc::clone(&progress), "on the way")
-            })
-            .await?;
+        let ready = || {
+            greet(config, &broker.address().to_string(), http.as_ref());
+            StatusLine::start(Arc::clone(&progress), "on the way", config.up.log_interval)
+        };
+        let Some((arrived, status_line)) = city.drive(&stop_vehicles, &starting, ready).await? else {
+            return Ok(());
+        };
         if arrived && config.up.profile == Profile::Classic {
             status_line.say("the vehicle has arrived in Birmingham; everything stays up, Ctrl-C ends it");
             status_line.set_note("arrived");
@@ -257,22 +268,33 @@ struct City<'a> {
 }
 
 impl City<'_> {
-    /// Drives the run, from where the topics show that it had come to. `true` when it has come to its end.
+    /// Drives the run, from where the topics show that it had come to. `true` when it has come to its end; `None` when it
+    /// was stopped before it began.
     async fn drive(
         &self,
         stop: &CancellationToken,
         starting: &Starting,
         ready: impl FnOnce() -> StatusLine,
-    ) -> Result<(bool, StatusLine)> {
+    ) -> Result<Option<(bool, StatusLine)>> {
         let (up, simulator) = (&self.config.up, &self.config.simulator);
         starting.say("looking where the vehicles are");
-        let found = self.find().await?;
+        // Before anything is asked of the broker: what cannot be written shows at once.
+        let ledger = simulator.truth.as_deref().map(Ledger::create).transpose()?;
+        let found = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            found = self.find() => found?,
+        };
         let start = up.start.unwrap_or(match up.profile {
             Profile::Classic => Start::Now,
             Profile::Fleet => Start::RushHour,
         });
         let mut run = Run::new(simulator, up.profile, start, found.start_us, self.topics)?;
-        let producer = open_producer(self.kafka).await?;
+        let producer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            producer = open_producer(self.kafka) => producer?,
+        };
         starting.end();
         let status_line = ready();
         if found.start_us.is_some() {
@@ -284,7 +306,7 @@ impl City<'_> {
             pace: pace(up.pace, up.profile, CLASSIC_STEP),
             topics: self.topics.clone(),
             already_sent: found.already_sent,
-            ledger: simulator.truth.as_deref().map(Ledger::create).transpose()?,
+            ledger,
             stop: stop.clone(),
             counters: Arc::clone(&counters),
         };
@@ -307,7 +329,7 @@ impl City<'_> {
                 }
             }
         }
-        Ok((counters.arrived.load(Ordering::Relaxed), status_line))
+        Ok(Some((counters.arrived.load(Ordering::Relaxed), status_line)))
     }
 
     /// What the topics hold of the run: state lives in Kafka alone, so a killed process goes on exactly.
@@ -416,7 +438,7 @@ fn greet(config: &Config, kafka: &str, http: Option<&HttpServer>) {
     eprintln!("  lake      {}", config.lake.path);
     if let Some(http) = http {
         eprintln!(
-            "  progress  http://{}/api/progress  (also /health, /metrics)",
+            "  progress  http://{}/api/progress  (also /readyz, /livez, /metrics)",
             http.address()
         );
     }

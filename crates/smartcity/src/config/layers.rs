@@ -39,6 +39,8 @@ pub(super) struct Layers {
     defaults: BTreeMap<String, Value>,
     settings: BTreeMap<String, Setting>,
     mistakes: Vec<Mistake>,
+    /// What was left out, and is no mistake.
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +94,7 @@ impl Layers {
             settings: defaults.iter().map(default).collect(),
             defaults,
             mistakes: Vec::new(),
+            warnings: Vec::new(),
         };
         let own = Path::new(FILE);
         if let Some(file) = file.or_else(|| own.exists().then_some(own)) {
@@ -119,6 +122,11 @@ impl Layers {
                 lines.collect::<Vec<_>>().join("\n  ")
             ))),
         }
+    }
+
+    /// What is ignored, one line each.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn mistake(&mut self, source: Source, message: impl Into<String>) {
@@ -228,12 +236,19 @@ impl Layers {
             let topic = topic.map(|stream| format!("topics.{}", stream.to_lowercase()));
             match topic.as_ref().or(variables.get(&variable)) {
                 Some(path) => self.lay_text(path, &text, Source::Variable(variable)),
-                None => {
-                    let hint = nearest(&variable, variables.keys().map(String::as_str));
-                    let message = format!("environment variable {variable} is no setting{hint}");
-                    // The variable is in the message: the place would say it twice.
-                    self.mistake(Source::Flag, message);
-                }
+                // The prefix is anyone's to use, so a name that is like none of ours is ignored. One that is like a setting's
+                // is misspelt.
+                None => match model::nearest(&variable, variables.keys().map(String::as_str)) {
+                    Some(nearest) => {
+                        let message =
+                            format!("environment variable {variable} is no setting; did you mean `{nearest}`?");
+                        // The variable is in the message: the place would say it twice.
+                        self.mistake(Source::Flag, message);
+                    }
+                    None => self
+                        .warnings
+                        .push(format!("environment variable {variable} is no setting and is ignored")),
+                },
             }
         }
     }
@@ -435,11 +450,5 @@ fn line_at(text: &str, at: usize) -> usize {
 
 /// `; did you mean ...?` when something is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let best = known
-        .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .min();
-    match best {
-        Some((distance, known)) if distance <= 2 + word.len() / 6 => format!("; did you mean `{known}`?"),
-        _ => String::new(),
-    }
+    model::nearest(word, known).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
 }

@@ -48,6 +48,9 @@ impl Config {
         let mut layers = Layers::read(file, environment, flags);
         let config = Config::read(&mut layers);
         layers.check()?;
+        for warning in layers.warnings() {
+            eprintln!("warning: {warning}");
+        }
         Ok(config)
     }
 }

@@ -13,6 +13,7 @@ use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    pub(crate) shutdown_timeout: Duration,
     pub(crate) kafka: Kafka,
     pub(crate) lake: Lake,
     pub(crate) streams: Streams,
@@ -50,6 +51,7 @@ pub(crate) struct Ingest {
     pub(crate) fail_on_data_loss: bool,
     pub(crate) errors_tolerance: ErrorsTolerance,
     pub(crate) errors_window: u64,
+    pub(crate) migrated_topics: BTreeMap<String, String>,
     pub(crate) dlq_topic: Option<String>,
     pub(crate) latency: Duration,
     pub(crate) batch_records_max: u64,
@@ -72,6 +74,7 @@ pub(crate) struct Up {
     pub(crate) profile: Profile,
     pub(crate) start: Option<Start>,
     pub(crate) pace: Option<Pace>,
+    pub(crate) log_interval: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +148,7 @@ impl Config {
         let path = |text: &str| Ok(PathBuf::from(text));
         let text = |text: &str| Ok(text.to_owned());
         Self {
+            shutdown_timeout: from.parsed("shutdown_timeout", values::duration),
             kafka: Kafka {
                 bootstrap_servers: from.text("kafka.bootstrap_servers"),
                 group_id: from.text("kafka.group_id"),
@@ -166,6 +170,7 @@ impl Config {
                 fail_on_data_loss: from.boolean("ingest.fail_on_data_loss"),
                 errors_tolerance: from.parsed("ingest.errors_tolerance", str::parse),
                 errors_window: from.integer("ingest.errors_window"),
+                migrated_topics: from.parsed("ingest.migrated_topics", values::pairs),
                 dlq_topic: from.optional("ingest.dlq_topic", text),
                 latency: from.parsed("ingest.latency", values::duration),
                 batch_records_max: from.integer("ingest.batch_records_max"),
@@ -180,6 +185,7 @@ impl Config {
                 profile: from.parsed("up.profile", |text| values::one_of(text, &PROFILES)),
                 start: from.optional("up.start", str::parse),
                 pace: from.optional("up.pace", str::parse),
+                log_interval: from.parsed("up.log_interval", values::duration),
             },
             simulator: Simulator {
                 profile: from.parsed("simulator.profile", |text| values::one_of(text, &PROFILES)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use auth::{ClientAuth, Mechanism};
 
+use super::layers::Layers;
 use super::values::HostPort;
 use super::*;
 
@@ -131,7 +132,7 @@ fn all_mistakes_are_reported_at_once() {
                 [broker]\npartitions = 99999999999\nlisten = \"here\"\n[lake]\npath = [1]\n[query]\nmemory_bytes_max = 0x10\n";
     let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(path.path(), file).unwrap();
-    let environment = [("SMARTCITY_UP_LATENCY", "later"), ("SMARTCITY_NONE", "1")];
+    let environment = [("SMARTCITY_UP_LATENCY", "later"), ("SMARTCITY_INGEST_WORKRES", "1")];
     let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let flags = vec![("up.pace", "fast".to_owned())];
     let error = Config::load(Some(path.path()), environment.into_iter(), &flags).unwrap_err();
@@ -147,9 +148,37 @@ fn all_mistakes_are_reported_at_once() {
       FILE:11: `here` is no address; write host:port, or [address]:port for IPv6, in `broker.listen`
       FILE:13: `lake.path` must be a string, not an array
       environment variable SMARTCITY_UP_LATENCY: `later` is no duration; write it as 500ms, 10s or 5min, in `up.latency`
-      environment variable SMARTCITY_NONE is no setting
+      environment variable SMARTCITY_INGEST_WORKRES is no setting; did you mean `SMARTCITY_INGEST_WORKERS`?
       `fast` is no pace; write max, a duration per step (5s) or a speed-up (60x), in `up.pace`
     ");
+}
+
+#[test]
+fn a_variable_that_is_like_no_setting_is_ignored_with_a_warning() {
+    let environment = ["SMARTCITY_BIN", "SMARTCITY_HOME"].map(|name| (name.to_owned(), "x".to_owned()));
+    let layers = Layers::read(None, environment.into_iter(), &Vec::new());
+    assert_eq!(
+        layers.warnings(),
+        [
+            "environment variable SMARTCITY_BIN is no setting and is ignored",
+            "environment variable SMARTCITY_HOME is no setting and is ignored"
+        ]
+    );
+    assert!(load("", &[("SMARTCITY_BIN", "x")], &Vec::new()).is_ok());
+}
+
+#[test]
+fn migrated_topics_are_pairs() {
+    let load = |text: &str| load(&format!("[ingest]\nmigrated_topics = \"{text}\"\n"), &[], &Vec::new());
+    let pairs = |text| load(text).unwrap().ingest.migrated_topics;
+    assert!(pairs("").is_empty());
+    let two = [("a.b", "x-1"), ("c", "y")].map(|(topic, id)| (topic.to_owned(), id.to_owned()));
+    assert_eq!(pairs("a.b = x-1,c=y"), two.into());
+    let told = load("a.b=x,c").unwrap_err().to_string();
+    assert!(
+        told.contains("`c` is no pair; write topic=id, in `ingest.migrated_topics`"),
+        "{told}"
+    );
 }
 
 #[test]

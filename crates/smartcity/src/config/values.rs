@@ -1,5 +1,6 @@
 //! How each kind of value is written as text.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -103,9 +104,13 @@ impl FromStr for Start {
         match text {
             "now" => Ok(Start::Now),
             "rush-hour" => Ok(Start::RushHour),
-            text => model::event_time::parse(text.as_bytes())
-                .map(Start::At)
-                .ok_or_else(|| format!("`{text}` is no time; write now, rush-hour or 2026-01-01T00:00:00")),
+            text => {
+                // A date alone is its midnight.
+                let midnight = || model::event_time::parse(format!("{text}T00:00:00").as_bytes());
+                let time = model::event_time::parse(text.as_bytes()).or_else(midnight);
+                time.map(Start::At)
+                    .ok_or_else(|| format!("`{text}` is no time; write now, rush-hour or 2026-01-01T00:00:00"))
+            }
         }
     }
 }
@@ -138,6 +143,18 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
     let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
     words.map(str::parse).collect()
+}
+
+/// Names with a value each, `a=1, b=2`.
+pub(super) fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let pair = |word: &str| {
+        let (name, value) = word.split_once('=').map(|(name, value)| (name.trim(), value.trim()))?;
+        (!name.is_empty() && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    };
+    words
+        .map(|word| pair(word).ok_or_else(|| format!("`{word}` is no pair; write topic=id")))
+        .collect()
 }
 
 /// One of a few words.

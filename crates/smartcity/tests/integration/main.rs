@@ -7,10 +7,14 @@ mod drift;
 mod feed;
 mod fleet;
 mod kafka_faults;
+mod lifecycle;
+mod outages;
 mod parking;
 mod places;
 mod readers;
 mod s3;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 mod support;
 mod terminal;
 mod up;

@@ -41,8 +41,7 @@ fn a_sixth_stream_lands_by_its_declaration_alone() {
 
     let produce = ["-P", "-b", &address, "-t", "parking_data", "-K", "|"];
     let Ok(mut kcat) = Command::new("kcat").args(produce).stdin(Stdio::piped()).spawn() else {
-        assert!(std::env::var_os("CI").is_none(), "CI must have kcat");
-        writeln!(std::io::stderr(), "SKIPPED: kcat is not on this machine").unwrap();
+        crate::skip::skip("kcat");
         return;
     };
     let messages = concat!(

@@ -85,7 +85,7 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
 fn serve(config: &Config) -> Result<()> {
     init_logging("info");
     block_on(async {
-        let stop = stop_on_signals()?;
+        let stop = stop_on_signals(config.shutdown_timeout)?;
         let metrics = config.broker.http_listen.map(|_| init_metrics()).transpose()?;
         let broker = Arc::new(start(config).await?);
         eprintln!(

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 use ingest::replay::{self, LETTER_COLUMNS, Letter, Replay, Replayed};
 use lake::Lake;
-use model::{Clock as _, Streams, SystemClock};
+use model::{Clock as _, Streams, SystemClock, kafka_topic};
 
 use crate::args::{ApplicationArgs, DurabilityArgs, LakeArgs, StreamsArgs};
 use crate::clients::open_lake;
@@ -114,7 +114,9 @@ impl Run<'_> {
         let Some(first) = letters.first() else { return Ok(()) };
         self.bar.inc(letters.len() as u64);
         let mut streams = self.streams.iter().enumerate();
-        let Some((index, stream)) = streams.find(|(_, stream)| *stream.topic == *first.id.topic_partition.topic) else {
+        let Some((index, stream)) =
+            streams.find(|(_, stream)| stream.topic == kafka_topic(&first.id.topic_partition.topic))
+        else {
             self.unknown += letters.len() as u64;
             return Ok(());
         };

@@ -117,7 +117,7 @@ pub(super) fn run(file: Option<&Path>, verify: &Args) -> Result<()> {
 
 async fn open_source(config: &Config, mut topics: Vec<String>) -> Result<KafkaSource> {
     topics.dedup();
-    let (kafka, queued_bytes_max) = (kafka_config(config), config.ingest.queued_bytes_max);
+    let (kafka, queued_bytes_max) = (kafka_config(config)?, config.ingest.queued_bytes_max);
     let opened = tokio::task::spawn_blocking(move || {
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         KafkaSource::open(&kafka, &topics, Subscription::All, queued_bytes_max)

@@ -137,6 +137,17 @@ impl Process {
         }
     }
 
+    /// SIGTERM; what it takes to end is the caller's to check.
+    pub fn terminate(&self) {
+        run(Command::new("kill").arg(self.id().to_string()));
+    }
+
+    /// The lines so far.
+    pub fn lines(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
     /// Waits for an end that nobody asked for: the exit code, and all lines.
     pub fn end(mut self, timeout: Duration) -> (Option<i32>, String) {
         let deadline = Instant::now() + timeout;
@@ -246,12 +257,7 @@ pub fn get(address: &str, path: &str) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
-pub fn skip(what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "CI must have {what}");
-    // Past the test harness, which swallows a passing test's output.
-    use std::io::Write as _;
-    writeln!(std::io::stderr(), "SKIPPED: {what} is not on this machine").ok();
-}
+pub use crate::skip::skip;
 
 /// Python with the modules of `tests/python/requirements.txt`, running one of the scripts there.
 pub fn python(script: &str) -> Option<Command> {
@@ -270,6 +276,13 @@ pub fn python(script: &str) -> Option<Command> {
         .arg(root().join("tests/python").join(script))
         .env("PYTHONDONTWRITEBYTECODE", "1");
     Some(command)
+}
+
+/// An address that takes connections and never answers: what a cluster or a store looks like behind a firewall.
+pub fn silence() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
 }
 
 pub fn free_port() -> u16 {

@@ -1,16 +1,30 @@
-//! How the job goes, per stream: totals for the status line, and the last batch in Spark's progress format
-//! (`StreamingQueryProgress`).
+//! How the job goes: totals of each stream for the status line, what does not answer, and whether the job is well.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
-use model::{Clock, Span, Streams, TopicPartition, event_time};
-use serde::Serialize;
+use model::{Clock, Span, Streams, TopicPartition};
+use tracing::{info, warn};
 
 use crate::batch::BatchFigures;
 use crate::tolerance::Excess;
+
+mod health;
+mod outage;
+mod report;
+
+pub(crate) use health::Phase;
+pub(crate) use outage::Part;
+pub use report::StreamProgress;
+
+use health::StreamHealth;
+use outage::Outages;
+
+/// How old the last commit may be while records wait, unless [`Progress::with_commit_age_max`] says otherwise.
+const COMMIT_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Shared by the stages, which report, and by whoever shows it.
 pub struct Progress {
@@ -18,6 +32,15 @@ pub struct Progress {
     run_id: String,
     clock: Arc<dyn Clock>,
     streams: Vec<Mutex<StreamState>>,
+    job: Mutex<JobState>,
+    commit_age_max: Duration,
+}
+
+struct JobState {
+    phase: Phase,
+    outages: Outages,
+    /// When the reader was last seen to do something.
+    reader_moved: Instant,
 }
 
 struct StreamState {
@@ -30,6 +53,8 @@ struct StreamState {
     last_batch_ended: Instant,
     last: Option<LastBatch>,
     stopped: Option<Excess>,
+    /// The last commit, or when it fell behind, if that was later; `None` while nothing waits in Kafka.
+    waiting_since: Option<Instant>,
 }
 
 struct LastBatch {
@@ -76,6 +101,7 @@ impl Progress {
                 last_batch_ended: Instant::now(),
                 last: None,
                 stopped: None,
+                waiting_since: None,
             })
         });
         Self {
@@ -83,13 +109,116 @@ impl Progress {
             run_id: run_id.to_owned(),
             clock,
             streams: streams.collect(),
+            job: Mutex::new(JobState {
+                phase: Phase::Starting("connecting to Kafka and the lake"),
+                outages: Outages::default(),
+                reader_moved: Instant::now(),
+            }),
+            commit_age_max: COMMIT_AGE_MAX,
+        }
+    }
+
+    /// A stream with records in Kafka that has had no commit for longer than this is not well.
+    #[must_use]
+    pub fn with_commit_age_max(mut self, commit_age_max: Duration) -> Self {
+        self.commit_age_max = commit_age_max;
+        self
+    }
+
+    /// Why the job does not do what it is for, one reason each; none when it does. Restarting it may mend nothing.
+    pub fn unready(&self) -> Vec<String> {
+        let now = Instant::now();
+        let streams: Vec<_> = self.streams.iter().map(lock).collect();
+        let health: Vec<_> = streams.iter().map(|stream| stream.health()).collect();
+        let job = lock(&self.job);
+        let name = |part| self.part_name(part, |stream| streams[stream].name.clone());
+        health::unready(job.phase, &health, &job.outages, name, self.commit_age_max, now)
+    }
+
+    /// Why the process must be started again; `None` when that would mend nothing.
+    pub fn dead(&self) -> Option<String> {
+        let job = lock(&self.job);
+        health::dead(job.phase, job.reader_moved, Instant::now())
+    }
+
+    /// Sets the gauges that follow from the time that has passed. Call it before metrics are read.
+    pub fn publish(&self) {
+        gauge!("smartcity_ingest_ready").set(f64::from(u8::from(self.unready().is_empty())));
+        let now = Instant::now();
+        for stream in &self.streams {
+            let stream = lock(stream);
+            let age = stream.waiting_since.map_or(Duration::ZERO, |since| now - since);
+            gauge!("smartcity_ingest_commit_age_seconds", "stream" => stream.name.clone()).set(age.as_secs_f64());
+        }
+        let longest = lock(&self.job)
+            .outages
+            .iter()
+            .map(|(_, outage)| now - outage.since)
+            .max();
+        gauge!("smartcity_ingest_outage_seconds").set(longest.unwrap_or_default().as_secs_f64());
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        let mut job = lock(&self.job);
+        job.phase = phase;
+        job.reader_moved = Instant::now();
+    }
+
+    pub(crate) fn reader_moved(&self) {
+        lock(&self.job).reader_moved = Instant::now();
+    }
+
+    /// A try at something that has no end of tries has failed; `what` says at what.
+    pub(crate) fn failed(&self, part: Part, what: &'static str, error: &(dyn Error + 'static)) {
+        let error = lake::describe(error);
+        let count = lock(&self.job).outages.failed(part, error.clone(), Instant::now());
+        if let Some(tries) = count {
+            let part = self.name_of(part);
+            warn!(what, %error, tries, "{part} does not answer; trying again");
+        }
+    }
+
+    /// The part has answered.
+    pub(crate) fn answered(&self, part: Part) {
+        let ended = lock(&self.job).outages.answered(part);
+        if let Some(outage) = ended {
+            let part = self.name_of(part);
+            info!(
+                after_s = outage.since.elapsed().as_secs(),
+                tries = outage.tries,
+                "{part} answers again"
+            );
+        }
+    }
+
+    /// What does not answer now, in words; empty when all does.
+    pub(crate) fn outages(&self) -> String {
+        let outages: Vec<_> = {
+            let job = lock(&self.job);
+            let outages = job.outages.iter();
+            outages.map(|(part, outage)| (part, outage.error.clone())).collect()
+        };
+        let text = |(part, error): &(Part, String)| format!("{} does not answer: {error}", self.name_of(*part));
+        outages.iter().map(text).collect::<Vec<_>>().join("; ")
+    }
+
+    fn name_of(&self, part: Part) -> String {
+        self.part_name(part, |stream| lock(&self.streams[stream]).name.clone())
+    }
+
+    fn part_name(&self, part: Part, stream_name: impl Fn(usize) -> String) -> String {
+        match part {
+            Part::Kafka => "Kafka".to_owned(),
+            Part::Lake => "the lake".to_owned(),
+            Part::Table(stream) => format!("the lake (table {})", stream_name(stream)),
+            Part::DlqTopic(stream) => format!("the dead-letter topic (stream {})", stream_name(stream)),
         }
     }
 
     /// The streams that were stopped, and why.
     pub fn stopped_streams(&self) -> Vec<(String, Excess)> {
         let stopped = self.streams.iter().filter_map(|stream| {
-            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let stream = lock(stream);
             Some((stream.name.clone(), stream.stopped?))
         });
         stopped.collect()
@@ -98,7 +227,7 @@ impl Progress {
     /// Name and totals of each stream.
     pub fn totals(&self) -> Vec<(String, Totals)> {
         let totals = self.streams.iter().map(|stream| {
-            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let stream = lock(stream);
             (stream.name.clone(), stream.totals.clone())
         });
         totals.collect()
@@ -106,35 +235,32 @@ impl Progress {
 
     /// The last progress of each stream, Spark's field names; figures of a stream at rest are zero, as Spark's are.
     pub fn report(&self) -> Vec<StreamProgress> {
-        let lock = |stream: &'_ Mutex<StreamState>| {
-            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-            self.stream_progress(&stream)
-        };
-        self.streams.iter().map(lock).collect()
+        let streams = self.streams.iter();
+        streams.map(|stream| self.stream_progress(&lock(stream))).collect()
     }
 
     /// A partition is read from `offset` on.
     pub(crate) fn assigned(&self, stream: usize, partition: i32, offset: i64, high: i64) {
-        let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.streams[stream]);
         state.partitions.insert(partition, (offset, Some(high)));
         state.update_lag();
     }
 
     pub(crate) fn unassigned(&self, stream: usize, partition: i32) {
-        let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.streams[stream]);
         state.partitions.remove(&partition);
         state.update_lag();
     }
 
     /// Nothing of this stream is read any more: too much of it is broken.
     pub(crate) fn stopped(&self, stream: usize, excess: Excess) {
-        let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.streams[stream]);
         gauge!("smartcity_ingest_stopped", "stream" => state.name.clone()).set(1);
         state.stopped = Some(excess);
     }
 
     pub(crate) fn high_watermark(&self, stream: usize, partition: i32, high: i64) {
-        let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.streams[stream]);
         if let Some((_, known)) = state.partitions.get_mut(&partition) {
             *known = Some(high);
         }
@@ -143,7 +269,7 @@ impl Progress {
 
     pub(crate) fn committed(&self, stream: usize, report: &BatchReport) {
         let timestamp_us = self.clock.now_us();
-        let mut state = self.streams[stream].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.streams[stream]);
         let since_previous = state.last_batch_ended.elapsed();
         state.last_batch_ended = Instant::now();
         state.batch_id += 1;
@@ -157,6 +283,8 @@ impl Progress {
                 *offset = span.to;
             }
         }
+        // Whatever waits now has not waited for this commit.
+        state.waiting_since = None;
         state.last = Some(LastBatch {
             timestamp_us,
             figures: report.figures,
@@ -171,84 +299,10 @@ impl Progress {
         });
         state.update_lag();
     }
+}
 
-    fn stream_progress(&self, state: &StreamState) -> StreamProgress {
-        // Spark reports an idle query with zeros after ten seconds.
-        let last = state
-            .last
-            .as_ref()
-            .filter(|_| state.last_batch_ended.elapsed() < Duration::from_secs(10));
-        let figures = last.map(|last| last.figures).unwrap_or_default();
-        let (upload, commit) = last.map(|last| (last.upload, last.commit)).unwrap_or_default();
-        let took = figures.decode + figures.encode + upload + commit;
-        let rate = |time: Duration| match time.as_secs_f64() {
-            0.0 => 0.0,
-            seconds => (figures.records as f64 / seconds * 10.0).round() / 10.0,
-        };
-        let input_rows_per_second = rate(last.map(|last| last.since_previous).unwrap_or_default());
-        let processed_rows_per_second = rate(took);
-        let offsets = |offset: &dyn Fn(i32, i64) -> i64| {
-            let offsets = state
-                .partitions
-                .iter()
-                .map(|(partition, (landed, _))| (partition.to_string(), offset(*partition, *landed)));
-            BTreeMap::from([(state.topic.clone(), offsets.collect())])
-        };
-        let start = |partition, landed| {
-            last.and_then(|last| last.spans.get(&partition))
-                .map_or(landed, |span| span.from)
-        };
-        let latest = |partition, landed| {
-            state
-                .partitions
-                .get(&partition)
-                .and_then(|(_, high)| *high)
-                .map_or(landed, |high: i64| high.max(landed))
-        };
-        StreamProgress {
-            id: format!("{}/{}", self.application, state.name),
-            run_id: self.run_id.clone(),
-            name: state.name.clone(),
-            timestamp: iso8601(last.map_or_else(|| self.clock.now_us(), |last| last.timestamp_us)),
-            batch_id: state.batch_id,
-            num_input_rows: figures.records,
-            input_rows_per_second,
-            processed_rows_per_second,
-            duration_ms: DurationMs {
-                decode: figures.decode.as_millis() as u64,
-                encode: figures.encode.as_millis() as u64,
-                upload: upload.as_millis() as u64,
-                wal_commit: commit.as_millis() as u64,
-                trigger_execution: took.as_millis() as u64,
-            },
-            event_time: figures
-                .event_time_us
-                .map(|(min, max)| BTreeMap::from([("min", iso8601(min)), ("max", iso8601(max))]))
-                .unwrap_or_default(),
-            state_operators: [],
-            sources: [SourceProgress {
-                description: format!("Kafka[{}]", state.topic),
-                start_offset: offsets(&start),
-                end_offset: offsets(&|_, landed| landed),
-                latest_offset: offsets(&latest),
-                num_input_rows: figures.records,
-                input_rows_per_second,
-                processed_rows_per_second,
-            }],
-            sink: SinkProgress {
-                description: format!("Delta[{}]", state.name),
-                num_output_rows: figures.rows,
-                num_dead_letters: figures.dead_letters,
-                version: state.totals.version,
-            },
-            totals: TotalsProgress {
-                rows: state.totals.rows,
-                dead_letters: state.totals.dead_letters,
-                lag: state.totals.lag,
-                stopped: state.stopped.map(|excess| excess.to_string()),
-            },
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl StreamState {
@@ -260,82 +314,21 @@ impl StreamState {
         self.totals.lag = lags.sum::<Option<u64>>();
         if let Some(lag) = self.totals.lag {
             gauge!("smartcity_ingest_lag_records", "stream" => self.name.clone()).set(lag as f64);
+            self.waiting_since = match lag {
+                0 => None,
+                _ => self.waiting_since.or_else(|| Some(Instant::now())),
+            };
         }
     }
-}
 
-/// One stream's progress in the shape of Spark's `StreamingQueryProgress.json`, with `totals` and the sink's
-/// `numDeadLetters` and `version` added.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StreamProgress {
-    pub id: String,
-    pub run_id: String,
-    pub name: String,
-    pub timestamp: String,
-    pub batch_id: u64,
-    pub num_input_rows: u64,
-    pub input_rows_per_second: f64,
-    pub processed_rows_per_second: f64,
-    pub duration_ms: DurationMs,
-    pub event_time: BTreeMap<&'static str, String>,
-    pub state_operators: [(); 0],
-    pub sources: [SourceProgress; 1],
-    pub sink: SinkProgress,
-    pub totals: TotalsProgress,
-}
-
-/// Milliseconds by stage; decode and encode are CPU work and may run on several threads at once.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DurationMs {
-    pub decode: u64,
-    pub encode: u64,
-    pub upload: u64,
-    pub wal_commit: u64,
-    pub trigger_execution: u64,
-}
-
-/// Offsets are `{topic: {partition: offset}}`, as Spark's Kafka source writes them.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SourceProgress {
-    pub description: String,
-    pub start_offset: BTreeMap<String, BTreeMap<String, i64>>,
-    pub end_offset: BTreeMap<String, BTreeMap<String, i64>>,
-    pub latest_offset: BTreeMap<String, BTreeMap<String, i64>>,
-    pub num_input_rows: u64,
-    pub input_rows_per_second: f64,
-    pub processed_rows_per_second: f64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SinkProgress {
-    pub description: String,
-    pub num_output_rows: u64,
-    pub num_dead_letters: u64,
-    pub version: Option<i64>,
-}
-
-/// Sums since the job's start, and the records in Kafka that have not landed.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TotalsProgress {
-    pub rows: u64,
-    pub dead_letters: u64,
-    pub lag: Option<u64>,
-    /// Why the stream was stopped; `None` while it is not.
-    pub stopped: Option<String>,
-}
-
-/// `2026-01-01T00:00:00.000Z`, as Spark writes timestamps.
-fn iso8601(us: i64) -> String {
-    let (year, month, day) = event_time::civil_from_days(event_time::days(us));
-    let ms = us.rem_euclid(event_time::DAY_US) / 1000;
-    let (seconds, ms) = (ms / 1000, ms % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    fn health(&self) -> StreamHealth<'_> {
+        StreamHealth {
+            name: &self.name,
+            lag: self.totals.lag,
+            waiting_since: self.waiting_since,
+            stopped: self.stopped,
+        }
+    }
 }
 
 #[cfg(test)]
