@@ -34,6 +34,19 @@ impl LakeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ParquetArgs {
+    /// Encoding of new files: what every reader takes, or fewer bytes
+    #[arg(long, value_name = "PROFILE", value_parser = ["compatible", "compact"])]
+    parquet_profile: Option<String>,
+}
+
+impl ParquetArgs {
+    pub(crate) fn flags(&self) -> Flags {
+        flags! { "parquet.profile" = self.parquet_profile }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StreamsArgs {
     /// Folder of stream declarations instead of the built-in ones
     #[arg(long, value_name = "DIR")]

@@ -19,7 +19,8 @@ pub(crate) fn kafka_config(config: &Config) -> KafkaConfig {
 }
 
 pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
-    Ok(Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?)
+    let lake = Lake::open(&config.lake.path, Arc::new(SystemClock), Names::random()).await?;
+    Ok(lake.with_parquet_profile(config.parquet.profile))
 }
 
 /// SQL over the lake, within the memory that queries may take.

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod elements;
+mod foreign;
 mod job;
 mod replay;
+#[path = "../../../../tests/spark/spark.rs"]
+mod spark;
 mod starts;
 mod verify;
 

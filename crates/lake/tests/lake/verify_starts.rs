@@ -113,34 +113,6 @@ async fn a_table_of_an_earlier_release_skips_nothing() {
 }
 
 #[tokio::test]
-async fn rows_without_an_offset_are_not_read_again() {
-    let planted = Planted::empty();
-    let first = table(&planted, 1).await;
-    record(&first, &[at(0, 0, 0), at(1, 0, 0)]).await;
-    planted.land(&first, 0, Span::new(0, 5), |_| true).await;
-    planted.land(&first, 2, Span::new(0, 5), |_| true).await;
-    // As a checkpoint of a writer that lets offsets expire.
-    edit(&planted, |action| {
-        if action.get("txn").is_some() {
-            *action = json!({"txn": {"appId": "someone", "version": 1}});
-        }
-    })
-    .await;
-    let table = table(&planted, 2).await;
-    let refused = table
-        .record_starts(TOPIC, "latest", &[at(0, 9, 0), at(2, 9, 0)])
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&refused, LakeError::Unusable { why, .. } if why.contains("rows of vehicle_data[2] (offset 0 ")),
-        "{refused}"
-    );
-    assert!(!refused.is_retryable());
-    record(&table, &[at(0, 9, 0), at(3, 9, 0)]).await;
-    assert_eq!(table.recorded(&partition(3)), Some(0));
-}
-
-#[tokio::test]
 async fn records_missing_at_the_start_are_found() {
     let planted = Planted::empty();
     let table = table(&planted, 1).await;

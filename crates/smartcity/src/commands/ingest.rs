@@ -8,7 +8,7 @@ use anyhow::Result;
 use ingest::Until;
 use serve::http::HttpServer;
 
-use crate::args::{ApplicationArgs, KafkaArgs, LakeArgs, StreamsArgs, flags};
+use crate::args::{ApplicationArgs, KafkaArgs, LakeArgs, ParquetArgs, StreamsArgs, flags};
 use crate::clients::kafka_config;
 use crate::config::{self, Flags};
 use crate::declarations;
@@ -47,6 +47,8 @@ pub(crate) struct Args {
     /// How much of a stream may be broken before it is stopped: all, none, or a share such as 5%
     #[arg(long, value_name = "SHARE")]
     errors_tolerance: Option<String>,
+    #[command(flatten)]
+    parquet: ParquetArgs,
     /// Threads that decode and encode; 0 means one per core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -72,6 +74,7 @@ impl Args {
         let shared = [
             self.kafka.flags(),
             self.lake.flags(),
+            self.parquet.flags(),
             self.streams.flags(),
             self.application.flags(),
         ];

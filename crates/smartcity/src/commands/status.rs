@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use futures::TryStreamExt as _;
-use ingest::drift::Drift;
+use ingest::drift::{Drift, extra_columns};
 use model::{DEAD_LETTERS, EXTRA, INGESTED_AT, Stream};
 use serde_json::{Value, json};
 use serve::output::{Format, write_result};
@@ -51,6 +51,7 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
                     "last_event_time": landed["last_event_time"], "last_landed": landed["last_landed"],
                     "dead_letters": letters, "rows_with_undeclared_fields": drift.rows,
                     "undeclared_fields": drift.fields, "other_undeclared_fields": drift.others,
+                    "unreadable_rows": drift.unreadable_rows, "unreadable": drift.unreadable,
                 }));
             } else {
                 print(stream, &landed, &letters, &drift);
@@ -83,10 +84,8 @@ async fn letters(engine: &Engine, stream: &Stream) -> Result<Vec<Value>> {
 }
 
 async fn drift(engine: &Engine, stream: &Stream) -> Result<Drift> {
-    let sql = format!(
-        r#"select arrow_cast({EXTRA}, 'Utf8') from "{}" where {EXTRA} is not null"#,
-        stream.name
-    );
+    let columns = extra_columns();
+    let sql = format!(r#"select {columns} from "{}" where {EXTRA} is not null"#, stream.name);
     let mut drift = Drift::of(stream);
     let mut batches = engine.query(&sql).await?;
     while let Some(batch) = batches.try_next().await? {
@@ -136,5 +135,9 @@ fn print(stream: &Stream, landed: &Value, letters: &[Value], drift: &Drift) {
         if more > 0 || drift.others > 0 {
             println!("  and more: --json shows up to a thousand");
         }
+    }
+    if drift.unreadable_rows > 0 {
+        println!("  {} rows whose _extra is no JSON:", drift.unreadable_rows);
+        drift.unreadable.iter().for_each(|row| println!("    {row}"));
     }
 }

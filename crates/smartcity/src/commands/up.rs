@@ -20,7 +20,7 @@ use sim::fleet::Fleet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::args::{self, FleetArgs, PaceArgs, StreamsArgs, flags};
+use crate::args::{self, FleetArgs, PaceArgs, ParquetArgs, StreamsArgs, flags};
 use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
 use crate::config::{self, Config, Flags, Profile, Start};
@@ -61,6 +61,8 @@ pub(crate) struct Args {
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     streams: StreamsArgs,
+    #[command(flatten)]
+    parquet: ParquetArgs,
     /// Where the embedded broker listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     kafka_listen: Option<String>,
@@ -82,7 +84,7 @@ impl Args {
             "broker.listen" = self.kafka_listen,
             "http.listen" = self.http_listen,
         };
-        [own, self.fleet.flags(), self.streams.flags()].concat()
+        [own, self.fleet.flags(), self.streams.flags(), self.parquet.flags()].concat()
     }
 }
 

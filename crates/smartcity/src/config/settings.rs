@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use auth::{ClientAuth, Mechanism};
 use broker::Flush;
+use lake::ParquetProfile;
 
 use super::layers::Layers;
 use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
@@ -15,6 +16,7 @@ use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
 pub(crate) struct Config {
     pub(crate) kafka: Kafka,
     pub(crate) lake: Lake,
+    pub(crate) parquet: Parquet,
     pub(crate) streams: Streams,
     pub(crate) topics: BTreeMap<String, String>,
     pub(crate) ingest: Ingest,
@@ -35,6 +37,11 @@ pub(crate) struct Kafka {
 #[derive(Debug, Clone)]
 pub(crate) struct Lake {
     pub(crate) path: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Parquet {
+    pub(crate) profile: ParquetProfile,
 }
 
 #[derive(Debug, Clone)]
@@ -133,6 +140,10 @@ pub(crate) struct Query {
 }
 
 const PROFILES: [(&str, Profile); 2] = [("classic", Profile::Classic), ("fleet", Profile::Fleet)];
+const PARQUET_PROFILES: [(&str, ParquetProfile); 2] = [
+    ("compatible", ParquetProfile::Compatible),
+    ("compact", ParquetProfile::Compact),
+];
 const STARTING_OFFSETS: [(&str, StartingOffsets); 2] = [
     ("earliest", StartingOffsets::Earliest),
     ("latest", StartingOffsets::Latest),
@@ -151,6 +162,9 @@ impl Config {
             },
             lake: Lake {
                 path: from.text("lake.path"),
+            },
+            parquet: Parquet {
+                profile: from.parsed("parquet.profile", |text| values::one_of(text, &PARQUET_PROFILES)),
             },
             streams: Streams {
                 dir: from.optional("streams.dir", path),

@@ -9,7 +9,7 @@ use ingest::replay::{self, LETTER_COLUMNS, Letter, Replay, Replayed};
 use lake::Lake;
 use model::{Clock as _, Streams, SystemClock};
 
-use crate::args::{ApplicationArgs, LakeArgs, StreamsArgs};
+use crate::args::{ApplicationArgs, LakeArgs, ParquetArgs, StreamsArgs};
 use crate::clients::open_lake;
 use crate::config;
 use crate::declarations;
@@ -35,6 +35,8 @@ pub(crate) struct Args {
     streams: StreamsArgs,
     #[command(flatten)]
     application: ApplicationArgs,
+    #[command(flatten)]
+    parquet: ParquetArgs,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -42,7 +44,12 @@ pub(crate) struct Args {
 
 pub(super) fn run(file: Option<&Path>, replay: &Args) -> Result<()> {
     init_logging("warn");
-    let flags = [replay.lake.flags(), replay.streams.flags(), replay.application.flags()];
+    let flags = [
+        replay.lake.flags(),
+        replay.streams.flags(),
+        replay.application.flags(),
+        replay.parquet.flags(),
+    ];
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &[])?;
     let sql = |letters: &str| {

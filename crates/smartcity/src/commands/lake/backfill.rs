@@ -9,7 +9,7 @@ use lake::Root;
 use model::{EXTRA, Stream};
 use serve::sql::TimeTravel;
 
-use crate::args::{ApplicationArgs, LakeArgs, StreamsArgs};
+use crate::args::{ApplicationArgs, LakeArgs, ParquetArgs, StreamsArgs};
 use crate::clients::{open_engine, open_lake};
 use crate::config::{self, Config};
 use crate::declarations;
@@ -31,6 +31,8 @@ pub(crate) struct Args {
     streams: StreamsArgs,
     #[command(flatten)]
     application: ApplicationArgs,
+    #[command(flatten)]
+    parquet: ParquetArgs,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -42,6 +44,7 @@ pub(super) fn run(file: Option<&Path>, backfill: &Args) -> Result<()> {
         backfill.lake.flags(),
         backfill.streams.flags(),
         backfill.application.flags(),
+        backfill.parquet.flags(),
     ];
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &backfill.only)?;

@@ -151,6 +151,7 @@ fn print(report: &TableReport) {
         for (count, what) in [
             (partition.gap_offsets, "in gaps"),
             (partition.erased, "erased"),
+            (partition.removed, "removed"),
             (partition.skipped, "without a record"),
             (partition.unexplained, "unexplained"),
             (partition.lost, "lost"),
