@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lake::verify::Severity;
-use lake::{LakeError, StartingOffset, Table};
+use lake::{StartingOffset, Table};
 use model::Span;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
