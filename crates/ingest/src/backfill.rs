@@ -139,6 +139,7 @@ impl Backfill {
         let mut total = Backfilled::default();
         for _ in 0..TRIES_MAX {
             self.table.refresh().await?;
+            self.table.check_rewritable()?;
             let read_version = self.table.version();
             let files = self.table.files_with(EXTRA).await?;
             let mut overtaken = false;

@@ -134,6 +134,9 @@ impl Replay {
     /// After a retryable error the same dead letters may be replayed again.
     pub async fn land(&mut self, letters: &[Letter], now_us: i64) -> Result<Replayed, LakeError> {
         let letters = by_id(letters.iter());
+        // Before any row is written: its dead letter must be removed afterwards.
+        self.dead_letters.refresh().await?;
+        self.dead_letters.check_rewritable()?;
         for _ in 0..TRIES_MAX {
             self.table.refresh().await?;
             let read_version = self.table.version();

@@ -176,9 +176,14 @@ async fn examine(
     let nothing = Held::default();
     for offset in span.from..span.to {
         let held = held.get(&offset).unwrap_or(&nothing);
-        let is_excused = |element| verifier.is_gap(place, offset) || verifier.is_erased(place, offset, element);
+        let is_excused = |element| {
+            verifier.is_gap(place, offset)
+                || verifier.is_erased(place, offset, element)
+                || table.is_removed(place, offset, element)
+        };
         let at = At { place, offset };
-        for finding in compare(&at, held, records.get(&offset), &is_excused) {
+        let findings = compare(&at, held, records.get(&offset), &is_excused);
+        for finding in findings {
             table.report.findings.add(finding);
         }
     }
@@ -197,7 +202,7 @@ impl At<'_> {
     }
 }
 
-/// What is wrong with what the lake holds of a record. `is_excused`: a gap, or removed on purpose.
+/// What is wrong with what the lake holds of a record. `is_excused`: a gap, or removed, which is reported already.
 fn compare(
     at: &At<'_>,
     held: &Held<'_>,

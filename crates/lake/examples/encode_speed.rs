@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use arrow_array::{
     ArrayRef, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use lake::{Lake, Names};
+use lake::{Lake, Names, ParquetProfile};
 use model::event_time::days;
 use model::{ManualClock, Stream};
 use object_store::memory::InMemory;
+use parquet::basic::{Compression, ZstdLevel};
 
 const BATCH_ROWS: usize = 16_384;
 const BATCHES: usize = 128;
@@ -27,31 +28,45 @@ const START_US: i64 = 1_767_225_600_000_000;
 async fn main() {
     let stream = Stream::parse("vehicle_data.toml", include_str!("../../../streams/vehicle_data.toml")).unwrap();
     let names = Names::seeded(1);
-    let url = url::Url::parse("memory:///lake").unwrap();
-    let clock = Arc::new(ManualClock::new(START_US));
-    let lake = Lake::with_store(Arc::new(InMemory::new()), url, clock, names.clone());
-    let table = lake.table(&stream, "bench").await.unwrap();
-    let batches: Vec<RecordBatch> = (0..BATCHES)
-        .map(|number| batch(&stream, &names, number as i64))
-        .collect();
-    let mut best = Duration::MAX;
-    let (mut rows, mut bytes) = (0, 0);
-    for _ in 0..ROUNDS {
-        let started = time();
-        let mut writer = table.file_writer();
-        for batch in &batches {
-            writer.write(batch).unwrap();
+    let zstd = Compression::ZSTD(ZstdLevel::default());
+    for (kind, is_round) in [("full precision", false), ("rounded", true)] {
+        let batches: Vec<RecordBatch> = (0..BATCHES)
+            .map(|number| batch(&stream, &names, number as i64, is_round))
+            .collect();
+        for (profile, codec) in [
+            (ParquetProfile::Compatible, None),
+            (ParquetProfile::Compatible, Some(zstd)),
+            (ParquetProfile::Compact, None),
+        ] {
+            let url = url::Url::parse("memory:///lake").unwrap();
+            let clock = Arc::new(ManualClock::new(START_US));
+            let lake = Lake::with_store(Arc::new(InMemory::new()), url, clock, names.clone());
+            let mut lake = lake.with_parquet_profile(profile);
+            if let Some(codec) = codec {
+                lake = lake.with_compression(codec);
+            }
+            let table = lake.table(&stream, "bench").await.unwrap();
+            let mut best = Duration::MAX;
+            let (mut rows, mut bytes) = (0, 0);
+            for _ in 0..ROUNDS {
+                let started = time();
+                let mut writer = table.file_writer();
+                for batch in &batches {
+                    writer.write(batch).unwrap();
+                }
+                let encoded = writer.finish().unwrap();
+                best = best.min(time() - started);
+                (rows, bytes) = (encoded.rows(), encoded.bytes());
+            }
+            let codec = codec.map_or("its codec", |_| "zstd");
+            println!(
+                "{kind}, {profile:?} with {codec}: {:.2} M rows/s, {:.1} bytes/row ({rows} rows, {} columns)",
+                rows as f64 / best.as_secs_f64() / 1e6,
+                bytes as f64 / rows as f64,
+                stream.arrow_schema().fields().len() - 1,
+            );
         }
-        let encoded = writer.finish().unwrap();
-        best = best.min(time() - started);
-        (rows, bytes) = (encoded.rows(), encoded.bytes());
     }
-    println!(
-        "encode: {:.2} M rows/s, {:.1} bytes/row ({rows} rows, {} columns)",
-        rows as f64 / best.as_secs_f64() / 1e6,
-        bytes as f64 / rows as f64,
-        stream.arrow_schema().fields().len() - 1,
-    );
 }
 
 fn time() -> Duration {
@@ -64,8 +79,13 @@ fn time() -> Duration {
     on_cpu_ns.map_or(elapsed, Duration::from_nanos)
 }
 
-/// A fleet of 500 vehicles, each a few steps at a time, with measurements of full precision as Python sends them.
-fn batch(stream: &Stream, names: &Names, number: i64) -> RecordBatch {
+/// A fleet of 500 vehicles, each a few steps at a time, with measurements of full precision as Python sends them, or
+/// rounded as devices send them: five digits of a degree, a tenth of a kilometre an hour.
+fn batch(stream: &Stream, names: &Names, number: i64, is_round: bool) -> RecordBatch {
+    let round = |value: f64, steps: f64| match is_round {
+        true => (value * steps).round() / steps,
+        false => value,
+    };
     let offsets: Vec<i64> = (0..BATCH_ROWS as i64)
         .map(|row| number * BATCH_ROWS as i64 + row)
         .collect();
@@ -96,9 +116,9 @@ fn batch(stream: &Stream, names: &Names, number: i64) -> RecordBatch {
                     .map(|offset| format!("Vehicle-Adam{:04}", offset * 7 % 500)),
             )),
             "timestamp" => times(&|offset| at(offset) / 1000 * 1000),
-            "latitude" => doubles(&offsets, |offset| 51.5 + noise(offset, 1) / 100.0),
-            "longitude" => doubles(&offsets, |offset| -0.12 + noise(offset, 2) / 100.0),
-            "speed" => doubles(&offsets, |offset| 10.0 + 30.0 * noise(offset, 3)),
+            "latitude" => doubles(&offsets, |offset| round(51.5 + noise(offset, 1) / 100.0, 1e5)),
+            "longitude" => doubles(&offsets, |offset| round(-0.12 + noise(offset, 2) / 100.0, 1e5)),
+            "speed" => doubles(&offsets, |offset| round(10.0 + 30.0 * noise(offset, 3), 10.0)),
             "direction" => texts(&["North-East", "North", "South"], 3),
             "make" => texts(&["BMW", "Volvo", "Ford", "Tesla"], 1),
             "model" => texts(&["C500", "V70", "Focus", "Model 3"], 1),

@@ -1,5 +1,6 @@
 //! A lake to write: where its tables are and how they are opened.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,9 +16,9 @@ use crate::delta::spec::TableSpec;
 use crate::store::local::{Durability, LocalStore, SystemDisk};
 use crate::store::location::{Location, Place};
 use crate::store::probe::check_conditional_put;
-use crate::table::commits::Commits;
-use crate::write::properties::compression;
-use crate::{Backoff, DeadLetters, Erasures, Gaps, LakeError, Names, Pause, Root, Table};
+use crate::table::commits::{self, Commits};
+use crate::write::parquet::ParquetSettings;
+use crate::{Backoff, DeadLetters, Erasures, Gaps, LakeError, Names, ParquetProfile, Pause, Root, Table};
 
 /// A folder of Delta tables on an object store. Cheap to clone.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ pub struct Lake {
     clock: Arc<dyn Clock>,
     names: Names,
     pause: Pause,
-    compression: Compression,
+    parquet: ParquetSettings,
 }
 
 impl Lake {
@@ -85,7 +86,7 @@ impl Lake {
             clock,
             names,
             pause: Pause::real(),
-            compression: compression(),
+            parquet: ParquetSettings::default(),
         })
     }
 
@@ -96,7 +97,7 @@ impl Lake {
             clock,
             names,
             pause: Pause::real(),
-            compression: compression(),
+            parquet: ParquetSettings::default(),
         }
     }
 
@@ -106,9 +107,15 @@ impl Lake {
         self
     }
 
-    /// Encodes files in another way than zstd.
+    /// Encodes files in another way than [`ParquetProfile::Compatible`]; a table's own properties win.
+    pub fn with_parquet_profile(mut self, profile: ParquetProfile) -> Lake {
+        self.parquet.profile = profile;
+        self
+    }
+
+    /// Compresses files by this codec, whatever profile and table say.
     pub fn with_compression(mut self, compression: Compression) -> Lake {
-        self.compression = compression;
+        self.parquet.compression = Some(compression);
         self
     }
 
@@ -132,7 +139,7 @@ impl Lake {
     /// declaration are stopped ([`LakeError::Superseded`]). Each call gives a handle of its own; clone one to share it.
     pub async fn table(&self, stream: &Stream, application: &str) -> Result<Table, LakeError> {
         let log = self.log(Table::spec(stream, application)?, application).await?;
-        Table::new(stream, log, self.compression)
+        Table::new(stream, log, self.parquet)
     }
 
     /// A handle on the dead letters of these streams. Stops writers as [`Lake::table`] does.
@@ -142,17 +149,17 @@ impl Lake {
         application: &str,
     ) -> Result<DeadLetters, LakeError> {
         let log = self.log(DeadLetters::spec(streams, application)?, application).await?;
-        DeadLetters::new(log, self.compression)
+        DeadLetters::new(log, self.parquet)
     }
 
     /// A handle on the gaps of all streams, whose table is created when absent: open it when there is one to record.
     pub async fn gaps(&self, application: &str) -> Result<Gaps, LakeError> {
-        Gaps::new(self.log(Gaps::spec()?, application).await?, self.compression)
+        Gaps::new(self.log(Gaps::spec()?, application).await?, self.parquet)
     }
 
     /// A handle on the erasures of all streams, whose table is created when absent: open it when there is one to record.
     pub async fn erasures(&self, application: &str) -> Result<Erasures, LakeError> {
-        Erasures::new(self.log(Erasures::spec()?, application).await?, self.compression)
+        Erasures::new(self.log(Erasures::spec()?, application).await?, self.parquet)
     }
 
     /// Keeps what `verify` needs to know of a table's commits up to a version in the table `commits`, each once. Every
@@ -202,7 +209,21 @@ impl Lake {
 impl CommitKeeper for Lake {
     async fn keep(&self, table: &str, table_id: &str, until: i64) -> Result<(), LakeError> {
         let log = self.log(Commits::spec()?, &Commits::application(table)).await?;
-        let commits = Commits::new(log, table, table_id, self.compression)?;
+        let commits = Commits::new(log, table, table_id, self.parquet)?;
         commits.record(&self.root.location_of(table), until).await
+    }
+
+    async fn kept_offsets(
+        &self,
+        table_id: &str,
+        application: &str,
+        topic: &str,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeMap<i32, i64>, LakeError> {
+        match self.root.snapshot(COMMITS, None).await {
+            Ok(snapshot) => commits::kept_offsets(&snapshot, table_id, application, topic, partitions).await,
+            Err(LakeError::NoTable { .. }) => Ok(BTreeMap::new()),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -33,4 +33,5 @@ pub use table::rewrite::DataFile;
 pub use table::starts::StartingOffset;
 pub use table::stream::{ReplayedMessage, Table};
 pub use write::encode::{EncodedFiles, FileWriter};
+pub use write::parquet::ParquetProfile;
 pub use write::upload::StagedFiles;

@@ -34,17 +34,21 @@ impl LakeArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DurabilityArgs {
+pub(crate) struct WriteArgs {
     /// What a write waits for: fsync, so that a power cut takes nothing; os, which is faster
     #[arg(long, value_parser = ["fsync", "os"])]
     durability: Option<String>,
+    /// Encoding of new files: what every reader takes, or fewer bytes
+    #[arg(long, value_name = "PROFILE", value_parser = ["compatible", "compact"])]
+    parquet_profile: Option<String>,
 }
 
-impl DurabilityArgs {
+impl WriteArgs {
     pub(crate) fn flags(&self) -> Flags {
         flags! {
             "lake.durability" = self.durability,
             "broker.durability" = self.durability,
+            "parquet.profile" = self.parquet_profile,
         }
     }
 }

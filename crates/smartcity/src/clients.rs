@@ -31,14 +31,15 @@ pub(crate) fn kafka_config_of(config: &Config, bootstrap_servers: &str) -> Resul
 
 pub(crate) async fn open_lake(config: &Config) -> Result<Lake> {
     let (clock, variables) = (Arc::new(SystemClock), std::env::vars());
-    Ok(Lake::at(
+    let lake = Lake::at(
         &config.lake.path,
         config.lake.durability,
         variables,
         clock,
         Names::random(),
     )
-    .await?)
+    .await?;
+    Ok(lake.with_parquet_profile(config.parquet.profile))
 }
 
 /// SQL over the lake, within the memory that queries may take.

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod elements;
+mod foreign;
 mod job;
 mod reader;
 mod replay;
+#[path = "../../../../tests/spark/spark.rs"]
+mod spark;
 mod starts;
 mod verify;
 

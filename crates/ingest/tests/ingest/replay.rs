@@ -58,7 +58,7 @@ fn chunk(topic: &str, values: &[String]) -> Chunk {
 }
 
 /// Commits a chunk as the job does; its dead letters.
-async fn land(lake: &Lake, stream: &Stream, chunk: &Chunk) -> Vec<Letter> {
+pub(crate) async fn land(lake: &Lake, stream: &Stream, chunk: &Chunk) -> Vec<Letter> {
     let table = lake.table(stream, APPLICATION).await.unwrap();
     let dead = lake.dead_letters([stream], APPLICATION).await.unwrap();
     let (mut decoder, mut letters) = (Decoder::new(stream), Vec::new());

@@ -9,6 +9,7 @@ use metrics::{counter, histogram};
 use tracing::warn;
 
 use crate::delta::checkpoint::write::write_checkpoint;
+use crate::delta::features::checkpoint_interval;
 use crate::delta::log::Log;
 use crate::delta::snapshot::Snapshot;
 use crate::delta::spec::CHECKPOINT_INTERVAL;
@@ -18,10 +19,16 @@ use crate::error::describe;
 const RETRY: i64 = 10;
 
 impl Log {
-    /// Starts writing one when the newest is [`CHECKPOINT_INTERVAL`] versions old and none is being written. A failure
-    /// costs the next reader some time and nothing else.
+    /// Starts writing one when the newest is as old as the table's interval, of [`CHECKPOINT_INTERVAL`] versions where it
+    /// says none, and none is being written. A failure costs the next reader some time and nothing else. Where the table
+    /// asks for checkpoints in another form they are left to other writers.
     pub(crate) fn checkpoint_when_due(&self, version: i64) {
-        if version - self.checkpointed.load(Ordering::Relaxed) < CHECKPOINT_INTERVAL {
+        let interval = self
+            .view()
+            .metadata()
+            .map(|metadata| checkpoint_interval(metadata, CHECKPOINT_INTERVAL));
+        let Some(Some(interval)) = interval else { return };
+        if version - self.checkpointed.load(Ordering::Relaxed) < interval {
             return;
         }
         let Ok(running) = Arc::clone(&self.checkpoint).try_lock_owned() else {
@@ -38,7 +45,7 @@ impl Log {
             let started = Instant::now();
             // Another writer may have been faster.
             let newest = location.last_checkpoint().await.map_or(0, |last| last.version);
-            if version - newest < CHECKPOINT_INTERVAL {
+            if version - newest < interval {
                 checkpointed.store(newest, Ordering::Relaxed);
                 return;
             }
@@ -56,7 +63,7 @@ impl Log {
                 }
                 Err(error) => {
                     warn!(table, version, error = %describe(&error), "no checkpoint written; a later version will do");
-                    checkpointed.store(version - CHECKPOINT_INTERVAL + RETRY, Ordering::Relaxed);
+                    checkpointed.store(version - interval + RETRY.min(interval), Ordering::Relaxed);
                     "failed"
                 }
             };

@@ -86,6 +86,9 @@ impl Log {
             };
             // Each time: reading back may have failed after it had taken over another's metadata.
             self.check()?;
+            if actions.iter().any(changes_rows) {
+                self.check_rewritable()?;
+            }
             let version = self.version() + 1;
             failed = match self.put_commit(version, &actions).await? {
                 Put::Done => {
@@ -167,6 +170,11 @@ impl Log {
     pub(crate) fn back_off(&self, faults: u32, conflicts: u32) -> Duration {
         back_off(faults + conflicts.min(4), self.names.next())
     }
+}
+
+/// Takes rows out of the table, to change or to remove them.
+fn changes_rows(action: &Action) -> bool {
+    matches!(action, Action::Remove(remove) if remove.data_change)
 }
 
 /// What a store said to a put.

@@ -1,15 +1,18 @@
 //! The data files of a table's newest version that may hold what is looked for, found by reading the log over.
 
+use std::ops::ControlFlow;
+
+use arrow_array::RecordBatch;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use parquet::arrow::ProjectionMask;
 use serde_json::Value;
 
 use crate::LakeError;
 use crate::delta::action::Add;
+use crate::delta::data_file::RowReader;
 use crate::delta::log::Log;
+use crate::delta::schema::ColumnMapping;
 use crate::delta::snapshot::Snapshot;
-use crate::store::parquet::StoreFile;
 
 /// A data file of the table's newest version.
 pub(crate) struct LiveFile {
@@ -20,25 +23,10 @@ pub(crate) struct LiveFile {
 }
 
 impl Log {
-    /// As [`Log::named_files`], but refuses a file of which another writer has deleted rows.
-    pub(crate) async fn live_files(
-        &self,
-        may_hold: impl Fn(&Value) -> bool + Send + Sync,
-    ) -> Result<Vec<LiveFile>, LakeError> {
-        let files = self.named_files(may_hold).await?;
-        if let Some(file) = files.iter().find(|file| file.add.deletion_vector.is_some()) {
-            return Err(LakeError::unusable(
-                &self.spec.name,
-                format!("file {} has a deletion vector, which we do not write", file.add.path),
-            ));
-        }
-        Ok(files)
-    }
-
     /// The files that `may_hold` does not rule out by their statistics; a file without any is never ruled out. As of the
     /// view's version, so refresh first. Holds the files found and nothing else, but reads the whole log from the newest
     /// checkpoint on.
-    pub(crate) async fn named_files(
+    pub(crate) async fn live_files(
         &self,
         may_hold: impl Fn(&Value) -> bool + Send + Sync,
     ) -> Result<Vec<LiveFile>, LakeError> {
@@ -60,26 +48,18 @@ impl Log {
         Ok(LiveFile { add, path })
     }
 
-    /// Hands a Parquet file's columns, all or those named, to `each` in pieces.
-    pub(crate) async fn read_columns(
+    /// Hands the rows of a file that are not deleted to `each` in pieces, with the table's columns, all or those named,
+    /// that the file has.
+    pub(crate) async fn read_rows(
         &self,
-        path: &Path,
+        file: &LiveFile,
         columns: Option<&[&str]>,
-        mut each: impl FnMut(arrow_array::RecordBatch) -> Result<(), LakeError>,
+        mut each: impl FnMut(RecordBatch) -> Result<(), LakeError>,
     ) -> Result<(), LakeError> {
-        let failed = |error| LakeError::parquet(&self.spec.name, "read", error);
-        let mut builder = StoreFile::new(self.location.store().clone(), path.clone())
-            .open()
-            .await
-            .map_err(failed)?;
-        if let Some(columns) = columns {
-            let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-            builder = builder.with_projection(mask);
-        }
-        let mut batches = builder.build().map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            each(batch)?;
-        }
-        Ok(())
+        // A table with column mapping is not written.
+        let rows = RowReader::new(&self.schema()?, ColumnMapping::None);
+        let deleted = file.add.deletion_vector.as_ref();
+        let each = |batch| each(batch).map(ControlFlow::Continue);
+        rows.read(&self.location, &file.path, deleted, columns, each).await
     }
 }

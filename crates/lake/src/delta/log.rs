@@ -3,7 +3,7 @@
 //! Read once from the newest checkpoint, then moved forward commit by commit. The commits are small files; the table's
 //! list of data files is never held, so that the cost of a commit does not grow with the table.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -12,8 +12,9 @@ use model::{Clock, TopicPartition};
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde_json::Map;
 
-use crate::delta::action::{Action, CommitInfo, Metadata, parse_lines};
+use crate::delta::action::{Action, CommitInfo, Metadata, Protocol, parse_lines};
 use crate::delta::checkpoint::read::Kinds;
+use crate::delta::features::{self, clustering_columns};
 use crate::delta::keeper::CommitKeeper;
 use crate::delta::listing::Segment;
 use crate::delta::location::TableLocation;
@@ -27,6 +28,12 @@ use crate::{LakeError, Mark, Names, Pause};
 /// How long a view may go without having seen the end of the log before a commit looks for it. A log cleaned up in the
 /// meantime no longer holds the commits that would tell us that the next version is taken; retention is days.
 const FRESH_S: u64 = 600;
+
+/// The metadata domain that says by which columns a table is clustered.
+const CLUSTERING: &str = "delta.clustering";
+
+/// Before `<application>/<topic>`: a table property that says that the topic's starts are recorded.
+pub(crate) const STARTING_OFFSETS: &str = "smartcity.startingOffsets.";
 
 /// The operation of a commit that adds rows and reads nothing, as Spark names it.
 pub(crate) const APPEND: &str = "STREAMING UPDATE";
@@ -59,7 +66,10 @@ pub(crate) struct View {
     /// -1 before the first commit was read.
     pub(crate) version: i64,
     txns: HashMap<String, RecordedTxn>,
+    protocol: Option<Protocol>,
     metadata: Option<Metadata>,
+    /// Columns of the metadata domain `delta.clustering`.
+    clustered_by: Vec<String>,
     /// [`Log::check`] has passed on this metadata.
     checked: bool,
     seen_at: Instant,
@@ -104,7 +114,9 @@ impl Log {
         let view = View {
             version: -1,
             txns: HashMap::new(),
+            protocol: None,
             metadata: None,
+            clustered_by: Vec::new(),
             checked: false,
             seen_at: Instant::now(),
             seen_at_us: clock.now_us(),
@@ -170,6 +182,42 @@ impl Log {
             (number.parse() == Ok(partition)).then(|| topic.to_owned())
         });
         places.collect()
+    }
+
+    /// Applications but this one of which the log records that they have read the topic.
+    pub(crate) fn other_applications(&self, topic: &str) -> BTreeSet<String> {
+        let view = self.view.read();
+        let of_txn = |id: &str| {
+            let mut parts = id.rsplitn(3, '/');
+            let (_partition, of, application) = (parts.next()?, parts.next()?, parts.next()?);
+            (of == topic).then(|| application.to_owned())
+        };
+        let of_property = |name: &str| {
+            let (application, of) = name.strip_prefix(STARTING_OFFSETS)?.rsplit_once('/')?;
+            (of == topic).then(|| application.to_owned())
+        };
+        let txns = view.txns.keys().filter_map(|id| of_txn(id));
+        let properties = view.metadata.iter().flat_map(|metadata| metadata.configuration.keys());
+        let mut found: BTreeSet<String> = txns.chain(properties.filter_map(|name| of_property(name))).collect();
+        found.remove(&self.application);
+        found
+    }
+
+    /// By partition, the offsets that the table of commits has kept of this application's commits.
+    pub(crate) async fn kept_offsets(
+        &self,
+        topic: &str,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeMap<i32, i64>, LakeError> {
+        let table_id = self.view().metadata().map(|metadata| metadata.id.clone());
+        match self.keeper.as_ref().zip(table_id) {
+            Some((keeper, table_id)) => {
+                keeper
+                    .kept_offsets(&table_id, &self.application, topic, partitions)
+                    .await
+            }
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     pub(crate) fn application(&self) -> &str {
@@ -255,13 +303,24 @@ impl Log {
             Err(LakeError::NoTable { .. }) => return patience.request(|| self.read_forward()).await,
             Err(error) => return Err(error),
         };
-        let state = self.replay(&segment, &patience).await?;
+        let mut state = self.replay(&segment, &patience).await?;
+        let domain = state.domains().find(|domain| domain.domain == CLUSTERING);
+        let clustered_by = domain.map_or_else(Vec::new, |domain| clustering_columns(&domain.configuration));
+        self.check_features(state.protocol.as_ref(), state.metadata.as_ref(), &clustered_by)?;
         let checkpointed = segment.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.version);
         self.checkpointed.store(checkpointed, Ordering::Relaxed);
         {
             let mut view = self.view.write();
+            // A checkpoint may have left out what has expired; an offset that is known stays known.
+            if view.metadata.as_ref().map(|known| &known.id) == state.metadata.as_ref().map(|found| &found.id) {
+                for (id, txn) in view.txns.drain() {
+                    state.txns.entry(id).or_insert(txn);
+                }
+            }
             view.version = segment.version;
+            view.clustered_by = clustered_by;
             view.txns = state.txns;
+            view.protocol = state.protocol;
             view.metadata = state.metadata;
             view.checked = false;
         }
@@ -273,31 +332,45 @@ impl Log {
         let mut replay = Replay::patient(&self.location, segment, Kinds::Table, patience);
         let mut state = TableState::default();
         while let Some(piece) = replay.next().await? {
-            self.check_protocol(&piece.actions)?;
             state.take(&piece);
         }
         Ok(state)
     }
 
-    /// Takes over one commit, unless it asks for features we do not know; then the view stays before it.
+    /// Takes over one commit, unless it asks for what this writer does not do; then the view stays before it.
     pub(crate) fn take_over(&self, version: i64, actions: &[Action]) -> Result<(), LakeError> {
-        self.check_protocol(actions)?;
         let commit_id = actions.iter().rev().find_map(|action| match action {
             Action::CommitInfo(info) => info.commit_id.clone(),
             _ => None,
         });
         let mut view = self.view.write();
+        let (mut protocol, mut metadata, mut clustered_by) = (None, None, None);
         for action in actions {
             match action {
-                Action::Txn(txn) => {
-                    let recorded = RecordedTxn::new(txn, version, commit_id.clone());
-                    view.txns.insert(txn.app_id.clone(), recorded);
-                }
-                Action::Metadata(metadata) => {
-                    view.metadata = Some((**metadata).clone());
-                    view.checked = false;
+                Action::Protocol(changed) => protocol = Some(changed.clone()),
+                Action::Metadata(changed) => metadata = Some((**changed).clone()),
+                Action::DomainMetadata(domain) if domain.domain == CLUSTERING => {
+                    let columns = clustering_columns(&domain.configuration);
+                    clustered_by = Some(if domain.removed { Vec::new() } else { columns });
                 }
                 _ => {}
+            }
+        }
+        if protocol.is_some() || metadata.is_some() || clustered_by.is_some() {
+            self.check_features(
+                protocol.as_ref().or(view.protocol.as_ref()),
+                metadata.as_ref().or(view.metadata.as_ref()),
+                clustered_by.as_ref().unwrap_or(&view.clustered_by),
+            )?;
+        }
+        view.checked &= metadata.is_none();
+        view.protocol = protocol.or_else(|| view.protocol.take());
+        view.metadata = metadata.or_else(|| view.metadata.take());
+        view.clustered_by = clustered_by.unwrap_or_else(|| std::mem::take(&mut view.clustered_by));
+        for action in actions {
+            if let Action::Txn(txn) = action {
+                let recorded = RecordedTxn::new(txn, version, commit_id.clone());
+                view.txns.insert(txn.app_id.clone(), recorded);
             }
         }
         view.version = version;
@@ -310,13 +383,31 @@ impl Log {
         view.seen_at_us = self.clock.now_us();
     }
 
-    fn check_protocol(&self, actions: &[Action]) -> Result<(), LakeError> {
-        for action in actions {
-            if let Action::Protocol(protocol) = action {
-                self.spec.check_protocol(protocol)?;
-            }
+    fn check_features(
+        &self,
+        protocol: Option<&Protocol>,
+        metadata: Option<&Metadata>,
+        clustered_by: &[String],
+    ) -> Result<(), LakeError> {
+        match (protocol, metadata) {
+            (Some(protocol), Some(metadata)) => self.spec.check_features(protocol, metadata, clustered_by),
+            // A version 0 without one of them is no table; whoever needs it says so.
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether rows may be changed or removed, as far as the log was read.
+    pub(crate) fn check_rewritable(&self) -> Result<(), LakeError> {
+        let view = self.view();
+        let (Some(protocol), Some(metadata)) = (&view.protocol, &view.metadata) else {
+            return Ok(());
+        };
+        features::check_rewritable(protocol, metadata).map_err(|why| LakeError::unusable(&self.spec.name, why))
+    }
+
+    /// Whether a checkpoint of another writer may have left out offsets that were recorded.
+    pub(crate) fn lets_offsets_expire(&self) -> bool {
+        self.view().metadata().is_some_and(features::lets_txns_expire)
     }
 
     /// The files this writer makes are legal in the table, and nobody has opened it with other declarations since.

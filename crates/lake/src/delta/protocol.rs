@@ -1,4 +1,5 @@
-//! What this program can read and write: table features and protocol versions (PROTOCOL.md, "Table Features").
+//! What this program can read: table features and protocol versions (PROTOCOL.md, "Table Features"). `features` has what it
+//! can write.
 
 use crate::delta::action::{Metadata, Protocol};
 use crate::delta::schema::ColumnMapping;
@@ -8,17 +9,6 @@ use crate::delta::schema::ColumnMapping;
 const READER_FEATURES: [&str; 5] = [
     "columnMapping",
     "deletionVectors",
-    "timestampNtz",
-    "v2Checkpoint",
-    "vacuumProtocolCheck",
-];
-
-/// Writer features that ask nothing of an append of plain files. `invariants` does when a column has one, which the
-/// writer looks for; `domainMetadata` asks that domains stay, which they do in commit and checkpoint.
-const WRITER_FEATURES: [&str; 6] = [
-    "appendOnly",
-    "domainMetadata",
-    "invariants",
     "timestampNtz",
     "v2Checkpoint",
     "vacuumProtocolCheck",
@@ -48,22 +38,11 @@ impl Protocol {
     pub fn check_readable(&self) -> Result<(), String> {
         match self.min_reader_version {
             ..=2 => Ok(()),
-            3 => named("reader", &self.reader_features, &READER_FEATURES),
+            3 => named(&self.reader_features),
             version => Err(format!(
                 "it asks for Delta reader version {version}; this version of smartcity knows 1 to 3"
             )),
         }
-    }
-
-    /// Why the table cannot be written. An append that ignores a feature damages the table.
-    pub fn check_writable(&self) -> Result<(), String> {
-        match self.min_writer_version {
-            ..=2 => {}
-            7 => named("writer", &self.writer_features, &WRITER_FEATURES)?,
-            version => return Err(format!("it asks for Delta writer version {version}, we know 2 and 7")),
-        }
-        // Writers read the log, so what binds readers binds them.
-        self.check_readable()
     }
 
     /// How the table's files name their columns. The property counts only where the protocol has the feature.
@@ -80,14 +59,15 @@ impl Protocol {
     }
 }
 
-fn named(kind: &str, features: &Option<Vec<String>>, known: &[&str]) -> Result<(), String> {
+fn named(features: &Option<Vec<String>>) -> Result<(), String> {
     let features = features.iter().flatten().map(String::as_str);
-    let unknown: Vec<&str> = features.filter(|feature| !known.contains(feature)).collect();
+    let unknown: Vec<&str> = features.filter(|feature| !READER_FEATURES.contains(feature)).collect();
     if unknown.is_empty() {
         return Ok(());
     }
     Err(format!(
-        "it asks for Delta {kind} features we do not know: {}",
+        "it asks its readers for the table features {}, which this version of smartcity does not support; ALTER TABLE ... \
+         DROP FEATURE takes one away",
         unknown.join(", ")
     ))
 }
@@ -96,45 +76,32 @@ fn named(kind: &str, features: &Option<Vec<String>>, known: &[&str]) -> Result<(
 mod tests {
     use super::*;
 
-    fn protocol(reader: i32, writer: i32, features: &[&str]) -> Protocol {
-        let features: Vec<String> = features.iter().map(|name| (*name).to_owned()).collect();
+    fn protocol(reader: i32, features: &[&str]) -> Protocol {
         Protocol {
             min_reader_version: reader,
-            min_writer_version: writer,
-            reader_features: (reader == 3).then(|| features.clone()),
-            writer_features: (writer == 7).then_some(features),
+            min_writer_version: 7,
+            reader_features: (reader == 3).then(|| features.iter().map(|name| (*name).to_owned()).collect()),
+            writer_features: None,
             rest: serde_json::Map::new(),
         }
     }
 
     #[test]
     fn what_is_not_known_is_refused_by_name() {
-        assert!(protocol(1, 2, &[]).check_writable().is_ok());
-        assert!(protocol(1, 7, &["appendOnly"]).check_writable().is_ok());
-        assert!(protocol(3, 7, &["v2Checkpoint"]).check_writable().is_ok());
+        assert!(protocol(1, &[]).check_readable().is_ok());
         assert!(
-            protocol(3, 7, &["deletionVectors", "columnMapping"])
+            protocol(3, &["deletionVectors", "columnMapping"])
                 .check_readable()
                 .is_ok()
         );
         for (protocol, says) in [
             (
-                protocol(3, 7, &["variantType", "deletionVectors"]),
-                "reader features we do not know: variantType",
+                protocol(3, &["variantType", "deletionVectors"]),
+                "features variantType,",
             ),
-            (protocol(4, 7, &[]), "reader version 4"),
+            (protocol(4, &[]), "reader version 4"),
         ] {
             assert!(protocol.check_readable().unwrap_err().contains(says));
-        }
-        for (protocol, says) in [
-            (
-                protocol(3, 7, &["deletionVectors"]),
-                "writer features we do not know: deletionVectors",
-            ),
-            (protocol(1, 4, &[]), "writer version 4"),
-            (protocol(1, 7, &["changeDataFeed"]), "changeDataFeed"),
-        ] {
-            assert!(protocol.check_writable().unwrap_err().contains(says));
         }
     }
 }

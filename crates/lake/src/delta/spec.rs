@@ -8,6 +8,7 @@ use serde_json::Map;
 
 use crate::delta::action::{Action, Format, Metadata, Protocol};
 use crate::delta::arrow::from_arrow;
+use crate::delta::features;
 use crate::delta::field_ids::{self, MAX_COLUMN_ID, MAX_FIELD_ID};
 use crate::delta::schema::{StructField, StructType};
 use crate::{LakeError, Names};
@@ -156,12 +157,6 @@ impl TableSpec {
             if self.schema.field(&column.name).is_none() && !column.nullable {
                 differences.push(format!("required column `{}` is not declared", column.name));
             }
-            if column.metadata.contains_key("delta.invariants") {
-                differences.push(format!(
-                    "column `{}` has an invariant, which we do not check",
-                    column.name
-                ));
-            }
         }
         if found.partition_columns != self.partition_columns {
             differences.push(format!(
@@ -178,10 +173,15 @@ impl TableSpec {
         })
     }
 
-    /// Refuses what this writer does not know: an append that ignores a feature damages the table.
-    pub(crate) fn check_protocol(&self, found: &Protocol) -> Result<(), LakeError> {
-        found
-            .check_writable()
+    /// Refuses what this writer does not do: an append that ignores a feature damages the table.
+    pub(crate) fn check_features(
+        &self,
+        protocol: &Protocol,
+        metadata: &Metadata,
+        clustered_by: &[String],
+    ) -> Result<(), LakeError> {
+        let schema = self.schema_of(metadata)?;
+        features::check_writable(protocol, metadata, &schema, &self.schema, clustered_by)
             .map_err(|why| LakeError::unusable(&self.name, why))
     }
 }

@@ -6,22 +6,27 @@
 //! a span like any other: the same decision as for offsets (`delta::decide`) makes each version one row, whoever races or
 //! crashes.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use model::{Span, TopicPartition};
-use parquet::basic::Compression;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::delta::append::Commit;
+use crate::delta::data_file::RowReader;
 use crate::delta::log::Log;
 use crate::delta::spec::TableSpec;
-use crate::delta::{Action, CommitInfo, TableLocation};
+use crate::delta::{Action, Add, CommitInfo, Snapshot, TableLocation};
 use crate::write::encode::FileFormat;
-use crate::write::properties::letter_properties;
+use crate::write::parquet::{ParquetFormat, ParquetSettings};
 use crate::{CommitOutcome, FileWriter, LakeError, decide};
 
 const NAME: &str = model::COMMITS;
@@ -89,10 +94,15 @@ impl Commits {
     }
 
     /// `log` was opened as [`Commits::application`] of the table, whose id tells it from one that had the name earlier.
-    pub(crate) fn new(log: Log, table: &str, table_id: &str, compression: Compression) -> Result<Self, LakeError> {
-        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
-            letter_properties(schema, compression)
-        })?;
+    pub(crate) fn new(log: Log, table: &str, table_id: &str, parquet: ParquetSettings) -> Result<Self, LakeError> {
+        let format = FileFormat::new(
+            NAME,
+            schema(),
+            &log.schema()?,
+            None,
+            ParquetFormat::of(NAME, parquet, log.view().metadata())?,
+            ParquetFormat::system_properties,
+        )?;
         Ok(Self {
             log,
             format: Arc::new(format),
@@ -114,7 +124,10 @@ impl Commits {
         let mut tries = 0;
         while tries < TRIES_MAX {
             self.log.refresh().await?;
-            let from = self.log.recorded(&place).unwrap_or(0);
+            let from = match self.log.recorded(&place) {
+                Some(from) => from,
+                None => self.held().await?,
+            };
             if from > until {
                 return Ok(());
             }
@@ -130,6 +143,30 @@ impl Commits {
             tries,
             source: None,
         })
+    }
+
+    /// The first version that no row holds: where the log does not say how far the rows go, because this is the first
+    /// time or because a checkpoint of another writer has dropped that.
+    async fn held(&self) -> Result<i64, LakeError> {
+        let mut held = 0;
+        let may_hold = |stats: &Value| {
+            let bound = |side: &str| stats[side]["table_id"].as_str().map(str::to_owned);
+            is_between(
+                &self.table_id,
+                bound("minValues").as_deref(),
+                bound("maxValues").as_deref(),
+            )
+        };
+        for file in self.log.live_files(may_hold).await? {
+            let read = self.log.read_rows(&file, None, |batch| {
+                let found = rows(&batch, |id| id == self.table_id)
+                    .ok_or_else(|| LakeError::unusable(NAME, format!("{} has other columns", file.add.path)))?;
+                held = found.iter().map(|row| row.evidence.version + 1).fold(held, i64::max);
+                Ok(())
+            });
+            read.await?;
+        }
+        Ok(held)
     }
 
     async fn append(
@@ -211,6 +248,122 @@ impl CommitEvidence {
             ..Self::default()
         }
     }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) struct CommitRow {
+    pub(crate) table_id: String,
+    pub(crate) evidence: CommitEvidence,
+    /// Its checksum is that of its values.
+    pub(crate) is_intact: bool,
+}
+
+/// The rows of a batch about the tables whose ids are wanted; `None` when the batch lacks a column.
+pub(crate) fn rows(batch: &RecordBatch, is_wanted: impl Fn(&str) -> bool) -> Option<Vec<CommitRow>> {
+    let column = |name: &str| batch.column_by_name(name);
+    let text = |name: &str| column(name)?.as_string_opt::<i32>();
+    let long = |name: &str| column(name)?.as_primitive_opt::<Int64Type>();
+    let (table_ids, versions, checksums) = (text("table_id")?, long("version")?, long("checksum")?);
+    let timestamps = column("timestamp")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let texts = [text("operation")?, text("commit_id")?, text("application")?];
+    let counts = [long("rows")?, long("records")?, long("elements")?];
+    let spans = column("spans")?.as_list_opt::<i32>()?;
+    let mut found = Vec::new();
+    for row in (0..batch.num_rows()).filter(|row| is_wanted(table_ids.value(*row))) {
+        let [operation, commit_id, application] =
+            texts.map(|texts| texts.is_valid(row).then(|| texts.value(row).to_owned()));
+        let [rows, records, elements] =
+            counts.map(|counts| counts.is_valid(row).then(|| counts.value(row).max(0) as u64));
+        let evidence = CommitEvidence {
+            version: versions.value(row),
+            timestamp_ms: timestamps.is_valid(row).then(|| timestamps.value(row).div_euclid(1000)),
+            operation,
+            commit_id,
+            application,
+            rows,
+            records,
+            elements,
+            spans: match spans.is_valid(row) {
+                true => Some(read_spans(spans.value(row).as_struct_opt()?)?),
+                false => None,
+            },
+        };
+        let table_id = table_ids.value(row).to_owned();
+        found.push(CommitRow {
+            is_intact: i64::from(checksum(&table_id, &evidence)) == checksums.value(row),
+            table_id,
+            evidence,
+        });
+    }
+    Some(found)
+}
+
+fn read_spans(spans: &StructArray) -> Option<Vec<CommitSpan>> {
+    let topics = spans.column_by_name("topic")?.as_string_opt::<i32>()?;
+    let partitions = spans.column_by_name("partition")?.as_primitive_opt::<Int32Type>()?;
+    let long = |name: &str| spans.column_by_name(name)?.as_primitive_opt::<Int64Type>();
+    let (from, to, elements) = (long("from")?, long("to")?, long("elements")?);
+    let span = |row: usize| CommitSpan {
+        place: TopicPartition::new(topics.value(row), partitions.value(row)),
+        span: Span {
+            from: from.value(row),
+            to: to.value(row),
+        },
+        elements: elements.is_valid(row).then(|| elements.value(row).max(0) as u64),
+    };
+    Some((0..spans.len()).map(span).collect())
+}
+
+/// By partition of a topic, the offset after the last that the rows about a table's commits by an application cover.
+pub(crate) async fn kept_offsets(
+    snapshot: &Snapshot,
+    table_id: &str,
+    application: &str,
+    topic: &str,
+    partitions: &BTreeSet<i32>,
+) -> Result<BTreeMap<i32, i64>, LakeError> {
+    let reader = RowReader::new(snapshot.schema(), snapshot.column_mapping());
+    let mut ends = BTreeMap::new();
+    let mut files = snapshot.files(|add| may_be_about(add, table_id));
+    while let Some(add) = files.try_next().await? {
+        let location = snapshot.location();
+        let path = location
+            .data_path(&add.path)
+            .map_err(|why| LakeError::unusable(NAME, why))?;
+        let deleted = add.deletion_vector.as_ref();
+        let read = reader.read(location, &path, deleted, None, |batch| {
+            let found = rows(&batch, |id| id == table_id)
+                .ok_or_else(|| LakeError::unusable(NAME, format!("{} has other columns", add.path)))?;
+            let own = found.into_iter().map(|row| row.evidence);
+            let own = own.filter(|evidence| evidence.application.as_deref() == Some(application));
+            for of in own.flat_map(|evidence| evidence.spans.unwrap_or_default()) {
+                let is_of = *of.place.topic == *topic && partitions.contains(&of.place.partition) && !of.is_replayed();
+                if is_of {
+                    let end = ends.entry(of.place.partition).or_insert(of.span.to);
+                    *end = (*end).max(of.span.to);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        read.await?;
+    }
+    Ok(ends)
+}
+
+fn may_be_about(add: &Add, table_id: &str) -> bool {
+    let stats: Value = add
+        .stats
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let bound = |side: &str| stats[side]["table_id"].as_str();
+    is_between(table_id, bound("minValues"), bound("maxValues"))
+}
+
+/// Whether a text is within a column's bounds. Writers cut the upper one off, some without raising it.
+fn is_between(text: &str, least: Option<&str>, greatest: Option<&str>) -> bool {
+    least.is_none_or(|least| least <= text) && greatest.is_none_or(|most| text <= most || text.starts_with(most))
 }
 
 /// A row's own checksum: what changes a row without knowing it is seen, also when it rewrites the file with a log entry

@@ -12,7 +12,6 @@ use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 use model::{DeadLetter, RecordId, Span, Stream, TopicPartition};
-use parquet::basic::Compression;
 use serde_json::Value;
 
 use crate::delta::action::{Action, Add};
@@ -21,9 +20,10 @@ use crate::delta::conflict::ReadSet;
 use crate::delta::decide::letters_move_to;
 use crate::delta::log::Log;
 use crate::delta::spec::{Declaration, TableSpec};
+use crate::table::rewrite::check_undeclared;
 use crate::table::stream::{REPLAY, check_spans};
 use crate::write::encode::FileFormat;
-use crate::write::properties::letter_properties;
+use crate::write::parquet::{ParquetFormat, ParquetSettings};
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, StagedFiles, decide_letters};
 
 const NAME: &str = model::DEAD_LETTERS;
@@ -55,11 +55,17 @@ impl DeadLetters {
         )
     }
 
-    pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
+    pub(crate) fn new(log: Log, parquet: ParquetSettings) -> Result<Self, LakeError> {
+        let format = FileFormat::new(
+            NAME,
+            schema(),
+            &log.schema()?,
+            None,
+            ParquetFormat::of(NAME, parquet, log.view().metadata())?,
+            ParquetFormat::system_properties,
+        )?;
         Ok(Self {
-            format: Arc::new(FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
-                letter_properties(schema, compression)
-            })?),
+            format: Arc::new(format),
             log: Arc::new(log),
         })
     }
@@ -78,6 +84,11 @@ impl DeadLetters {
         self.log.refresh().await
     }
 
+    /// Whether dead letters may be removed, as [`crate::Table::check_rewritable`] says of rows. Refresh first.
+    pub fn check_rewritable(&self) -> Result<(), LakeError> {
+        self.log.check_rewritable()
+    }
+
     /// The offset up to which this partition's letters are committed; `None` when it never had one.
     pub fn recorded(&self, topic_partition: &TopicPartition) -> Option<i64> {
         self.log.recorded(topic_partition)
@@ -91,14 +102,20 @@ impl DeadLetters {
     /// The records of this partition, from offset `from` on, that are dead letters already: offset and element.
     ///
     /// Dead letters are committed before rows; after a crash between the two they are ahead, and these records must stay
-    /// dead letters. The recorded offset tells: files are only read when it lies above `from`. Refresh first.
+    /// dead letters. The recorded offset tells: files are only read when it lies above `from`, or may have expired.
+    /// Refresh first.
     pub async fn offsets_from(
         &self,
         topic_partition: &TopicPartition,
         from: i64,
     ) -> Result<BTreeSet<(i64, Option<u32>)>, LakeError> {
         let mut found = BTreeSet::new();
-        if self.recorded(topic_partition).is_none_or(|recorded| recorded <= from) {
+        // Where a checkpoint of another writer may have dropped the offset, the rows tell.
+        let may_hold_any = match self.recorded(topic_partition) {
+            Some(recorded) => recorded > from,
+            None => self.log.lets_offsets_expire(),
+        };
+        if !may_hold_any {
             return Ok(found);
         }
         let files = self
@@ -106,7 +123,7 @@ impl DeadLetters {
             .live_files(|stats| may_hold(stats, topic_partition, from, i64::MAX))
             .await?;
         for file in files {
-            let read = self.log.read_columns(&file.path, Some(&IDENTITY), |batch| {
+            let read = self.log.read_rows(&file, Some(&IDENTITY), |batch| {
                 let identities = Identities::of(&batch)?;
                 let rows = (0..batch.num_rows()).filter(|row| identities.is_of(*row, topic_partition));
                 found.extend(
@@ -145,7 +162,7 @@ impl DeadLetters {
             for file in self.log.live_files(may_hold_any).await? {
                 let mut without = Vec::new();
                 let before = count;
-                let read = self.log.read_columns(&file.path, None, |batch| {
+                let read = self.log.read_rows(&file, None, |batch| {
                     let identities = Identities::of(&batch)?;
                     let stays: Vec<bool> = (0..batch.num_rows())
                         .map(|row| !gone.contains(&identities.record_id(row)))
@@ -158,7 +175,7 @@ impl DeadLetters {
                 read.await?;
                 if count > before {
                     for batch in without.iter().filter(|batch| batch.num_rows() > 0) {
-                        kept.write(&complete(batch)?)?;
+                        kept.write(&complete(batch, &file.add.path)?)?;
                     }
                     removed.push(file.add);
                 }
@@ -327,19 +344,26 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// The batch with every column of the table as declared: those that its file lacks are null, and those that it has in
-/// another form (with ids of nested fields, with other text types) have their values in this one.
-fn complete(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
+/// The batch with every column of the table as declared: those that its file lacks are null.
+fn complete(batch: &RecordBatch, path: &str) -> Result<RecordBatch, LakeError> {
     let schema = schema();
+    check_undeclared(NAME, batch, &schema, path)?;
     let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
-        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-        Some(column) => cast(column, field.data_type()),
+        Some(column) => as_type(column, field.data_type()),
         None => Ok(new_null_array(field.data_type(), batch.num_rows())),
     };
     let columns: Result<Vec<ArrayRef>, ArrowError> = schema.fields().iter().map(column).collect();
     columns
         .and_then(|columns| RecordBatch::try_new(Arc::clone(&schema), columns))
-        .map_err(|error| LakeError::unusable(NAME, format!("a file has other columns: {error}")))
+        .map_err(|error| LakeError::unusable(NAME, format!("{path} has other columns: {error}")))
+}
+
+/// The types differ in what is noted about nested fields: the table's have ids.
+fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    match column.data_type() == data_type {
+        true => Ok(Arc::clone(column)),
+        false => cast(column, data_type),
+    }
 }
 
 /// Whether a file with these statistics may hold dead letters of the partition with offsets from `from` to `to`.

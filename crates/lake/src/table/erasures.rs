@@ -9,14 +9,13 @@ use std::sync::Arc;
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
-use parquet::basic::Compression;
 
 use crate::delta::action::Action;
 use crate::delta::conflict::{ReadSet, Reads};
 use crate::delta::log::Log;
 use crate::delta::spec::TableSpec;
 use crate::write::encode::FileFormat;
-use crate::write::properties::letter_properties;
+use crate::write::parquet::{ParquetFormat, ParquetSettings};
 use crate::{FileWriter, LakeError};
 
 const NAME: &str = model::ERASURES;
@@ -49,10 +48,15 @@ impl Erasures {
         TableSpec::new(NAME, description, &schema(), &[], Vec::new())
     }
 
-    pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let format = FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
-            letter_properties(schema, compression)
-        })?;
+    pub(crate) fn new(log: Log, parquet: ParquetSettings) -> Result<Self, LakeError> {
+        let format = FileFormat::new(
+            NAME,
+            schema(),
+            &log.schema()?,
+            None,
+            ParquetFormat::of(NAME, parquet, log.view().metadata())?,
+            ParquetFormat::system_properties,
+        )?;
         Ok(Self {
             log,
             format: Arc::new(format),
@@ -117,7 +121,7 @@ impl Erasures {
             recorded.entry(erasure.topic_partition.clone()).or_default();
         }
         for file in self.log.live_files(|_| true).await? {
-            let read = self.log.read_columns(&file.path, None, |batch| {
+            let read = self.log.read_rows(&file, None, |batch| {
                 let rows = Rows::of(&batch)
                     .ok_or_else(|| LakeError::unusable(NAME, format!("{} has other columns", file.add.path)))?;
                 for row in 0..batch.num_rows() {

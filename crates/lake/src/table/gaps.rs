@@ -6,14 +6,13 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::{Span, TopicPartition};
-use parquet::basic::Compression;
 
 use crate::delta::append::Commit;
 use crate::delta::decide::letters_move_to;
 use crate::delta::log::Log;
 use crate::delta::spec::TableSpec;
 use crate::write::encode::FileFormat;
-use crate::write::properties::letter_properties;
+use crate::write::parquet::{ParquetFormat, ParquetSettings};
 use crate::{CommitOutcome, FileWriter, LakeError, Mark, decide_letters};
 
 const NAME: &str = model::GAPS;
@@ -33,10 +32,15 @@ impl Gaps {
         TableSpec::new(NAME, description, &schema(), &[], Vec::new())
     }
 
-    pub(crate) fn new(log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let format = Arc::new(FileFormat::new(NAME, schema(), &log.schema()?, None, |schema| {
-            letter_properties(schema, compression)
-        })?);
+    pub(crate) fn new(log: Log, parquet: ParquetSettings) -> Result<Self, LakeError> {
+        let format = Arc::new(FileFormat::new(
+            NAME,
+            schema(),
+            &log.schema()?,
+            None,
+            ParquetFormat::of(NAME, parquet, log.view().metadata())?,
+            ParquetFormat::system_properties,
+        )?);
         Ok(Self { log, format })
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
-use model::{EVENT_DATE, event_time};
+use arrow_array::types::Date32Type;
+use arrow_array::{Array, ArrayRef, Date32Array, RecordBatch, new_null_array};
+use arrow_cast::parse::Parser;
+use arrow_schema::Schema;
+use model::EVENT_DATE;
 use serde_json::Value;
 
 use crate::delta::action::Action;
@@ -17,6 +18,15 @@ use crate::{LakeError, StagedFiles, Table};
 pub struct DataFile(LiveFile);
 
 impl Table {
+    /// Whether rows of the table may be replaced, as far as this handle has read the log: refresh first, and ask before
+    /// anything is written.
+    ///
+    /// # Errors
+    /// A property of the table forbids it; the error says which, and the way out.
+    pub fn check_rewritable(&self) -> Result<(), LakeError> {
+        self.log.check_rewritable()
+    }
+
     /// The files in which a column has values, as of the version this handle has seen: refresh first. Those without
     /// statistics are among them.
     pub async fn files_with(&self, column: &str) -> Result<Vec<DataFile>, LakeError> {
@@ -30,41 +40,49 @@ impl Table {
 
     /// Hands a file's rows to `each` in pieces, in the order of [`model::Stream::arrow_schema`]. Columns that were declared
     /// after it was written are null.
+    ///
+    /// # Errors
+    /// The file has values in a column of the table that is not declared: who writes these rows again would lose them.
     pub async fn read(
         &self,
         file: &DataFile,
         mut each: impl FnMut(RecordBatch) -> Result<(), LakeError>,
     ) -> Result<(), LakeError> {
+        let day = self.event_date(&file.0)?;
         let read = self
             .log
-            .read_columns(&file.0.path, None, |batch| each(self.complete(&batch)?));
+            .read_rows(&file.0, None, |batch| each(self.complete(&batch, &file.0, day)?));
         read.await
     }
 
-    fn complete(&self, batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
+    fn complete(&self, batch: &RecordBatch, file: &LiveFile, day: i32) -> Result<RecordBatch, LakeError> {
         let schema = self.format.schema();
+        check_undeclared(self.name(), batch, schema, &file.add.path)?;
         let columns = schema
             .fields()
             .iter()
             .map(|field| match batch.column_by_name(field.name()) {
-                Some(column) => Ok(Arc::clone(column)),
-                // Its value stands in the log; this is where it came from.
-                None if field.name() == EVENT_DATE => self.event_date(batch),
-                None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+                // Its value stands in the log.
+                _ if field.name() == EVENT_DATE => Arc::new(Date32Array::from_value(day, batch.num_rows())) as ArrayRef,
+                Some(column) => Arc::clone(column),
+                None => new_null_array(field.data_type(), batch.num_rows()),
             });
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(Arc::clone(schema), columns)
-            .map_err(|error| LakeError::unusable(self.name(), format!("a file has other columns: {error}")))
+        RecordBatch::try_new(Arc::clone(schema), columns.collect()).map_err(|error| {
+            let why = format!("{} has other columns: {error}", file.add.path);
+            LakeError::unusable(self.name(), why)
+        })
     }
 
-    fn event_date(&self, batch: &RecordBatch) -> Result<ArrayRef, LakeError> {
-        let times = batch
-            .column_by_name(&self.event_time)
-            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-        let times =
-            times.ok_or_else(|| LakeError::unusable(self.name(), format!("a file has no `{}`", self.event_time)))?;
-        let days: Date32Array = times.values().iter().map(|us| Some(event_time::days(*us))).collect();
-        Ok(Arc::new(days))
+    fn event_date(&self, file: &LiveFile) -> Result<i32, LakeError> {
+        let value = file.add.partition_values.get(EVENT_DATE).and_then(Option::as_deref);
+        value.and_then(Date32Type::parse).ok_or_else(|| {
+            let why = format!(
+                "{} is of the partition {EVENT_DATE}={}, which is no date",
+                file.add.path,
+                value.unwrap_or("null")
+            );
+            LakeError::unusable(self.name(), why)
+        })
     }
 
     /// Puts other files, which must hold the same records, in the place of one. `None` when that is gone since
@@ -91,4 +109,34 @@ impl Table {
         };
         self.log.commit_prepared(read_version, &id, &actions, &read).await
     }
+}
+
+/// Columns that the writer does not know have no values that it would lose.
+pub(crate) fn check_undeclared(
+    table: &str,
+    batch: &RecordBatch,
+    declared: &Schema,
+    path: &str,
+) -> Result<(), LakeError> {
+    let schema = batch.schema_ref();
+    let has_values = |(at, name): &(usize, &str)| {
+        declared.index_of(name).is_err() && batch.column(*at).logical_null_count() < batch.num_rows()
+    };
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let lost: Vec<String> = names
+        .enumerate()
+        .filter(has_values)
+        .map(|(_, name)| format!("`{name}`"))
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(LakeError::unusable(
+        table,
+        format!(
+            "{path} has values in {}, which is not declared: to write its rows again would lose them. Declare the \
+             column, or empty it",
+            lost.join(", ")
+        ),
+    ))
 }

@@ -4,18 +4,18 @@
 //! sent between two starts would be skipped. The starts of all partitions are one commit, so a partition that has none
 //! afterwards was added later: it is read from offset 0. `docs/design/ingest.md` has the reasons.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ELEMENT, OFFSET, PARTITION, TOPIC, TopicPartition};
-use serde_json::{Map, Value};
+use model::TopicPartition;
+use serde_json::Map;
 use tracing::{info, warn};
 
 use crate::LakeError;
 use crate::delta::action::{Action, CommitInfo, CommitSpan, Metadata, Txn};
 use crate::delta::change::with_absent_property;
 use crate::delta::commit::{KnownEnd, Plan, Transaction};
-use crate::delta::log::{Log, View};
-use crate::table::stream::{Identities, Table};
+use crate::delta::log::{Log, STARTING_OFFSETS, View};
+use crate::table::stream::Table;
 
 /// The operation of commits that record where partitions start.
 pub(crate) const RECORD_STARTS: &str = "RECORD STARTING OFFSETS";
@@ -70,22 +70,26 @@ impl Table {
     /// commits first decides where the topic starts. `partitions` holds all that the topic has; `policy` is what `first`
     /// follows from ("latest"), for people who look at the table's properties.
     ///
+    /// Offsets that were recorded and that a checkpoint of another writer has dropped since are recovered from what was
+    /// committed.
+    ///
     /// # Errors
-    /// The table has rows of a partition and records no offset of it: to start it again would repeat them. After a
-    /// retryable error the outcome may be unknown: refresh and call again, also with other offsets.
+    /// An offset was dropped and cannot be told: to start the partition again would repeat its rows. After a retryable
+    /// error the outcome may be unknown: refresh and call again, also with other offsets.
     pub async fn record_starts(
         &self,
         topic: &str,
         policy: &str,
         partitions: &[StartingOffset],
     ) -> Result<(), LakeError> {
-        self.refuse_repetition(topic, partitions).await?;
+        let recovered = self.recovered(topic, partitions).await?;
         let _lock = self.log.commit_lock.lock().await;
         let mut record = RecordStarts {
             log: &self.log,
             topic,
             policy,
             partitions,
+            recovered,
             id: self.log.names.next().to_string(),
             planned: Vec::new(),
             history: History::None,
@@ -93,68 +97,28 @@ impl Table {
         self.log.transact(&mut record, KnownEnd::No).await
     }
 
-    /// A partition that has been read has an offset, unless something has removed it: a checkpoint of another writer with
-    /// `delta.setTransactionRetentionDuration`, a restore. Says nothing before the first start, when rows can only be
-    /// another application's.
-    async fn refuse_repetition(&self, topic: &str, partitions: &[StartingOffset]) -> Result<(), LakeError> {
-        let unrecorded: BTreeSet<i32> = {
+    /// Offsets that were recorded and have been dropped from the log since, by partition.
+    async fn recovered(&self, topic: &str, partitions: &[StartingOffset]) -> Result<BTreeMap<i32, i64>, LakeError> {
+        let (unrecorded, has_read): (BTreeSet<i32>, bool) = {
             let view = self.log.view();
-            if history(&self.log, &view, topic) == History::None {
-                return Ok(());
-            }
             let partitions = partitions.iter().map(|start| start.partition);
             let is_unrecorded = |partition: &i32| {
                 let place = TopicPartition::new(topic, *partition);
                 view.txn(&self.log.txn_id(&place)).is_none()
             };
-            partitions.filter(is_unrecorded).collect()
+            let has_read = history(&self.log, &view, topic) != History::None;
+            (partitions.filter(is_unrecorded).collect(), has_read)
         };
         if unrecorded.is_empty() {
-            return Ok(());
+            return Ok(BTreeMap::new());
         }
-        let may_hold = |stats: &Value| {
-            let bound = |side: &str| stats[side][PARTITION].as_i64();
-            let least = bound("minValues").unwrap_or(i64::MIN);
-            let greatest = bound("maxValues").unwrap_or(i64::MAX);
-            let mut unrecorded = unrecorded.iter().map(|partition| i64::from(*partition));
-            unrecorded.any(|partition| (least..=greatest).contains(&partition))
-        };
-        for file in self.log.named_files(may_hold).await? {
-            let columns = [PARTITION, OFFSET, TOPIC, ELEMENT];
-            let read = self.log.read_columns(&file.path, Some(&columns), |batch| {
-                let identities = Identities::of(&batch)
-                    .ok_or_else(|| LakeError::unusable(self.name(), format!("{} has no offsets", file.add.path)))?;
-                for row in 0..batch.num_rows() {
-                    let (partition, offset, _) = identities.place(row);
-                    // A row that names no topic is of one that the log records for its partition, where there is any.
-                    let is_of_topic = || match identities.topic(row) {
-                        Some(of_row) => of_row == topic,
-                        None => self.log.topics_of(partition).is_empty(),
-                    };
-                    if unrecorded.contains(&partition) && is_of_topic() {
-                        return Err(LakeError::unusable(
-                            self.name(),
-                            format!(
-                                "it has rows of {topic}[{partition}] (offset {offset} in {}) and records no offset of \
-                                 that partition for the application {}: reading it from the start would repeat them. \
-                                 Something has removed the offset from the log",
-                                file.add.path,
-                                self.log.application()
-                            ),
-                        ));
-                    }
-                }
-                Ok(())
-            });
-            read.await?;
-        }
-        Ok(())
+        self.lost_offsets(topic, &unrecorded, has_read).await
     }
 }
 
 /// In a property and not in a `txn`, which other writers may let expire.
 fn property(log: &Log, topic: &str) -> String {
-    format!("smartcity.startingOffsets.{}/{topic}", log.application())
+    format!("{STARTING_OFFSETS}{}/{topic}", log.application())
 }
 
 fn history(log: &Log, view: &View, topic: &str) -> History {
@@ -176,6 +140,8 @@ struct RecordStarts<'a> {
     topic: &'a str,
     policy: &'a str,
     partitions: &'a [StartingOffset],
+    /// Offsets that were recorded once and are not any more.
+    recovered: BTreeMap<i32, i64>,
     id: String,
     /// Of the last plan: partitions without an offset, and where they start.
     planned: Vec<(TopicPartition, i64)>,
@@ -193,7 +159,8 @@ impl Transaction for RecordStarts<'_> {
             let place = TopicPartition::new(self.topic, proposed.partition);
             let id = self.log.txn_id(&place);
             let recorded = view.txn(&id).map(|txn| txn.version);
-            let offset = recorded.unwrap_or_else(|| start(self.history, *proposed));
+            let lost = self.recovered.get(&proposed.partition).copied();
+            let offset = recorded.or(lost).unwrap_or_else(|| start(self.history, *proposed));
             // Where starts are recorded for the first time the commit names all partitions that there are, for `verify`.
             if recorded.is_none() || self.history == History::Offsets {
                 spans.push(CommitSpan {
@@ -232,6 +199,13 @@ impl Transaction for RecordStarts<'_> {
     fn committed(&mut self, version: i64) {
         let (table, topic) = (self.log.spec.name.as_str(), self.topic);
         for (partition, offset) in &self.planned {
+            if self.recovered.contains_key(&partition.partition) {
+                warn!(
+                    table, %partition, offset, version,
+                    "something has dropped the recorded offset from the log: recovered from what was committed"
+                );
+                continue;
+            }
             match self.history {
                 History::None => info!(table, %partition, offset, version, "starting offset recorded"),
                 History::Offsets => warn!(

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use model::{ELEMENT, EVENT_DATE, OFFSET, PARTITION, RecordId, Span, Stream, TOPIC, TopicPartition};
-use parquet::basic::Compression;
 use serde_json::Value;
 
 use crate::delta::action::{Action, CommitSpan};
@@ -15,7 +14,7 @@ use crate::delta::conflict::ReadSet;
 use crate::delta::log::Log;
 use crate::delta::spec::{Declaration, TableSpec};
 use crate::write::encode::FileFormat;
-use crate::write::properties::stream_properties;
+use crate::write::parquet::{ParquetFormat, ParquetSettings};
 use crate::{CommitOutcome, EncodedFiles, FileWriter, LakeError, StagedFiles, decide};
 
 /// The operation of commits that turn dead letters into rows.
@@ -26,7 +25,6 @@ pub(crate) const REPLAY: &str = "REPLAY";
 pub struct Table {
     pub(crate) log: Arc<Log>,
     pub(crate) format: Arc<FileFormat>,
-    pub(crate) event_time: Arc<str>,
 }
 
 impl Table {
@@ -40,19 +38,18 @@ impl Table {
         )
     }
 
-    pub(crate) fn new(stream: &Stream, log: Log, compression: Compression) -> Result<Self, LakeError> {
-        let properties = |schema: &_| stream_properties(stream, schema, compression);
+    pub(crate) fn new(stream: &Stream, log: Log, parquet: ParquetSettings) -> Result<Self, LakeError> {
         let format = FileFormat::new(
             &stream.name,
             stream.arrow_schema(),
             &log.schema()?,
             Some(EVENT_DATE),
-            properties,
+            ParquetFormat::of(&stream.name, parquet, log.view().metadata())?,
+            |format, schema| format.stream_properties(stream, schema),
         )?;
         Ok(Self {
             log: Arc::new(log),
             format: Arc::new(format),
-            event_time: stream.event_time.as_str().into(),
         })
     }
 
@@ -161,7 +158,7 @@ impl Table {
         let mut topics: HashMap<i32, BTreeSet<String>> = HashMap::new();
         for file in self.log.live_files(may_hold).await? {
             let columns = [PARTITION, OFFSET, TOPIC, ELEMENT];
-            let read = self.log.read_columns(&file.path, Some(&columns), |batch| {
+            let read = self.log.read_rows(&file, Some(&columns), |batch| {
                 let identities = Identities::of(&batch)
                     .ok_or_else(|| LakeError::unusable(self.name(), format!("{} has no offsets", file.add.path)))?;
                 for row in 0..batch.num_rows() {

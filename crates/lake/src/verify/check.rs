@@ -11,11 +11,11 @@ use roaring::RoaringTreemap;
 
 use super::contents::check_file;
 use super::digest::{Digest, each_dead_letter, hash_places};
-use super::files::deleted;
 use super::finding::Finding;
 use super::places::{Kind, Places, Summary};
 use super::report::Findings;
 use super::state::{LiveFile, TableState};
+use crate::delta::data_file::RowReader;
 use crate::error::describe;
 use crate::{LakeError, Root};
 
@@ -50,9 +50,15 @@ pub(super) async fn check_table(
     let (mut checksums, mut done) = (0, 0);
     progress(name, 0, state.bytes);
     let files = stream::iter(&state.files).map(|(path, file)| {
-        let location = &location;
+        let (location, rows) = (&location, &state.rows);
         async move {
-            let (dead, damage) = match deleted(location, file).await {
+            let dead = async {
+                match &file.deletion_vector {
+                    Some(vector) => vector.read(location).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (dead, damage) = match dead.await {
                 Ok(dead) => (dead, None),
                 Err(error) if error.is_retryable() => return Err(error),
                 Err(error) => (None, Some(describe(&error))),
@@ -63,8 +69,9 @@ pub(super) async fn check_table(
                 Err(StoreError::NotFound { .. }) => return Ok((path, file, None)),
                 Err(error) => return Err(LakeError::store("read", file.path.clone(), error)),
             };
-            let (of, logged) = (path.clone(), file.clone());
-            let checked = tokio::task::spawn_blocking(move || check_one(&of, &logged, bytes, dead, kind, digests));
+            let (of, logged, rows) = (path.clone(), file.clone(), rows.clone());
+            let check = move || check_one(&of, &logged, bytes, dead, &rows, kind, digests);
+            let checked = tokio::task::spawn_blocking(check);
             let mut checked = checked
                 .await
                 .map_err(|error| LakeError::parquet(path, "check", error))?;
@@ -118,12 +125,13 @@ fn check_one(
     logged: &LiveFile,
     bytes: bytes::Bytes,
     deleted: Option<RoaringTreemap>,
+    rows: &RowReader,
     kind: Kind,
     digest: bool,
 ) -> CheckedFile {
     let mut summary = Summary::default();
     let mut digests: BTreeMap<(Option<String>, i32), Digest> = BTreeMap::new();
-    let (rows, findings) = check_file(path, logged, bytes, deleted, |batch| {
+    let (rows, findings) = check_file(path, logged, bytes, deleted, rows, |batch| {
         let Some(places) = Places::of(batch, kind) else { return };
         places.iter().for_each(|place| summary.add(place));
         match kind {
@@ -180,8 +188,10 @@ pub(super) async fn find_orphans(
     Ok(())
 }
 
-/// The log, and files that actions do not name by their path.
+/// The log, and what no reader takes for data: hidden files (checksums of Hadoop's local file system, manifests of
+/// symbolic links), and deletion vectors, which actions do not name by their path. Folders of partitions are none.
 fn is_no_data(path: &str) -> bool {
+    let is_hidden = |name: &str| name.starts_with(['.', '_']) && !name.contains('=');
     let name = path.rsplit('/').next().unwrap_or(path);
-    path.starts_with("_delta_log/") || path.starts_with("_symlink") || name.starts_with("deletion_vector_")
+    path.split('/').any(is_hidden) || name.starts_with("deletion_vector_")
 }

@@ -5,13 +5,15 @@
 //! fewer, some of them were. Where a message holds several elements, the commit records how many rows and dead letters
 //! they make, and these are counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Span, TopicPartition};
+use roaring::RoaringTreemap;
 
 use super::coverage::{Found, Marks, Ranges};
 use super::finding::{Finding, Offsets};
 use super::places::Extent;
+use super::removed::{RemovedOffsets, RemovedRows};
 use super::report::{Findings, PartitionReport};
 use super::state::CommitRecord;
 use crate::table::commits::CommitSpan;
@@ -102,6 +104,10 @@ pub(crate) struct Evidence {
     pub(crate) recorded: i64,
     exceptions: Exceptions,
     erased_elements: BTreeSet<(i64, u32)>,
+    /// What other programs took out.
+    removed: Vec<RemovedOffsets>,
+    /// Of them what is not there, by commit.
+    missing_by: BTreeMap<usize, Ranges>,
     /// In the order of their offsets.
     commits: Vec<Covered>,
     start: Start,
@@ -126,6 +132,7 @@ impl Evidence {
         rows: Option<Extent>,
         dead_letters: Option<Extent>,
         exceptions: Exceptions,
+        removed: Vec<RemovedOffsets>,
         all_commits: &[CommitRecord],
     ) -> Self {
         let mut commits: Vec<Covered> = Vec::new();
@@ -164,6 +171,8 @@ impl Evidence {
             recorded,
             erased_elements: elements.map(|(span, element)| (span.from, element)).collect(),
             exceptions,
+            removed,
+            missing_by: BTreeMap::new(),
             commits,
             start: start_of_reading,
             rows,
@@ -183,7 +192,7 @@ impl Evidence {
     /// Takes over what one pass has seen of a window.
     pub(crate) fn take(&mut self, marks: &mut Marks) {
         marks.finish(self.recorded, |offset, element| {
-            self.erased_elements.contains(&(offset, element))
+            self.erased_elements.contains(&(offset, element)) || self.is_removed(offset, Some(element))
         });
         let window = marks.span;
         for offset in window.from.max(self.recorded)..window.to {
@@ -214,6 +223,7 @@ impl Evidence {
             }
         }
         self.take_erased(marks);
+        self.take_removed(marks);
         let whole: Vec<Span> = self
             .exceptions
             .erased
@@ -223,8 +233,9 @@ impl Evidence {
             .collect();
         for (hole, _) in holes.ranges {
             let left = without(hole, &self.exceptions.gaps);
-            self.holes
-                .extend(left.into_iter().flat_map(|part| without(part, &whole)));
+            let left = left.into_iter().flat_map(|part| without(part, &whole));
+            let left: Vec<Span> = left.flat_map(|part| self.without_removed(part)).collect();
+            self.holes.extend(left);
         }
     }
 
@@ -246,16 +257,71 @@ impl Evidence {
                 }
                 self.report.erased += 1;
                 let after = self.commits.partition_point(|covered| covered.span.to <= offset);
-                if let Some(covered) = self
-                    .commits
-                    .get_mut(after)
-                    .filter(|covered| covered.span.from <= offset)
-                {
+                let covered = self.commits.get_mut(after);
+                if let Some(covered) = covered.filter(|covered| covered.span.from <= offset) {
                     covered.found.records += 1;
                     covered.is_uncounted |= erased.element.is_none();
                 }
             }
         }
+    }
+
+    /// A row that another program took out is accounted for, and reported as such.
+    fn take_removed(&mut self, marks: &Marks) {
+        let window = marks.span;
+        for removed in std::mem::take(&mut self.removed) {
+            for offset in within(&removed.offsets, window) {
+                let is_there = match removed.element {
+                    None => marks.is_there(offset),
+                    Some(element) => marks.is_element_there(offset, element),
+                };
+                if is_there || self.exceptions.is_erased(offset, removed.element) {
+                    continue;
+                }
+                self.report.removed += 1;
+                let missing = self.missing_by.entry(removed.by).or_default();
+                match removed.element {
+                    None => missing.add(offset),
+                    Some(element) => missing.add_element(offset, element),
+                }
+                if let Some(covered) = self.covered_mut(offset) {
+                    covered.found.records += 1;
+                }
+            }
+            self.removed.push(removed);
+        }
+    }
+
+    /// The commit's span that an offset lies in.
+    fn covered_mut(&mut self, offset: i64) -> Option<&mut Covered> {
+        let after = self.commits.partition_point(|covered| covered.span.to <= offset);
+        let covered = self.commits.get_mut(after);
+        covered.filter(|covered| covered.span.from <= offset)
+    }
+
+    fn is_removed(&self, offset: i64, element: Option<u32>) -> bool {
+        let mut removed = self.removed.iter().filter(|removed| removed.element == element);
+        u64::try_from(offset).is_ok_and(|offset| removed.any(|removed| removed.offsets.contains(offset)))
+    }
+
+    /// What is left of a hole when messages are left out of which rows were removed.
+    fn without_removed(&self, hole: Span) -> Vec<Span> {
+        let removed = self.removed.iter();
+        let spans =
+            removed.flat_map(|removed| within(&removed.offsets, hole).map(|offset| Span::new(offset, offset + 1)));
+        let mut spans: Vec<Span> = spans.collect();
+        spans.sort_unstable_by_key(|span| span.from);
+        let (mut left, mut at) = (Vec::new(), hole.from);
+        for span in spans {
+            if at < span.from {
+                left.push(Span::new(at, span.from));
+            }
+            at = at.max(span.to);
+        }
+        if at < hole.to {
+            left.push(Span::new(at, hole.to));
+        }
+        left
     }
 
     fn offsets(&self, span: Span) -> Offsets {
@@ -281,12 +347,13 @@ enum Count {
 pub(crate) fn classify(
     all: Vec<Evidence>,
     commits: &[CommitRecord],
+    removed: &RemovedRows,
     findings: &mut Findings,
 ) -> (Vec<PartitionReport>, u64) {
     let (counts, empty) = compare_counts(&all, commits, findings);
     let reports = all
         .into_iter()
-        .map(|evidence| report(evidence, &counts, commits, findings));
+        .map(|evidence| report(evidence, &counts, commits, removed, findings));
     (reports.collect(), empty)
 }
 
@@ -356,6 +423,7 @@ fn report(
     mut evidence: Evidence,
     counts: &[Count],
     commits: &[CommitRecord],
+    removed: &RemovedRows,
     findings: &mut Findings,
 ) -> PartitionReport {
     explain_holes(&mut evidence, counts, findings);
@@ -375,6 +443,19 @@ fn report(
             let mut offsets = evidence.offsets(*span);
             offsets.element = *element;
             findings.add(finding(offsets));
+        }
+    }
+    for (by, ranges) in &evidence.missing_by {
+        let removal = removed.commit(*by);
+        for (span, element) in &ranges.ranges {
+            let mut offsets = evidence.offsets(*span);
+            offsets.element = *element;
+            findings.add(Finding::RemovedRows {
+                offsets,
+                version: removal.version,
+                operation: removal.operation.clone(),
+                by: removal.by.clone(),
+            });
         }
     }
     let mut report = evidence.report;
@@ -436,6 +517,15 @@ fn follow_chain(evidence: &Evidence, commits: &[CommitRecord], findings: &mut Fi
         }
         ended = Some(covered.span.to);
     }
+}
+
+/// The offsets of a set in a span.
+fn within(offsets: &RoaringTreemap, span: Span) -> impl Iterator<Item = i64> + '_ {
+    let mut all = offsets.iter();
+    all.advance_to(span.from.max(0) as u64);
+    let until = span.to.max(0) as u64;
+    all.take_while(move |offset| *offset < until)
+        .map(|offset| offset as i64)
 }
 
 /// What is left of a hole when these are taken out.

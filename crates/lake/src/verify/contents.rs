@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::files::{Survivors, decode, in_microseconds};
 use super::finding::Finding;
 use super::state::LiveFile;
+use crate::delta::data_file::{RowReader, Survivors};
 
 /// Writers cut timestamps to milliseconds, some of them both bounds down.
 const TIMESTAMP_SLACK_US: i64 = 999;
@@ -27,6 +27,7 @@ pub(crate) fn check_file(
     logged: &LiveFile,
     bytes: Bytes,
     deleted: Option<RoaringTreemap>,
+    reader: &RowReader,
     mut rows_to: impl FnMut(&RecordBatch),
 ) -> (u64, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -43,8 +44,8 @@ pub(crate) fn check_file(
     let (mut seen, mut rows) = (Seen::default(), 0);
     let mut survivors = Survivors::new(deleted);
     let read = (|| {
-        for batch in decode(bytes)? {
-            let batch = in_microseconds(batch?)?;
+        for batch in reader.decode(bytes)? {
+            let batch = batch?;
             seen.take(&batch);
             let batch = survivors.of(&batch)?;
             rows += batch.num_rows() as u64;
@@ -61,7 +62,7 @@ pub(crate) fn check_file(
         match serde_json::from_str::<Stats>(text) {
             Ok(stats) => {
                 findings.extend(
-                    seen.differences(&stats)
+                    seen.differences(&stats, reader)
                         .into_iter()
                         .map(|(column, why)| Finding::Statistics {
                             path: path(),
@@ -135,7 +136,7 @@ impl Seen {
         }
     }
 
-    fn differences(&self, stats: &Stats) -> Vec<(String, String)> {
+    fn differences(&self, stats: &Stats, reader: &RowReader) -> Vec<(String, String)> {
         let mut found = Vec::new();
         if stats.num_records != self.rows {
             let why = format!("the log says {} rows, the file holds {}", stats.num_records, self.rows);
@@ -143,13 +144,14 @@ impl Seen {
         }
         for (name, column) in &self.columns {
             let mut say = |why: String| found.push((name.clone(), why));
-            if let Some(logged) = stats.null_count.get(name).and_then(Value::as_u64)
+            let logged_name = reader.physical_name(name);
+            if let Some(logged) = stats.null_count.get(logged_name).and_then(Value::as_u64)
                 && logged != column.nulls
             {
                 say(format!("the log says {logged} nulls, the file holds {}", column.nulls));
             }
             let Some(bounds) = &column.bounds else { continue };
-            if let Some(logged) = stats.min_values.get(name)
+            if let Some(logged) = stats.min_values.get(logged_name)
                 && bounds.is_below(logged)
             {
                 say(format!(
@@ -158,7 +160,7 @@ impl Seen {
                     logged.get()
                 ));
             }
-            if let Some(logged) = stats.max_values.get(name)
+            if let Some(logged) = stats.max_values.get(logged_name)
                 && bounds.is_above(logged)
             {
                 say(format!(
@@ -297,7 +299,7 @@ mod tests {
                 let column: Arc<dyn Array> = Arc::new(Float64Array::from(vec![value]));
                 let mut seen = Seen::default();
                 seen.take(&RecordBatch::try_from_iter([("x", column)]).unwrap());
-                seen.differences(&stats).len()
+                seen.differences(&stats, &RowReader::default()).len()
             };
             assert_eq!((seen(value), seen(value.next_up()), seen(value.next_down())), (0, 1, 1));
         }

@@ -8,7 +8,6 @@ use arrow_array::{Array, Int32Array, Int64Array, StringArray};
 use model::{ERASURES, GAPS, Span, TopicPartition};
 
 use super::classify::{Erased, Exceptions};
-use super::files::read_rows;
 use super::finding::Finding;
 use super::state::TableState;
 use crate::error::describe;
@@ -62,7 +61,7 @@ async fn read(
     let mut damage = Vec::new();
     for (path, file) in &state.files {
         let mut is_known = true;
-        let outcome = read_rows(&location, file, Some(&columns), |batch| {
+        let outcome = state.read_rows(&location, file, Some(&columns), |batch| {
             let column = |name: &str| batch.column_by_name(name).map(|column| column.as_any());
             let (topics, partitions) = (
                 column("topic").and_then(|column| column.downcast_ref::<StringArray>()),

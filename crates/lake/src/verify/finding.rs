@@ -109,7 +109,16 @@ pub enum Finding {
         /// `<application>/<topic>`.
         sources: Vec<String>,
     },
-    /// A commit by another program took rows out of the table: what is lost may be lost by it. No erasure records it.
+    /// A commit of another program took these rows out of the table, and no erasure records it.
+    RemovedRows {
+        #[serde(flatten)]
+        offsets: Offsets,
+        version: i64,
+        operation: String,
+        by: String,
+    },
+    /// A commit of another program took rows out of the table, and the files that would tell which are gone: what is lost
+    /// may be lost by it.
     Removed {
         version: i64,
         operation: String,
@@ -235,6 +244,7 @@ impl Finding {
             Finding::Lost(_) => "lost",
             Finding::Unexplained(_) => "unexplained",
             Finding::Unattributable { .. } => "unattributable",
+            Finding::RemovedRows { .. } => "removed_rows",
             Finding::Removed { .. } => "removed",
             Finding::BrokenChain { .. } => "broken_chain",
             Finding::EvidenceMissing { .. } => "evidence_missing",
@@ -358,6 +368,14 @@ impl fmt::Display for Finding {
                      checked: {}",
                     sources.join(", ")
                 )
+            }
+            Finding::RemovedRows {
+                offsets,
+                version,
+                operation,
+                by,
+            } => {
+                write!(f, "{offsets}: removed by version {version}, {operation} by {by}")
             }
             Finding::Removed {
                 version,

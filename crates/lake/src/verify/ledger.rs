@@ -4,17 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch, StructArray};
-use model::{COMMITS, Span, TopicPartition};
+use arrow_array::RecordBatch;
+use model::{COMMITS, TopicPartition};
 
-use super::files::read_rows;
 use super::finding::Finding;
 use super::report::Findings;
 use super::state::{CommitRecord, TableState};
 use crate::error::describe;
-use crate::table::commits::{CommitEvidence, CommitSpan, Commits, checksum};
+use crate::table::commits::{self, CommitEvidence, CommitRow, Commits};
 use crate::{LakeError, Root};
 
 /// The rows of the table of commits that are about tables in question.
@@ -40,14 +37,14 @@ impl Ledger {
     pub(super) async fn read(root: &Root, ids: &BTreeSet<String>) -> Result<Ledger, LakeError> {
         let location = root.location_of(COMMITS);
         // Its own check tells what is wrong with its log.
-        let state = TableState::read(&location, &mut Findings::default()).await?;
+        let mut state = TableState::read(&location, &mut Findings::default()).await?;
         let mut ledger = Ledger {
-            recorded: state.recorded,
+            recorded: std::mem::take(&mut state.recorded),
             ..Ledger::default()
         };
         for (path, file) in &state.files {
             let mut is_known = true;
-            let outcome = read_rows(&location, file, None, |batch| {
+            let outcome = state.read_rows(&location, file, None, |batch| {
                 is_known = ledger.take(batch, ids).is_some();
                 match is_known {
                     true => ControlFlow::Continue(()),
@@ -68,39 +65,15 @@ impl Ledger {
 
     /// `None` when the batch lacks a column.
     fn take(&mut self, batch: &RecordBatch, ids: &BTreeSet<String>) -> Option<()> {
-        let column = |name: &str| batch.column_by_name(name);
-        let text = |name: &str| column(name)?.as_string_opt::<i32>();
-        let long = |name: &str| column(name)?.as_primitive_opt::<Int64Type>();
-        let (table_ids, versions, checksums) = (text("table_id")?, long("version")?, long("checksum")?);
-        let timestamps = column("timestamp")?.as_primitive_opt::<TimestampMicrosecondType>()?;
-        let texts = [text("operation")?, text("commit_id")?, text("application")?];
-        let counts = [long("rows")?, long("records")?, long("elements")?];
-        let spans = column("spans")?.as_list_opt::<i32>()?;
-        for row in (0..batch.num_rows()).filter(|row| ids.contains(table_ids.value(*row))) {
-            let [operation, commit_id, application] =
-                texts.map(|texts| texts.is_valid(row).then(|| texts.value(row).to_owned()));
-            let [rows, records, elements] =
-                counts.map(|counts| counts.is_valid(row).then(|| counts.value(row).max(0) as u64));
-            let spans = match spans.is_valid(row) {
-                true => Some(read_spans(spans.value(row).as_struct_opt()?)?),
-                false => None,
-            };
-            let evidence = CommitEvidence {
-                version: versions.value(row),
-                timestamp_ms: timestamps.is_valid(row).then(|| timestamps.value(row).div_euclid(1000)),
-                operation,
-                commit_id,
-                application,
-                rows,
-                records,
-                elements,
-                spans,
-            };
-            let id = table_ids.value(row);
-            let is_intact = i64::from(checksum(id, &evidence)) == checksums.value(row);
-            let of_table = self.entries.entry(id.to_owned()).or_default();
+        for CommitRow {
+            table_id,
+            evidence,
+            is_intact,
+        } in commits::rows(batch, |id| ids.contains(id))?
+        {
+            let of_table = self.entries.entry(table_id).or_default();
             match of_table.get_mut(&evidence.version) {
-                Some(entry) => entry.is_doubled = true,
+                Some(known) => known.is_doubled = true,
                 None => {
                     let entry = Entry {
                         is_doubled: false,
@@ -177,20 +150,4 @@ fn differences(held: &CommitEvidence, logged: &CommitEvidence) -> Vec<String> {
     ];
     let other = same.into_iter().filter(|(_, same)| !same);
     other.map(|(field, _)| field.to_owned()).collect()
-}
-
-fn read_spans(spans: &StructArray) -> Option<Vec<CommitSpan>> {
-    let topics = spans.column_by_name("topic")?.as_string_opt::<i32>()?;
-    let partitions = spans.column_by_name("partition")?.as_primitive_opt::<Int32Type>()?;
-    let long = |name: &str| spans.column_by_name(name)?.as_primitive_opt::<Int64Type>();
-    let (from, to, elements) = (long("from")?, long("to")?, long("elements")?);
-    let span = |row: usize| CommitSpan {
-        place: TopicPartition::new(topics.value(row), partitions.value(row)),
-        span: Span {
-            from: from.value(row),
-            to: to.value(row),
-        },
-        elements: elements.is_valid(row).then(|| elements.value(row).max(0) as u64),
-    };
-    Some((0..spans.len()).map(span).collect())
 }

@@ -14,11 +14,11 @@ mod contents;
 mod coverage;
 mod digest;
 mod exceptions;
-mod files;
 mod finding;
 mod ledger;
 mod passes;
 mod places;
+mod removed;
 mod report;
 mod state;
 mod sweep;
@@ -38,9 +38,9 @@ use self::attribution::Attribution;
 use self::check::{Checked, check_table, find_orphans};
 use self::digest::{each_dead_letter, hash_places};
 use self::exceptions::{AllExceptions, read_erasures, read_gaps};
-use self::files::read_rows;
 use self::ledger::Ledger;
 use self::places::{Kind, Summary};
+use self::removed::RemovedRows;
 use self::state::TableState;
 use self::sweep::Sweep;
 use crate::{LakeError, Root};
@@ -77,6 +77,7 @@ pub struct VerifiedTable {
     state: Arc<TableState>,
     summaries: BTreeMap<String, Summary>,
     attribution: Attribution,
+    removed: RemovedRows,
 }
 
 /// Checks the tables of a lake one by one; `progress` hears of bytes read and bytes to read.
@@ -165,12 +166,13 @@ impl<'a> Verifier<'a> {
         } = checked;
         find_orphans(self.root, name, &state, &mut findings).await?;
         let (mut partitions, mut empty_messages) = (Vec::new(), 0);
-        let mut attribution = Attribution::default();
+        let (mut attribution, mut removed) = (Attribution::default(), RemovedRows::default());
         if Kind::of(name) == Kind::Rows {
             self.damage.iter().for_each(|damage| findings.add(damage.clone()));
             let (found, unattributed) = Attribution::new(&state.recorded, summaries.values());
             attribution = found;
             unattributed.into_iter().for_each(|finding| findings.add(finding));
+            removed = RemovedRows::read(&self.root.location_of(name), &state).await?;
             let sweep = Sweep {
                 root: self.root,
                 options: &self.options,
@@ -178,12 +180,13 @@ impl<'a> Verifier<'a> {
                 state: &state,
                 summaries: &summaries,
                 attribution: &attribution,
+                removed: &removed,
                 dead_letters: self.dead_letters.as_ref(),
                 exceptions: &self.exceptions,
             };
             (partitions, empty_messages) = sweep.run(&mut findings).await?;
             if partitions.iter().any(|partition| partition.lost > 0) {
-                let removals = state.removals.iter().cloned();
+                let removals = removed.untold.iter().cloned();
                 removals.for_each(|removal| findings.add(removal.into()));
             }
         }
@@ -212,6 +215,7 @@ impl<'a> Verifier<'a> {
             state,
             summaries,
             attribution,
+            removed,
         })
     }
 
@@ -279,7 +283,7 @@ impl<'a> Verifier<'a> {
             else {
                 continue;
             };
-            let read = read_rows(&location, file, Some(&columns), |batch| {
+            let read = dead_letters.state.read_rows(&location, file, Some(&columns), |batch| {
                 each_dead_letter(batch, |of, hash| {
                     let is_of = of.topic == Some(&*place.topic) && of.partition == place.partition;
                     if is_of && (span.from..span.to).contains(&of.offset) {
@@ -300,6 +304,12 @@ impl VerifiedTable {
         !self.report.partitions.is_empty()
     }
 
+    /// Whether another program took the record out of the table, which is a finding already.
+    pub fn is_removed(&self, place: &TopicPartition, offset: i64, element: Option<u32>) -> bool {
+        let owns_unnamed = self.attribution.owns_unnamed(place);
+        self.removed.contains(place, owns_unnamed, offset, element)
+    }
+
     /// The hashes of the rows in a span, column by column.
     pub async fn rows_in(&self, place: &TopicPartition, span: Span) -> Result<Vec<RowHash>, LakeError> {
         let mut found = Vec::new();
@@ -310,7 +320,7 @@ impl VerifiedTable {
             else {
                 continue;
             };
-            let read = read_rows(&location, file, None, |batch| {
+            let read = self.state.read_rows(&location, file, None, |batch| {
                 hash_places(batch, true, |of, row| {
                     let is_of = of.partition == place.partition
                         && (span.from..span.to).contains(&of.offset)

@@ -93,6 +93,8 @@ pub struct PartitionReport {
     pub gap_offsets: u64,
     /// Records that were removed on purpose: offsets, and single elements.
     pub erased: u64,
+    /// Records that another program took out of the table, and no erasure records it.
+    pub removed: u64,
     /// Offsets without anything that the commits' counts explain: Kafka never handed them out (transaction markers,
     /// aborted or compacted records), or the message held no element.
     pub skipped: u64,
@@ -116,6 +118,7 @@ impl PartitionReport {
             messages: 0,
             gap_offsets: 0,
             erased: 0,
+            removed: 0,
             skipped: 0,
             unexplained: 0,
             lost: 0,

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use model::TopicPartition;
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use super::finding::Finding;
 use super::report::Findings;
 use crate::LakeError;
+use crate::delta::data_file::RowReader;
 use crate::delta::{
     Action, Add, CommitInfo, Damage, DeletionVector, FileReconciler, Kinds, Origin, Piece, Replay, TableLocation,
 };
@@ -47,12 +50,21 @@ pub(crate) struct CommitRecord {
 }
 
 /// A commit of another program that changed the table's data by taking files out of it, or rows out of files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Removal {
     pub(crate) version: i64,
     pub(crate) operation: String,
     pub(crate) by: String,
-    pub(crate) files: u64,
+    /// The files that it removed, and those that it put in their place.
+    pub(crate) removed: Vec<FileRef>,
+    pub(crate) added: Vec<FileRef>,
+}
+
+/// A data file in the store, and which of its rows count.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FileRef {
+    pub(crate) path: Path,
+    pub(crate) deletion_vector: Option<DeletionVector>,
 }
 
 impl From<Removal> for Finding {
@@ -61,7 +73,7 @@ impl From<Removal> for Finding {
             version: removal.version,
             operation: removal.operation,
             by: removal.by,
-            files: removal.files,
+            files: removal.removed.len() as u64,
         }
     }
 }
@@ -84,6 +96,8 @@ pub(crate) struct TableState {
     pub(crate) version: i64,
     /// The table's own, from its metadata.
     pub(crate) id: Option<String>,
+    /// Reads the files by what the metadata declares.
+    pub(crate) rows: RowReader,
     /// By path below the table, or in the store where it lies elsewhere.
     pub(crate) files: BTreeMap<String, LiveFile>,
     /// By application and topic partition: the recorded offset.
@@ -117,7 +131,7 @@ impl TableState {
         while let Some(piece) = replay.next().await? {
             state.take_names(location, &piece);
             if let Origin::Commit(version) | Origin::History(version) = piece.origin {
-                state.take_commit(version, &piece.actions, findings);
+                state.take_commit(location, version, &piece.actions, findings);
             }
             table.take(&piece);
             for action in files.keep(piece) {
@@ -130,9 +144,23 @@ impl TableState {
         for (id, txn) in &table.txns {
             state.take_recorded(id, txn.version);
         }
+        state.rows = row_reader(&table);
         state.id = table.metadata.map(|metadata| metadata.id);
         state.bytes = state.files.values().map(|file| file.size).sum();
         Ok(state)
+    }
+
+    /// Hands a file's rows to `each` in pieces, until it breaks off: all columns, or those named that the file has.
+    pub(crate) async fn read_rows(
+        &self,
+        location: &TableLocation,
+        file: &LiveFile,
+        columns: Option<&[&str]>,
+        mut each: impl FnMut(&RecordBatch) -> ControlFlow<()>,
+    ) -> Result<(), LakeError> {
+        let deleted = file.deletion_vector.as_ref();
+        let each = |batch| Ok(each(&batch));
+        self.rows.read(location, &file.path, deleted, columns, each).await
     }
 
     /// Whether any version that the log still holds names this path below the table.
@@ -176,7 +204,7 @@ impl TableState {
     }
 
     /// What a commit says of itself, against the files that it names.
-    fn take_commit(&mut self, version: i64, actions: &[Action], findings: &mut Findings) {
+    fn take_commit(&mut self, location: &TableLocation, version: i64, actions: &[Action], findings: &mut Findings) {
         let info = actions.iter().rev().find_map(|action| match action {
             Action::CommitInfo(info) => Some(&**info),
             _ => None,
@@ -196,25 +224,42 @@ impl TableState {
                 });
             }
         }
-        self.take_removal(version, info, actions);
+        self.take_removal(location, version, info, actions);
         self.evidence.insert(version, evidence);
     }
 
-    fn take_removal(&mut self, version: i64, info: Option<&CommitInfo>, actions: &[Action]) {
-        let is_removal = |action: &&Action| matches!(action, Action::Remove(remove) if remove.data_change);
-        let files = actions.iter().filter(is_removal).count() as u64;
+    fn take_removal(&mut self, location: &TableLocation, version: i64, info: Option<&CommitInfo>, actions: &[Action]) {
         let by = info
             .and_then(|info| info.engine_info.as_deref())
             .unwrap_or("an unknown program");
-        if files > 0 && !by.starts_with(ENGINE) {
-            let operation = info.and_then(|info| info.operation.as_deref()).unwrap_or("a change");
-            self.removals.push(Removal {
-                version,
-                operation: operation.to_owned(),
-                by: by.to_owned(),
-                files,
-            });
+        if by.starts_with(ENGINE) {
+            return;
         }
+        let file = |path: &str, deletion_vector: &Option<DeletionVector>| {
+            let path = location.data_path(path).ok()?;
+            let deletion_vector = deletion_vector.clone();
+            Some(FileRef { path, deletion_vector })
+        };
+        let removed = actions.iter().filter_map(|action| match action {
+            Action::Remove(remove) if remove.data_change => file(&remove.path, &remove.deletion_vector),
+            _ => None,
+        });
+        let removed: Vec<FileRef> = removed.collect();
+        if removed.is_empty() {
+            return;
+        }
+        let added = actions.iter().filter_map(|action| match action {
+            Action::Add(add) if add.data_change => file(&add.path, &add.deletion_vector),
+            _ => None,
+        });
+        let operation = info.and_then(|info| info.operation.as_deref()).unwrap_or("a change");
+        self.removals.push(Removal {
+            version,
+            operation: operation.to_owned(),
+            by: by.to_owned(),
+            removed,
+            added: added.collect(),
+        });
     }
 
     /// `<application>/<topic>/<partition>`; ids of other shapes are other people's. A topic's name holds no slash.
@@ -226,6 +271,17 @@ impl TableState {
             self.recorded.insert((application.to_owned(), place), offset);
         }
     }
+}
+
+/// By the declared columns; as the files have them where the metadata cannot be read, which is a finding of its own.
+fn row_reader(table: &crate::delta::TableState) -> RowReader {
+    let declared = || {
+        let metadata = table.metadata.as_ref()?;
+        let schema = serde_json::from_str(&metadata.schema_string).ok()?;
+        let mapping = table.protocol.as_ref()?.column_mapping(metadata).ok()?;
+        Some(RowReader::new(&schema, mapping))
+    };
+    declared().unwrap_or_default()
 }
 
 fn finding(damage: Damage) -> Finding {

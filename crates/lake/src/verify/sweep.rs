@@ -10,9 +10,9 @@ use super::attribution::Attribution;
 use super::classify::{Evidence, classify};
 use super::coverage::Marks;
 use super::exceptions::AllExceptions;
-use super::files::read_rows;
 use super::passes::{Window, halves, passes, plan};
 use super::places::{Extent, Kind, Place, Places, Summary};
+use super::removed::RemovedRows;
 use super::report::{Findings, PartitionReport};
 use super::state::TableState;
 use super::{Checked, VerifyOptions};
@@ -26,6 +26,7 @@ pub(super) struct Sweep<'a> {
     pub(super) state: &'a TableState,
     pub(super) summaries: &'a BTreeMap<String, Summary>,
     pub(super) attribution: &'a Attribution,
+    pub(super) removed: &'a RemovedRows,
     pub(super) dead_letters: Option<&'a Checked>,
     pub(super) exceptions: &'a AllExceptions,
 }
@@ -38,6 +39,7 @@ impl Sweep<'_> {
         for (place, recorded) in &self.attribution.checkable {
             let rows = self.attribution.rows_of(place);
             let dead_letters = self.extent_of_dead_letters(place);
+            let owns_unnamed = self.attribution.owns_unnamed(place);
             elements += rows
                 .iter()
                 .chain(&dead_letters)
@@ -49,6 +51,7 @@ impl Sweep<'_> {
                 rows,
                 dead_letters,
                 self.exceptions.get(place).cloned().unwrap_or_default(),
+                self.removed.of(place, owns_unnamed).cloned().collect(),
                 &self.state.commits,
             ));
         }
@@ -70,7 +73,7 @@ impl Sweep<'_> {
                 (None, None) => unreachable!("a pass that cannot be halved has no bound"),
             }
         }
-        Ok(classify(all, &self.state.commits, findings))
+        Ok(classify(all, &self.state.commits, self.removed, findings))
     }
 
     fn extent_of_dead_letters(&self, place: &TopicPartition) -> Option<Extent> {
@@ -97,7 +100,10 @@ impl Sweep<'_> {
                 continue;
             };
             let columns = Kind::Rows.columns();
-            read_rows(&location, file, Some(&columns), |batch| marking.take(batch, Kind::Rows)).await?;
+            let read = self
+                .state
+                .read_rows(&location, file, Some(&columns), |batch| marking.take(batch, Kind::Rows));
+            read.await?;
             if marking.is_full() {
                 return Ok(None);
             }
@@ -111,7 +117,8 @@ impl Sweep<'_> {
                 continue;
             };
             let columns = Kind::DeadLetters.columns();
-            let read = read_rows(&location, file, Some(&columns), |batch| {
+            let state = &dead_letters.state;
+            let read = state.read_rows(&location, file, Some(&columns), |batch| {
                 marking.take(batch, Kind::DeadLetters)
             });
             read.await?;

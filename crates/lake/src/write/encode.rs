@@ -16,6 +16,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::delta::field_ids;
 use crate::delta::schema::StructType;
+use crate::write::parquet::ParquetFormat;
 use crate::write::stats::delta_stats;
 use crate::{LakeError, Names};
 
@@ -33,6 +34,8 @@ pub(crate) struct FileFormat {
     file_schema: SchemaRef,
     partition: Option<Partition>,
     properties: WriterProperties,
+    /// The end of the files' names.
+    suffix: &'static str,
 }
 
 #[derive(Debug)]
@@ -55,7 +58,8 @@ impl FileFormat {
         schema: SchemaRef,
         table_schema: &StructType,
         partition_column: Option<&str>,
-        properties: impl FnOnce(&Schema) -> WriterProperties,
+        parquet: ParquetFormat,
+        properties: impl FnOnce(&ParquetFormat, &Schema) -> WriterProperties,
     ) -> Result<Self, LakeError> {
         let mut file_schema = schema.clone();
         let mut partition = None;
@@ -72,7 +76,8 @@ impl FileFormat {
         }
         Ok(Self {
             table: table.to_owned(),
-            properties: properties(&file_schema),
+            properties: properties(&parquet, &file_schema),
+            suffix: parquet.suffix(),
             schema,
             file_schema: Arc::new(field_ids::annotate(&file_schema, table_schema)),
             partition,
@@ -248,7 +253,12 @@ impl FileWriter {
             file.writer.flushed_row_groups(),
         );
         let bytes = file.writer.into_inner().map_err(failed)?;
-        let name = format!("part-{:05}-{}.zstd.parquet", self.done.len(), self.names.next());
+        let name = format!(
+            "part-{:05}-{}{}",
+            self.done.len(),
+            self.names.next(),
+            self.format.suffix
+        );
         let partition = self.format.partition.as_ref().zip(file.day).map(|(partition, day)| {
             let (year, month, day) = civil_from_days(day);
             (partition.column.clone(), format!("{year:04}-{month:02}-{day:02}"))

@@ -1,6 +1,6 @@
 //! What the files hold and what the log says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -216,9 +216,65 @@ async fn a_batch_of_another_schema_is_refused() {
 }
 
 #[tokio::test]
-async fn each_column_has_its_encoding() {
-    use parquet::basic::{Compression, Encoding};
+async fn compatible_files_have_what_every_reader_takes_and_no_more() {
+    use parquet::basic::{Compression, Encoding, PageType};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
     let lake = lake_on(Arc::new(InMemory::new()), 1);
+    let stream = vehicle_data();
+    let table = lake.table(&stream, "ingest").await.unwrap();
+    let mut writer = table.file_writer();
+    // More values than dictionaries of numbers hold, so that they are given up.
+    writer
+        .write(&batch(&stream, 0, Span::new(0, 5000), NOON_US, 1))
+        .unwrap();
+    let staged = table.upload(writer.finish().unwrap()).await.unwrap();
+    let spans = [(partition(0), Span::new(0, 5000))];
+    table.commit(vec![staged], &spans).await.unwrap();
+    let letters = lake.dead_letters([&stream], "ingest").await.unwrap();
+    let bad: Vec<_> = (0..300).map(|offset| crate::dead_letters::letter(0, offset)).collect();
+    let spans = [(partition(0), Span::new(0, 300))];
+    letters.commit(&bad, &spans, &HashMap::new()).await.unwrap();
+    lake.record_commits("vehicle_data", 1).await.unwrap();
+    for name in ["vehicle_data", "dead_letters", "commits"] {
+        let delta = PlainTable::open(&lake, name).await;
+        for path in delta.files.keys() {
+            assert!(path.ends_with(".snappy.parquet"), "{path}");
+            let bytes = lake
+                .store()
+                .get(&delta.path_of(path))
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap();
+            let file = SerializedFileReader::new(bytes).unwrap();
+            let group = file.get_row_group(0).unwrap();
+            for (at, chunk) in group.metadata().columns().iter().enumerate() {
+                let column = format!("{name}.{}", chunk.column_path().string());
+                assert_eq!(chunk.compression(), Compression::SNAPPY, "{column}");
+                let known = [
+                    Encoding::PLAIN,
+                    Encoding::RLE,
+                    Encoding::PLAIN_DICTIONARY,
+                    Encoding::RLE_DICTIONARY,
+                ];
+                assert!(chunk.encodings().all(|encoding| known.contains(&encoding)), "{column}");
+                let pages = group.get_column_page_reader(at).unwrap();
+                for page in pages.map(Result::unwrap) {
+                    assert!(
+                        matches!(page.page_type(), PageType::DATA_PAGE | PageType::DICTIONARY_PAGE),
+                        "{column}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_column_of_a_compact_file_has_its_encoding() {
+    use parquet::basic::{Compression, Encoding};
+    let lake = lake_on(Arc::new(InMemory::new()), 1).with_parquet_profile(lake::ParquetProfile::Compact);
     let stream = vehicle_data();
     let table = lake.table(&stream, "ingest").await.unwrap();
     let mut writer = table.file_writer();

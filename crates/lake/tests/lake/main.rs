@@ -7,12 +7,15 @@ mod commit;
 mod cut_disk;
 mod dead_letters;
 mod erasures;
+mod every_reader;
 mod faults;
+mod features;
 mod field_ids;
 mod files;
 mod golden;
 mod history;
 mod locations;
+mod lost_offsets;
 mod open;
 mod plain;
 mod power_cut;
@@ -23,6 +26,8 @@ mod s3_server;
 #[path = "../../../../tests/skip.rs"]
 mod skip;
 mod snapshot;
+#[path = "../../../../tests/spark/spark.rs"]
+mod spark;
 mod verify;
 mod verify_elements;
 mod verify_foreign;

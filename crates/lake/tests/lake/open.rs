@@ -278,12 +278,16 @@ async fn commits_of_others_are_read_over() {
 async fn a_table_that_changed_under_us_stops_the_writer() {
     for (action, says) in [
         (
-            r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors","appendOnly"]}}"#,
-            "features we do not know: deletionVectors",
+            r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["variantType"],"writerFeatures":["variantType","appendOnly"]}}"#,
+            "DROP FEATURE variantType",
         ),
         (
-            r#"{"protocol":{"minReaderVersion":2,"minWriterVersion":5}}"#,
-            "writer version 5",
+            r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["rowTracking","domainMetadata"]}}"#,
+            "table feature `rowTracking`",
+        ),
+        (
+            r#"{"protocol":{"minReaderVersion":2,"minWriterVersion":8}}"#,
+            "writer version 8",
         ),
         (
             r#"{"metaData":{"id":"x","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[]}","partitionColumns":["event_date"],"configuration":{}}}"#,

@@ -1,10 +1,13 @@
 //! What other programs do to a table, and damage to its log: rows are values in whatever form, and what is gone is found.
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_select::filter::filter_record_batch;
 use lake::Erasure;
-use lake::verify::{Finding, Severity, Verifier, VerifyOptions};
+use lake::verify::{Finding, Offsets, Severity, Verifier, VerifyOptions};
 use model::Span;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::rows::partition;
-use crate::verify::{Planted, kinds};
+use crate::verify::{Planted, kinds, rewrite};
 
 const SPARK: &str = "Apache-Spark/4.0.1 Delta-Lake/4.0.0";
 
@@ -50,6 +53,16 @@ fn without_rows(add: &Value, rows: &[u64]) -> Value {
     add
 }
 
+/// The finding of one row of partition 0 that Spark has removed.
+fn removed_by_spark(offset: i64, version: i64, operation: &str) -> Finding {
+    Finding::RemovedRows {
+        offsets: Offsets::of(&partition(0), Span::new(offset, offset + 1)),
+        version,
+        operation: operation.to_owned(),
+        by: SPARK.to_owned(),
+    }
+}
+
 #[tokio::test]
 async fn rows_that_a_deletion_vector_deletes_are_not_there() {
     let planted = Planted::new().await;
@@ -63,22 +76,11 @@ async fn rows_that_a_deletion_vector_deletes_are_not_there() {
         }
         put(&planted, "DELETE", actions);
         let report = planted.check("vehicle_data").await;
-        let short = Finding::CommitShort {
-            version: 3,
-            recorded: 100,
-            found: 98,
-        };
-        assert!(report.findings.told().contains(&short), "{:?}", report.findings.told());
-        assert_eq!((report.rows, report.partitions[0].lost), (598, 2));
-        // And by whom.
-        let by = Finding::Removed {
-            version: 9,
-            operation: "DELETE".to_owned(),
-            by: SPARK.to_owned(),
-            files: 1,
-        };
-        assert!(report.findings.told().contains(&by), "{:?}", report.findings.told());
-        assert_eq!(planted.kinds().await, kinds(["commit_short", "lost"]));
+        let partition = &report.partitions[0];
+        assert_eq!((report.rows, partition.removed, partition.lost), (598, 2, 0));
+        // By which version and by whom; nothing else is wrong.
+        let by = [100, 106].map(|offset| removed_by_spark(offset, 9, "DELETE"));
+        assert_eq!(report.findings.told(), by);
     }
     let erasures = planted.lake.erasures("ingest").await.unwrap();
     let erased = [100, 106].map(|offset| Erasure {
@@ -90,6 +92,65 @@ async fn rows_that_a_deletion_vector_deletes_are_not_there() {
     let report = planted.check("vehicle_data").await;
     assert_eq!(report.findings.worst(), None, "{:?}", report.findings.told());
     assert_eq!(report.partitions[0].erased, 2);
+}
+
+/// Copies the file of a version under another name without some rows; its `add`.
+fn copy_without(planted: &Planted, version: u64, name: &str, is_gone: impl Fn(i64) -> bool) -> Value {
+    let mut add = add_of(planted, version);
+    let from = planted.data_file(version);
+    let to = from.with_file_name(name);
+    std::fs::copy(&from, &to).unwrap();
+    let mut rows = 0;
+    rewrite(&to, |batch| {
+        let offsets = batch["_offset"].as_primitive::<Int64Type>();
+        let stays: BooleanArray = offsets.values().iter().map(|offset| Some(!is_gone(*offset))).collect();
+        let left = filter_record_batch(&batch, &stays).unwrap();
+        rows += left.num_rows();
+        left
+    });
+    let path = add["add"]["path"].as_str().unwrap();
+    let (folder, _) = path.rsplit_once('/').unwrap();
+    add["add"]["path"] = json!(format!("{folder}/{name}"));
+    add["add"]["size"] = json!(std::fs::metadata(&to).unwrap().len());
+    add["add"]["stats"] = json!(format!("{{\"numRecords\":{rows}}}"));
+    add["add"]["tags"] = json!({});
+    add
+}
+
+#[tokio::test]
+async fn rows_that_another_program_removed_are_told_from_rows_that_were_lost() {
+    let planted = Planted::new().await;
+    // An update that keeps all rows, a deletion after it, and a loss that no commit explains.
+    let (old, updated) = (
+        add_of(&planted, 3),
+        copy_without(&planted, 3, "updated.parquet", |_| false),
+    );
+    put(&planted, "UPDATE", vec![remove_of(&old), updated.clone()]);
+    let deleted = copy_without(&planted, 3, "deleted.parquet", |offset| offset == 150);
+    let delete = [
+        remove_of(&updated),
+        deleted,
+        json!({"commitInfo": {"operation": "DELETE", "engineInfo": SPARK}}),
+    ];
+    planted.set_actions(10, &delete);
+    assert_eq!(
+        planted.check("vehicle_data").await.findings.told(),
+        [removed_by_spark(150, 10, "DELETE")]
+    );
+    planted.rewrite_without(5, |offset| offset == 204);
+    let report = planted.check("vehicle_data").await;
+    assert_eq!((report.partitions[0].removed, report.partitions[0].lost), (1, 1));
+    assert_eq!(planted.kinds().await, kinds(["commit_short", "lost", "removed_rows"]));
+    // With the removed file gone nobody can tell any more what went with it.
+    std::fs::remove_file(planted.table().join(updated["add"]["path"].as_str().unwrap())).unwrap();
+    assert_eq!(planted.kinds().await, kinds(["commit_short", "lost"]));
+    let report = planted.check("vehicle_data").await;
+    let untold = report
+        .findings
+        .told()
+        .iter()
+        .filter(|finding| matches!(finding, Finding::Removed { .. }));
+    assert_eq!(untold.count(), 2, "{:?}", report.findings.told());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lake::verify::Severity;
-use lake::{LakeError, StartingOffset, Table};
+use lake::{StartingOffset, Table};
 use model::Span;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
@@ -110,34 +110,6 @@ async fn a_table_of_an_earlier_release_skips_nothing() {
     planted.land(&table, 1, Span::new(20, 30), |_| true).await;
     record(&table, &[at(2, 50, 20)]).await;
     assert_eq!(starts_and_ends(&planted).await, [(3, 12), (20, 30), (0, 0)]);
-}
-
-#[tokio::test]
-async fn rows_without_an_offset_are_not_read_again() {
-    let planted = Planted::empty();
-    let first = table(&planted, 1).await;
-    record(&first, &[at(0, 0, 0), at(1, 0, 0)]).await;
-    planted.land(&first, 0, Span::new(0, 5), |_| true).await;
-    planted.land(&first, 2, Span::new(0, 5), |_| true).await;
-    // As a checkpoint of a writer that lets offsets expire.
-    edit(&planted, |action| {
-        if action.get("txn").is_some() {
-            *action = json!({"txn": {"appId": "someone", "version": 1}});
-        }
-    })
-    .await;
-    let table = table(&planted, 2).await;
-    let refused = table
-        .record_starts(TOPIC, "latest", &[at(0, 9, 0), at(2, 9, 0)])
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&refused, LakeError::Unusable { why, .. } if why.contains("rows of vehicle_data[2] (offset 0 ")),
-        "{refused}"
-    );
-    assert!(!refused.is_retryable());
-    record(&table, &[at(0, 9, 0), at(3, 9, 0)]).await;
-    assert_eq!(table.recorded(&partition(3)), Some(0));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use anyhow::Result;
 use ingest::Until;
 use serve::http::HttpServer;
 
-use crate::args::{ApplicationArgs, DurabilityArgs, KafkaArgs, LakeArgs, StreamsArgs, flags};
+use crate::args::{ApplicationArgs, KafkaArgs, LakeArgs, StreamsArgs, WriteArgs, flags};
 use crate::clients::kafka_config;
 use crate::config::{self, Flags};
 use crate::declarations;
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     lake: LakeArgs,
     #[command(flatten)]
-    durability: DurabilityArgs,
+    write: WriteArgs,
     /// Stop when everything that Kafka held at the start is committed
     #[arg(long)]
     until_caught_up: bool,
@@ -78,7 +78,7 @@ impl Args {
         let shared = [
             self.kafka.flags(),
             self.lake.flags(),
-            self.durability.flags(),
+            self.write.flags(),
             self.streams.flags(),
             self.application.flags(),
         ];

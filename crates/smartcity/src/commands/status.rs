@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use futures::TryStreamExt as _;
-use ingest::drift::Drift;
+use ingest::drift::{Drift, extra_columns};
 use model::{COMMITS, DEAD_LETTERS, ERASURES, EXTRA, GAPS, INGESTED_AT, Stream, Streams, TOPIC};
 use serde_json::{Value, json};
 use serve::output::{Format, write_result};
@@ -119,6 +119,7 @@ impl Table {
             "last_event_time": self.last_event_time, "last_ingested": self.last_ingested,
             "dead_letters": self.dead_letters, "rows_with_undeclared_fields": self.drift.rows,
             "undeclared_fields": self.drift.fields, "other_undeclared_fields": self.drift.others,
+            "unreadable_rows": self.drift.unreadable_rows, "unreadable": self.drift.unreadable,
         })
     }
 
@@ -159,6 +160,13 @@ impl Table {
                 lines.push(format!("  and {more} more: --json shows up to a thousand"));
             }
         }
+        if self.drift.unreadable_rows > 0 {
+            lines.push(format!(
+                "  {} rows whose _extra is not JSON:",
+                self.drift.unreadable_rows
+            ));
+            lines.extend(self.drift.unreadable.iter().map(|row| format!("    {row}")));
+        }
         lines
     }
 }
@@ -179,10 +187,8 @@ async fn dead_letters(engine: &Engine, topics: &str) -> Result<Vec<Value>> {
 }
 
 async fn drift(engine: &Engine, stream: &Stream) -> Result<Drift> {
-    let sql = format!(
-        r#"select arrow_cast({EXTRA}, 'Utf8') from "{}" where {EXTRA} is not null"#,
-        stream.name
-    );
+    let columns = extra_columns();
+    let sql = format!(r#"select {columns} from "{}" where {EXTRA} is not null"#, stream.name);
     let mut drift = Drift::of(stream);
     let mut batches = engine.query(&sql).await?;
     while let Some(batch) = batches.try_next().await? {

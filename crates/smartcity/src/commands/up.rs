@@ -20,7 +20,7 @@ use sim::fleet::Fleet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::args::{self, DurabilityArgs, FleetArgs, PaceArgs, StreamsArgs, flags};
+use crate::args::{self, FleetArgs, PaceArgs, StreamsArgs, WriteArgs, flags};
 use crate::clients::{kafka_config, kafka_config_of};
 use crate::commands::broker;
 use crate::commands::simulate::{clock_text, open_producer};
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
-    durability: DurabilityArgs,
+    write: WriteArgs,
     #[command(flatten)]
     streams: StreamsArgs,
     /// Where the embedded broker listens; port 0 takes a free one
@@ -85,7 +85,7 @@ impl Args {
             "broker.listen" = self.kafka_listen,
             "http.listen" = self.http_listen,
         };
-        let shared = [self.durability.flags(), self.fleet.flags(), self.streams.flags()];
+        let shared = [self.write.flags(), self.fleet.flags(), self.streams.flags()];
         [own, shared.concat()].concat()
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::{ClientAuth, Mechanism};
-use lake::Location;
+use lake::{Location, ParquetProfile};
 
 use super::layers::Layers;
 use super::values::{self, ErrorsTolerance, HostPort, Pace, Span, Start};
@@ -16,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) kafka: Kafka,
     pub(crate) lake: Lake,
+    pub(crate) parquet: Parquet,
     pub(crate) streams: Streams,
     pub(crate) topics: BTreeMap<String, String>,
     pub(crate) ingest: Ingest,
@@ -37,6 +38,11 @@ pub(crate) struct Kafka {
 pub(crate) struct Lake {
     pub(crate) path: Location,
     pub(crate) durability: lake::Durability,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Parquet {
+    pub(crate) profile: ParquetProfile,
 }
 
 #[derive(Debug, Clone)]
@@ -137,6 +143,10 @@ pub(crate) struct Query {
 }
 
 const PROFILES: [(&str, Profile); 2] = [("classic", Profile::Classic), ("fleet", Profile::Fleet)];
+const PARQUET_PROFILES: [(&str, ParquetProfile); 2] = [
+    ("compatible", ParquetProfile::Compatible),
+    ("compact", ParquetProfile::Compact),
+];
 const STARTING_OFFSETS: [(&str, StartingOffsets); 2] = [
     ("earliest", StartingOffsets::Earliest),
     ("latest", StartingOffsets::Latest),
@@ -157,6 +167,9 @@ impl Config {
             lake: Lake {
                 path: from.parsed("lake.path", values::location),
                 durability: from.parsed("lake.durability", str::parse),
+            },
+            parquet: Parquet {
+                profile: from.parsed("parquet.profile", |text| values::one_of(text, &PARQUET_PROFILES)),
             },
             streams: Streams {
                 dir: from.optional("streams.dir", path),

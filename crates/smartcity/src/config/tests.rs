@@ -35,6 +35,24 @@ fn every_setting_has_a_default() {
     assert_eq!(config.ingest.latency, Duration::from_secs(10));
     assert_eq!(config.http.listen, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(config.streams.dir, None);
+    assert_eq!(config.parquet.profile, lake::ParquetProfile::Compatible);
+}
+
+#[test]
+fn the_parquet_profile_is_set_by_every_layer() {
+    let profile = |file: &str, environment: &[(&str, &str)], flags: &Flags| {
+        load(file, environment, flags).unwrap().parquet.profile
+    };
+    let (file, variable) = (
+        "[parquet]\nprofile = \"compact\"\n",
+        ("SMARTCITY_PARQUET_PROFILE", "compact"),
+    );
+    let flag = vec![("parquet.profile", "compact".to_owned())];
+    assert_eq!(profile(file, &[], &Vec::new()), lake::ParquetProfile::Compact);
+    assert_eq!(profile("", &[variable], &Vec::new()), lake::ParquetProfile::Compact);
+    assert_eq!(profile("", &[], &flag), lake::ParquetProfile::Compact);
+    let wrong = error("[parquet]\nprofile = \"small\"\n", &[]);
+    assert!(wrong.contains("small") && wrong.contains("compatible"), "{wrong}");
 }
 
 #[test]

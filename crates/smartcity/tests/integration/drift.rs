@@ -161,3 +161,74 @@ fn what_came_too_early_is_moved_into_its_column() {
     run(&mut smartcity_with(&after, &["lake", "verify"]));
     broker.stop();
 }
+
+/// Valid JSON that no number type and no careless parser takes.
+#[test]
+fn odd_values_of_undeclared_fields_stop_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, address) = broker(dir.path());
+    let (lake, streams) = (dir.path().join("lake"), declare(&dir.path().join("streams"), ""));
+    let producer = Producer::open(&KafkaConfig::new(&address), Duration::ZERO).unwrap();
+    let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+    let odd = ["1e999", "-1e-999", &"7".repeat(400), &deep, r#""\u0000 \ud83d\ude00""#];
+    for (number, value) in odd.iter().enumerate() {
+        let message =
+            format!(r#"{{"id":{number},"at":"2026-01-01T00:00:00Z","location":[51.5],"odd":{value}}}"#).into_bytes();
+        let message = Message {
+            key: Some(b"key"),
+            value: Some(&message),
+            headers: &[],
+        };
+        producer.send("neat", message).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+    let of_lake = |args: &[&str]| {
+        let mut command = smartcity();
+        command
+            .args(args)
+            .arg("--lake")
+            .arg(&lake)
+            .arg("--streams")
+            .arg(&streams);
+        run(&mut command)
+    };
+    of_lake(&[
+        "ingest",
+        "--until-caught-up",
+        "--only",
+        "neat",
+        "--bootstrap-servers",
+        &address,
+    ]);
+    let status: Value = serde_json::from_str(&of_lake(&["status", "--json"])).unwrap();
+    let neat = &status["streams"][0];
+    assert_eq!(
+        (&neat["rows"], &neat["unreadable_rows"]),
+        (&json!(5), &json!(0)),
+        "{status}"
+    );
+    assert_eq!(neat["undeclared_fields"]["odd"], 4, "{status}");
+    for command in [
+        &["status"][..],
+        &["lake", "verify"],
+        &[
+            "lake",
+            "verify",
+            "--against-kafka",
+            "--table",
+            "neat",
+            "--bootstrap-servers",
+            &address,
+        ],
+        &["lake", "backfill", "--dry-run"],
+        &["lake", "backfill"],
+    ] {
+        of_lake(command);
+    }
+    let extra = query(&lake, "select _extra from neat order by id");
+    let texts: Vec<&str> = extra.iter().map(|row| row["_extra"].as_str().unwrap()).collect();
+    for (text, value) in texts.iter().zip(odd) {
+        assert_eq!(*text, format!(r#"{{"odd":{value}}}"#));
+    }
+    broker.stop();
+}

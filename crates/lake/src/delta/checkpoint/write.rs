@@ -32,7 +32,7 @@ pub async fn write_checkpoint(snapshot: &Snapshot, now_ms: i64) -> Result<LastCh
     let failed = |error: ParquetError| LakeError::parquet(location.table(), "write the checkpoint's", error);
     let arrow = |error| failed(ParquetError::from(error));
     let properties = WriterProperties::builder()
-        .set_created_by(concat!("smartcity ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(concat!("smartcity version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .build();
     let file = BufWriter::new(location.store().clone(), path);

@@ -9,7 +9,7 @@ use ingest::replay::{self, LETTER_COLUMNS, Letter, Replay, Replayed};
 use lake::Lake;
 use model::{Clock as _, Streams, SystemClock, kafka_topic};
 
-use crate::args::{ApplicationArgs, DurabilityArgs, LakeArgs, StreamsArgs};
+use crate::args::{ApplicationArgs, LakeArgs, StreamsArgs, WriteArgs};
 use crate::clients::open_lake;
 use crate::config;
 use crate::declarations;
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     application: ApplicationArgs,
     #[command(flatten)]
-    durability: DurabilityArgs,
+    write: WriteArgs,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -48,7 +48,7 @@ pub(super) fn run(file: Option<&Path>, replay: &Args) -> Result<()> {
         replay.lake.flags(),
         replay.streams.flags(),
         replay.application.flags(),
-        replay.durability.flags(),
+        replay.write.flags(),
     ];
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &[])?;

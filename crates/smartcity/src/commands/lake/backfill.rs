@@ -9,7 +9,7 @@ use lake::Root;
 use model::{EXTRA, Stream};
 use serve::sql::TimeTravel;
 
-use crate::args::{ApplicationArgs, DurabilityArgs, LakeArgs, StreamsArgs};
+use crate::args::{ApplicationArgs, LakeArgs, StreamsArgs, WriteArgs};
 use crate::clients::{open_engine, open_lake};
 use crate::config::{self, Config};
 use crate::declarations;
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     application: ApplicationArgs,
     #[command(flatten)]
-    durability: DurabilityArgs,
+    write: WriteArgs,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -44,7 +44,7 @@ pub(super) fn run(file: Option<&Path>, backfill: &Args) -> Result<()> {
         backfill.lake.flags(),
         backfill.streams.flags(),
         backfill.application.flags(),
-        backfill.durability.flags(),
+        backfill.write.flags(),
     ];
     let config = &config::load(file, &flags.concat())?;
     let streams = declarations::load(config, &backfill.only)?;

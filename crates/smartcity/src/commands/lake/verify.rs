@@ -152,6 +152,7 @@ fn text(report: &TableReport) -> String {
         for (count, what) in [
             (partition.gap_offsets, "in gaps"),
             (partition.erased, "erased"),
+            (partition.removed, "removed"),
             (partition.skipped, "without a record"),
             (partition.unexplained, "unexplained"),
             (partition.lost, "lost"),
