@@ -52,7 +52,7 @@ impl Table {
         Ok(Self {
             log: Arc::new(log),
             format: Arc::new(format),
-            event_time: stream.event_time.as_str().into(),
+            event_time: stream.event_time_column().into(),
         })
     }
 

@@ -17,6 +17,7 @@ mod exceptions;
 mod files;
 mod finding;
 mod ledger;
+mod nested;
 mod passes;
 mod places;
 mod report;

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 use super::catalog::{CATALOG, SCHEMA, StatementCatalog};
 use super::error::SqlError;
+use super::json;
 use super::literals;
 use super::planner_pool::PlannerPool;
 use super::table;
@@ -93,7 +94,7 @@ fn template(memory_bytes: usize, partitions: Option<usize>) -> Result<SessionSta
         .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
         .build_arc()
         .map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_analyzer_rules(literals::analyzer_rules())
@@ -103,5 +104,7 @@ fn template(memory_bytes: usize, partitions: Option<usize>) -> Result<SessionSta
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .build())
+        .build();
+    json::register(&mut state).map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
+    Ok(state)
 }

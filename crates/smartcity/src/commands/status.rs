@@ -66,7 +66,8 @@ pub(crate) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
 async fn landed(engine: &Engine, stream: &Stream) -> Result<Value> {
     let sql = format!(
         r#"select count(*) as rows, max("{}") as last_event_time, max({INGESTED_AT}) as last_landed from "{}""#,
-        stream.event_time, stream.name
+        stream.event_time_column(),
+        stream.name
     );
     let rows = objects(engine, &sql).await?;
     rows.into_iter().next().context("count(*) gave no row")
