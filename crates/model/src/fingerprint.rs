@@ -82,10 +82,11 @@ mod tests {
             "in_text = true",
             "decimal_comma = true",
             "trim = true\nin_text = true",
-            "nulls = [\"\"]",
         ] {
             assert_ne!(plain, fingerprint([rule, "", ""]), "{rule}");
         }
+        let nullable = |rule| fingerprint([rule, "", ""]);
+        assert_ne!(nullable("nullable = true"), nullable("nullable = true\nnulls = [\"\"]"));
         for rule in ["epoch = \"ms\"", "formats = [\"%d.%m.%Y\"]"] {
             assert_ne!(plain, fingerprint(["", rule, ""]), "{rule}");
         }

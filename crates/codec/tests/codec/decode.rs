@@ -700,7 +700,8 @@ fn producers_that_fill_two_places_alike_are_read_by_shape() {
 
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_message() {
-    let records = [format!("\u{feff}{GOOD}"), GOOD.to_owned(), format!("\u{feff} {GOOD}")].repeat(2);
+    let once = [format!("\u{feff}{GOOD}"), GOOD.to_owned(), format!("\u{feff} {GOOD}")];
+    let records = [once.as_slice(), once.as_slice()].concat();
     for shapes_max in [0, 4] {
         let limits = DecodeLimits {
             shapes_max,

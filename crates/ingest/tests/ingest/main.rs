@@ -6,6 +6,7 @@ mod elements;
 mod job;
 mod replay;
 mod starts;
+mod types;
 mod verify;
 
 use std::path::Path;
