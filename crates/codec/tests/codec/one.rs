@@ -105,8 +105,9 @@ pub(crate) fn shown(array: &dyn Array, row: usize) -> String {
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns();
-            let member =
-                |(field, column): (&arrow_schema::FieldRef, &arrow_array::ArrayRef)| format!("{}={}", field.name(), shown(column, row));
+            let member = |(field, column): (&arrow_schema::FieldRef, &arrow_array::ArrayRef)| {
+                format!("{}={}", field.name(), shown(column, row))
+            };
             format!("({})", join(fields.iter().zip(columns).map(member).collect()))
         }
         other => panic!("no declared type is {other}"),

@@ -258,10 +258,10 @@ fn random_value(random: &mut Random, field_type: &FieldType) -> String {
         "\"\\ud83d\\ude97\"",
         "99999999999",
     ];
-    if random.one_in(12) {
+    if random.one_in(20) {
         return random.pick(&any).to_owned();
     }
-    if random.one_in(12) {
+    if random.one_in(30) {
         let texts = [
             "\" 5\"",
             "\"5,5\"",
@@ -302,7 +302,8 @@ fn random_value(random: &mut Random, field_type: &FieldType) -> String {
         FieldType::Timestamp => random_time(random),
         FieldType::Decimal { .. } => {
             let quote = random.pick(&["", "", "\""]);
-            format!("{quote}{}.{}{quote}", random.below(100), random.below(1100))
+            let decimals = if random.one_in(9) { 1100 } else { 100 };
+            format!("{quote}{}.{}{quote}", random.below(100), random.below(decimals))
         }
         FieldType::Date => format!("\"2026-{:02}-{:02}\"", 1 + random.below(12), 1 + random.below(29)),
         FieldType::Time => format!("\"{:02}:{:02}:30.5\"", random.below(25), random.below(60)),

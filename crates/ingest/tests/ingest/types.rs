@@ -83,7 +83,11 @@ fn chunk(records: impl IntoIterator<Item = String>) -> Chunk {
     let mut offset = 0;
     for record in records {
         // Now and then a record of a client that sends no timestamp.
-        let timestamp_ms = if offset % 10 == 6 { -1 } else { 1_769_817_600_000 + offset };
+        let timestamp_ms = if offset % 10 == 6 {
+            -1
+        } else {
+            1_769_817_600_000 + offset
+        };
         chunk.push(offset, timestamp_ms, None, Some(record.as_bytes()), []);
         offset += 1;
     }
@@ -140,7 +144,9 @@ async fn faults(folder: &Path, stream: &Stream, chunk: Chunk) -> Vec<Finding> {
     let verifier = Verifier::open(lake.root(), &[], options, &|_, _, _| {}).await.unwrap();
     let mut table = verifier.table(&stream.name).await.unwrap();
     let mut log = OneChunk(chunk, false);
-    against_kafka(stream, &mut log, &verifier, &mut table, &|_| {}).await.unwrap();
+    against_kafka(stream, &mut log, &verifier, &mut table, &|_| {})
+        .await
+        .unwrap();
     let findings = table.report.findings.told().iter();
     findings
         .filter(|finding| finding.severity() == Severity::Fault)
@@ -161,11 +167,15 @@ async fn every_type_comes_back_as_it_was_decoded() {
     let same = |column: &str| {
         // By partition, so the order may be another: the records' offsets tell.
         let offset = |batch: &RecordBatch, row| {
-            batch["_offset"].as_primitive::<arrow_array::types::Int64Type>().value(row)
+            batch["_offset"]
+                .as_primitive::<arrow_array::types::Int64Type>()
+                .value(row)
         };
         for batch in &read {
             for row in 0..batch.num_rows() {
-                let own = (0..rows.num_rows()).find(|own| offset(&rows, *own) == offset(batch, row)).unwrap();
+                let own = (0..rows.num_rows())
+                    .find(|own| offset(&rows, *own) == offset(batch, row))
+                    .unwrap();
                 let (one, other) = (rows[column].slice(own, 1), batch[column].slice(row, 1));
                 assert_eq!(shown(&one), shown(&other), "{column}");
             }
@@ -216,12 +226,22 @@ fn labels(array: &ArrayRef) -> ArrayRef {
     let (fields, mut columns, nulls) = map.entries().clone().into_parts();
     let decimals = columns[1].as_primitive::<arrow_array::types::Decimal128Type>();
     let data_type = decimals.data_type().clone();
-    columns[1] = Arc::new(decimals.unary::<_, arrow_array::types::Decimal128Type>(|units| units + 1).with_data_type(data_type));
+    columns[1] = Arc::new(
+        decimals
+            .unary::<_, arrow_array::types::Decimal128Type>(|units| units + 1)
+            .with_data_type(data_type),
+    );
     let entries = StructArray::new(fields, columns, nulls);
     let arrow_schema::DataType::Map(field, _) = map.data_type() else {
         panic!("a map")
     };
-    Arc::new(MapArray::new(Arc::clone(field), map.offsets().clone(), entries, map.nulls().cloned(), false))
+    Arc::new(MapArray::new(
+        Arc::clone(field),
+        map.offsets().clone(),
+        entries,
+        map.nulls().cloned(),
+        false,
+    ))
 }
 
 /// Each array one element later, so that one goes and another comes.
@@ -317,7 +337,13 @@ async fn values_move_past_one_that_stays() {
     assert_eq!(valid("message"), [false; 4]);
     // What is done is done.
     let again = backfill.run(&|_, _| {}).await.unwrap();
-    assert_eq!(again, Backfilled { bad: 1, ..Backfilled::default() });
+    assert_eq!(
+        again,
+        Backfilled {
+            bad: 1,
+            ..Backfilled::default()
+        }
+    );
 }
 
 /// Dead letters whose values are written in a way that a newer declaration takes.
@@ -328,7 +354,10 @@ async fn dead_letters_become_rows_once_their_form_is_declared() {
     let declared = |more: [&str; 3]| {
         let field = |(name, lines): (&str, &str)| format!("[[field]]\nname = \"{name}\"\n{lines}\nnullable = true\n");
         let fields = ["price", "seen", "count"].into_iter().zip(more).map(field);
-        let text = format!("name = \"shop\"\ntopic = \"every_type\"\n{}", fields.collect::<String>());
+        let text = format!(
+            "name = \"shop\"\ntopic = \"every_type\"\n{}",
+            fields.collect::<String>()
+        );
         Stream::parse("shop.toml", &text).unwrap()
     };
     let plain = declared(["type = \"double\"", "type = \"timestamp\"", "type = \"integer\""]);

@@ -157,7 +157,10 @@ fn a_stream_with_elements() {
     );
     // Of the fields, those that may be in `_extra`.
     let nullable = ELEMENTS.replace("doc = \"Energy.\"", "nullable = true");
-    let flat = Stream::parse("m.toml", &nullable).unwrap().with_nullable_fields().unwrap();
+    let flat = Stream::parse("m.toml", &nullable)
+        .unwrap()
+        .with_nullable_fields()
+        .unwrap();
     assert_eq!((flat.elements, flat.event_time, flat.fields.len()), (None, None, 1));
     assert_eq!(flat.fields[0].from[0].to_string(), "readings[0].energy");
     let records = nullable
@@ -258,7 +261,11 @@ fn bounds_of_a_long_beyond_its_type() {
     let bounded = |bounds: &str| Stream::parse("p.toml", &long.replacen("min = 0\nmax = 5000", bounds, 1));
     for bounds in ["min = 1e300", "max = -1e300", "min = 9223372036854775808.0"] {
         let error = bounded(bounds).unwrap_err();
-        assert_eq!(error.iter().next().unwrap().message, "no long is within these bounds", "{bounds}");
+        assert_eq!(
+            error.iter().next().unwrap().message,
+            "no long is within these bounds",
+            "{bounds}"
+        );
     }
     for bounds in [
         "max = 1e300",

@@ -94,17 +94,17 @@ fn template(memory_bytes: usize, partitions: Option<usize>) -> Result<SessionSta
         .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
         .build_arc()
         .map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
-    let mut state = SessionStateBuilder::new()
+    let planners = SessionStateDefaults::default_expr_planners();
+    let functions = SessionStateDefaults::default_scalar_functions();
+    Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_analyzer_rules(literals::analyzer_rules())
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_expr_planners(planners.into_iter().chain([Arc::new(json::Operators) as _]).collect())
+        .with_scalar_functions(functions.into_iter().chain(json::functions()).collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .build();
-    json::register(&mut state).map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
-    Ok(state)
+        .build())
 }

@@ -17,7 +17,6 @@ use tokio::runtime::Handle;
 use super::catalog::{StatementCatalog, lake_tables, reads_information_schema};
 use super::environment::Environment;
 use super::error::{ErrorKind, Place, SqlError};
-use super::json;
 use super::statement::{self, Kind};
 use super::version::TimeTravel;
 
@@ -135,7 +134,6 @@ impl Planned {
             .with_allow_statements(false)
             .verify_plan(&plan)
             .map_err(|_| statement::refusal("a statement that writes").at(sql, Place::first_word(sql)))?;
-        let plan = json::readable(plan).map_err(|error| SqlError::from_datafusion(&error, sql, &table_names))?;
         Ok(Planned {
             state,
             plan,

@@ -84,7 +84,7 @@ fn is_multiple(value: &Value, rule: &Value) -> bool {
 
 /// Exact, also where an integer is no double. The casts saturate, far beyond any 64-bit integer.
 fn is_below(a: &Value, b: &Value) -> bool {
-    let integer = |value: &Value| value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
+    let integer = |value: &Value| model::decimal::scaled(value.to_string().as_bytes(), 0).ok();
     let double = |value: &Value| value.as_f64().expect("a number");
     match (integer(a), integer(b)) {
         (Some(a), Some(b)) => a < b,
