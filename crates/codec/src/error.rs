@@ -14,6 +14,8 @@ pub(crate) struct Fault {
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) field: Option<u16>,
+    /// The field's part, by its number; 0 is the field.
+    pub(crate) part: u16,
 }
 
 /// Bytes of a value shown in an error text.
@@ -28,6 +30,7 @@ impl Fault {
             start: at as u32,
             end: at as u32,
             field: None,
+            part: 0,
         }
     }
 
@@ -39,6 +42,7 @@ impl Fault {
             start,
             end,
             field: Some(field as u16),
+            part: 0,
         }
     }
 
@@ -46,8 +50,11 @@ impl Fault {
     pub(crate) fn text(&self, record: &[u8], layout: &Layout) -> String {
         let mut text = String::new();
         let shown = record.get(self.start as usize..self.end as usize).unwrap_or_default();
-        if let Some(field) = self.field {
-            text.push_str(&layout.fields[field as usize].name);
+        let rule = self
+            .field
+            .map(|field| layout.fields[field as usize].numbered(self.part));
+        if let Some(rule) = rule {
+            text.push_str(&rule.name);
             text.push(' ');
         }
         if self.field.is_some() && !shown.is_empty() {
@@ -57,8 +64,8 @@ impl Fault {
             let _ = write!(text, "{cut}{ellipsis} ");
         }
         text.push_str(self.what);
-        if let Some(field) = self.field {
-            layout.fields[field as usize].describe_limit(self.class, &mut text);
+        if let Some(rule) = rule {
+            rule.describe_limit(self.class, self.what, &mut text);
         }
         let has_place = match self.class {
             ErrorClass::TooLarge

@@ -32,12 +32,18 @@ pub enum ErrorClass {
     BadElements,
     /// A field that must have a value has none, or null.
     MissingField,
-    /// The value has another JSON type than declared, or is a whole number that its column cannot hold.
+    /// The value has another JSON type than declared, or is a number that its column cannot hold exactly.
     WrongType,
     /// A number beyond binary64, such as `1e400`.
     NotFinite,
     /// A text that is no timestamp ([`model::event_time::parse`]), or one outside the years 0001 to 9999 UTC.
     BadTimestamp,
+    /// A text that is no date ([`model::event_time::parse_date`]).
+    BadDate,
+    /// A text that is no time of day ([`model::event_time::parse_time`]).
+    BadTime,
+    /// A text that is no base64, or no hexadecimal, whichever is declared.
+    BadBinary,
     /// Below `min` or above `max`.
     OutOfRange,
     /// None of `one_of`.
@@ -45,7 +51,7 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    pub const ALL: [ErrorClass; 18] = [
+    pub const ALL: [ErrorClass; 21] = [
         ErrorClass::TooLarge,
         ErrorClass::NullValue,
         ErrorClass::Empty,
@@ -62,6 +68,9 @@ impl ErrorClass {
         ErrorClass::WrongType,
         ErrorClass::NotFinite,
         ErrorClass::BadTimestamp,
+        ErrorClass::BadDate,
+        ErrorClass::BadTime,
+        ErrorClass::BadBinary,
         ErrorClass::OutOfRange,
         ErrorClass::NotInSet,
     ];
@@ -85,6 +94,9 @@ impl ErrorClass {
             ErrorClass::WrongType => "wrong_type",
             ErrorClass::NotFinite => "not_finite",
             ErrorClass::BadTimestamp => "bad_timestamp",
+            ErrorClass::BadDate => "bad_date",
+            ErrorClass::BadTime => "bad_time",
+            ErrorClass::BadBinary => "bad_binary",
             ErrorClass::OutOfRange => "out_of_range",
             ErrorClass::NotInSet => "not_in_set",
         }
@@ -107,7 +119,10 @@ impl ErrorClass {
             | ErrorClass::MissingField
             | ErrorClass::WrongType
             | ErrorClass::NotFinite
-            | ErrorClass::BadTimestamp => Stage::Schema,
+            | ErrorClass::BadTimestamp
+            | ErrorClass::BadDate
+            | ErrorClass::BadTime
+            | ErrorClass::BadBinary => Stage::Schema,
             ErrorClass::OutOfRange | ErrorClass::NotInSet => Stage::Validate,
         }
     }

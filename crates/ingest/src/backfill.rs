@@ -3,9 +3,10 @@
 //! What is in `_extra` is read as the message would be today, by a declaration whose fields may all be null, so a value
 //! becomes what its record would become if it came again. In a stream with elements a row's text holds that row's element
 //! alone, so rows are filled one by one there too. A row with a value that its column does not take stays as it
-//! is. A file at a time is replaced by one with the same rows; when it ends in between, the next run finds the rest.
+//! is. A value whose column has one already, from a better place of the field, stays in `_extra`, and the row's other
+//! values are moved. A file at a time is replaced by one with the same rows; when it ends in between, the next run finds the rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -16,8 +17,6 @@ use codec::Decoder;
 use lake::{LakeError, StagedFiles, Table};
 use model::{ChunkBuilder, EXTRA, OFFSET, Stream, TopicPartition};
 
-/// In the place of the event time, which every declaration must have.
-const EVENT_TIME_KEY: &str = "__event_time";
 const OPERATION: &str = "BACKFILL";
 /// Others may replace files meanwhile, each by one pass.
 const TRIES_MAX: u32 = 20;
@@ -50,9 +49,9 @@ impl Backfilled {
 /// # Errors
 /// A field of the declaration stands in the way, in words.
 pub fn preview(stream: &Stream, batch: &RecordBatch) -> Result<Backfilled, String> {
-    let mut extras = Extras::new(stream)?;
+    let mut extras = Extras::new(stream, &[])?;
     let extra = batch.columns().first().and_then(|column| column.as_string_opt::<i32>());
-    let bad = extras.decode(extra.ok_or_else(|| format!("`{EXTRA}` is no text"))?);
+    let bad = extras.decode(extra.ok_or_else(|| format!("`{EXTRA}` is no text"))?, None);
     let mut found = Backfilled {
         bad,
         ..Backfilled::default()
@@ -75,12 +74,13 @@ pub fn preview(stream: &Stream, batch: &RecordBatch) -> Result<Backfilled, Strin
 /// Fills one stream's columns from its `_extra`.
 pub struct Backfill {
     table: Table,
+    stream: Stream,
     extras: Extras,
 }
 
 /// Reads what `_extra` holds by a stream's declaration.
 struct Extras {
-    /// Columns that may be filled: position in the table's schema and in the decoder's.
+    /// Columns that may be filled: position in the table's schema, where declared fields come first, and in the decoder's.
     columns: Vec<(usize, usize)>,
     extra: (usize, usize),
     decoder: Decoder,
@@ -88,8 +88,14 @@ struct Extras {
 }
 
 impl Extras {
-    fn new(stream: &Stream) -> Result<Self, String> {
-        let part = stream.with_nullable_fields(EVENT_TIME_KEY)?;
+    /// `without`: fields, by position, that are read as if no one had declared them.
+    fn new(stream: &Stream, without: &[usize]) -> Result<Self, String> {
+        let mut declared = stream.clone();
+        let mut number = 0..;
+        declared
+            .fields
+            .retain(|_| number.next().is_none_or(|field| !without.contains(&field)));
+        let part = declared.with_nullable_fields()?;
         let (of_table, of_part) = (stream.arrow_schema(), part.arrow_schema());
         let position = |name: &str| {
             let both = of_table
@@ -97,30 +103,44 @@ impl Extras {
                 .and_then(|table| Ok((table, of_part.index_of(name)?)));
             both.map_err(|error| error.to_string())
         };
-        let nullable = stream.fields.iter().filter(|field| field.nullable);
         Ok(Self {
-            columns: nullable.map(|field| position(&field.name)).collect::<Result<_, _>>()?,
+            columns: part
+                .fields
+                .iter()
+                .map(|field| position(&field.name))
+                .collect::<Result<_, _>>()?,
             extra: position(EXTRA)?,
             decoder: Decoder::new(&part),
             topic_partition: TopicPartition::new(EXTRA, 0),
         })
     }
 
-    /// Leaves rows in the decoder whose offset is the position in `extra`; how many were bad.
-    fn decode(&mut self, extra: &StringArray) -> u64 {
+    /// Leaves rows in the decoder whose offset is the position in `extra`; how many were bad. `rows`: those alone.
+    fn decode(&mut self, extra: &StringArray, rows: Option<&[usize]>) -> u64 {
         let mut chunk = ChunkBuilder::new(self.topic_partition.clone(), 0);
-        let mut record = Vec::new();
-        for row in (0..extra.len()).filter(|row| extra.is_valid(*row)) {
-            let rest = extra.value(row).strip_prefix('{').unwrap_or("}");
-            let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
-            record.clear();
-            record.extend_from_slice(format!(r#"{{"{EVENT_TIME_KEY}":"1970-01-01T00:00:00Z"{comma}{rest}"#).as_bytes());
-            chunk.push(row as i64, -1, None, Some(&record), []);
+        let all: Vec<usize>;
+        let rows = match rows {
+            Some(rows) => rows,
+            None => {
+                all = (0..extra.len()).collect();
+                &all
+            }
+        };
+        for row in rows.iter().filter(|row| extra.is_valid(**row)) {
+            chunk.push(*row as i64, -1, None, Some(extra.value(*row).as_bytes()), []);
         }
         let mut bad = Vec::new();
         let chunk = chunk.finish(extra.len() as i64);
         self.decoder.decode(&chunk, &BTreeSet::new(), 0, &mut bad);
         bad.len() as u64
+    }
+
+    /// The decoded rows, if there are any, and the offset of each.
+    fn take(&mut self) -> Option<(RecordBatch, Vec<usize>)> {
+        let read = self.decoder.take()?;
+        let offsets = read.column_by_name(OFFSET)?.as_primitive_opt::<Int64Type>()?;
+        let rows = offsets.values().iter().map(|row| *row as usize).collect();
+        Some((read, rows))
     }
 }
 
@@ -130,7 +150,8 @@ impl Backfill {
     pub fn new(table: Table, stream: &Stream) -> Result<Self, String> {
         Ok(Self {
             table,
-            extras: Extras::new(stream)?,
+            extras: Extras::new(stream, &[])?,
+            stream: stream.clone(),
         })
     }
 
@@ -196,40 +217,68 @@ impl Backfill {
     }
 
     fn fill(&mut self, batch: &RecordBatch, found: &mut Backfilled) -> Result<RecordBatch, LakeError> {
-        let unusable = |what: String| LakeError::unusable(self.table.name(), what);
-        let (own_extra, part_extra) = self.extras.extra;
-        let Some(extra) = batch.column(own_extra).as_string_opt::<i32>() else {
+        let table = self.table.clone();
+        let unusable = |what: String| LakeError::unusable(table.name(), what);
+        let Some(extra) = batch.column(self.extras.extra.0).as_string_opt::<i32>() else {
             return Err(unusable(format!("`{EXTRA}` is no text")));
         };
-        found.bad += self.extras.decode(extra);
-        let Some(read) = self.extras.decoder.take() else {
+        found.bad += self.extras.decode(extra, None);
+        let Some((read, rows)) = self.extras.take() else {
             return Ok(batch.clone());
         };
-        let rows = read
-            .column_by_name(OFFSET)
-            .and_then(|column| column.as_primitive_opt::<Int64Type>());
-        let rows = rows
-            .ok_or_else(|| unusable("it has no offsets".to_owned()))?
-            .values()
-            .clone();
-
-        // Which rows take which values; one whose column has a value already is left alone.
-        let mut taken: Vec<Option<usize>> = vec![None; batch.num_rows()];
+        // Rows with values whose columns have one already, by these columns: read once more, without those fields.
+        let mut occupied: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        let mut taken = vec![None; batch.num_rows()];
         for (from, row) in rows.iter().enumerate() {
-            let row = *row as usize;
             let values = self
                 .extras
                 .columns
                 .iter()
                 .filter(|(_, part)| read.column(*part).is_valid(from));
-            let (count, free) = values.fold((0, true), |(count, free), (own, _)| {
-                (count + 1, free && batch.column(*own).is_null(row))
-            });
-            if count > 0 && free {
-                taken[row] = Some(from);
-                found.values += count;
-                found.rows += 1;
+            let full: Vec<usize> = values
+                .map(|(own, _)| *own)
+                .filter(|own| batch.column(*own).is_valid(*row))
+                .collect();
+            match full.is_empty() {
+                true => taken[*row] = Some(from),
+                false => occupied.entry(full).or_default().push(*row),
             }
+        }
+        let mut filled = self.extras.move_values(batch, &read, taken, found).map_err(unusable)?;
+        for (without, rows) in occupied {
+            let mut extras = Extras::new(&self.stream, &without).map_err(unusable)?;
+            found.bad += extras.decode(extra, Some(&rows));
+            if let Some((read, rows)) = extras.take() {
+                let mut taken = vec![None; batch.num_rows()];
+                rows.iter().enumerate().for_each(|(from, row)| taken[*row] = Some(from));
+                filled = extras.move_values(&filled, &read, taken, found).map_err(unusable)?;
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl Extras {
+    /// A batch with values of `read` in their columns and the rest in `_extra`; `taken` says for each row of the batch
+    /// which one of `read` it is to take, if any.
+    fn move_values(
+        &self,
+        batch: &RecordBatch,
+        read: &RecordBatch,
+        mut taken: Vec<Option<usize>>,
+        found: &mut Backfilled,
+    ) -> Result<RecordBatch, String> {
+        for from in &mut taken {
+            let count = from.map_or(0, |from| {
+                let values = self
+                    .columns
+                    .iter()
+                    .filter(|(_, part)| read.column(*part).is_valid(from));
+                values.count() as u64
+            });
+            found.values += count;
+            found.rows += u64::from(count > 0);
+            *from = from.filter(|_| count > 0);
         }
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         let mixed = |own: usize, part: usize, takes_nulls: bool| {
@@ -240,12 +289,13 @@ impl Backfill {
             };
             let indices: Vec<_> = taken.iter().enumerate().map(from).collect();
             interleave(&[batch.column(own), source], &indices)
-                .map_err(|error| unusable(format!("a column has another type than declared: {error}")))
+                .map_err(|error| format!("a column has another type than declared: {error}"))
         };
-        for (own, part) in &self.extras.columns {
+        for (own, part) in &self.columns {
             columns[*own] = mixed(*own, *part, false)?;
         }
-        columns[own_extra] = mixed(own_extra, part_extra, true)?;
-        RecordBatch::try_new(Arc::clone(batch.schema_ref()), columns).map_err(|error| unusable(error.to_string()))
+        let (own, part) = self.extra;
+        columns[own] = mixed(own, part, true)?;
+        RecordBatch::try_new(Arc::clone(batch.schema_ref()), columns).map_err(|error| error.to_string())
     }
 }

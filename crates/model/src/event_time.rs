@@ -5,44 +5,103 @@ pub const DAY_US: i64 = 86_400_000_000;
 
 /// Reads `YYYY-MM-DDTHH:MM[:SS[.fraction]][zone]` as microseconds since the epoch, UTC (ISO 8601 / RFC 3339).
 ///
-/// `T` may be `t` or one space; the zone is `Z`, `±HH`, `±HHMM` or `±HH:MM` (up to 18 hours), and none means UTC. A
-/// fraction has 1 to 9 digits and is cut to microseconds. Years 0001 to 9999. `None` for anything else, leap seconds
-/// included.
+/// `T` may be `t` or one space; the zone is `Z`, `±HH`, `±HHMM` or `±HH:MM` (up to 18 hours), and none means UTC. The
+/// zone's name may follow in brackets (RFC 9557), as Java and JavaScript write it; the offset counts. A fraction has 1 to
+/// 9 digits and is cut to microseconds. Years 0001 to 9999. `None` for anything else, leap seconds included.
 #[inline]
 pub fn parse(text: &[u8]) -> Option<i64> {
-    let (date, rest) = text.split_first_chunk::<10>()?;
-    let year = digits(&date[0..4])?;
-    let (month, day) = (digits(&date[5..7])?, digits(&date[8..10])?);
-    if date[4] != b'-' || date[7] != b'-' || year == 0 || !(1..=12).contains(&month) {
-        return None;
-    }
-    if day == 0 || day > days_in_month(year, month) {
-        return None;
-    }
+    let (day, rest) = text.split_first_chunk::<10>()?;
+    let days = parse_date(day)?;
     let (separator, rest) = rest.split_first()?;
-    let (time, mut rest) = rest.split_first_chunk::<5>()?;
-    let (hour, minute) = (digits(&time[0..2])?, digits(&time[3..5])?);
-    if !matches!(separator, b'T' | b't' | b' ') || time[2] != b':' || hour > 23 || minute > 59 {
+    if !matches!(separator, b'T' | b't' | b' ') {
         return None;
     }
-    let (mut second, mut fraction_us) = (0, 0);
+    let (of_day_us, rest) = read_time(rest)?;
+    Some(i64::from(days) * DAY_US + of_day_us - zone(rest)? * 1_000_000)
+}
+
+/// Reads `YYYY-MM-DD` as days since the epoch. Years 0001 to 9999.
+#[inline]
+pub fn parse_date(text: &[u8]) -> Option<i32> {
+    let text: &[u8; 10] = text.try_into().ok()?;
+    if text[4] != b'-' || text[7] != b'-' {
+        return None;
+    }
+    date(digits(&text[0..4])?, digits(&text[5..7])?, digits(&text[8..10])?)
+}
+
+/// Reads `HH:MM[:SS[.fraction]]` as microseconds since midnight; a fraction as in [`parse`].
+pub fn parse_time(text: &[u8]) -> Option<i64> {
+    read_time(text).filter(|(_, rest)| rest.is_empty()).map(|(us, _)| us)
+}
+
+/// The time at the front of `text`, and what follows it.
+#[inline]
+fn read_time(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (time, mut rest) = text.split_first_chunk::<5>()?;
+    let (hour, minute) = (digits(&time[0..2])?, digits(&time[3..5])?);
+    if time[2] != b':' {
+        return None;
+    }
+    let (mut second, mut us) = (0, 0);
     if let Some((seconds, after)) = rest.split_first_chunk::<3>()
         && seconds[0] == b':'
     {
-        second = digits(&seconds[1..3]).filter(|second| *second < 60)?;
+        second = digits(&seconds[1..3])?;
         rest = after;
         if let [b'.', after @ ..] = rest {
-            let len = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            if !(1..=9).contains(&len) {
-                return None;
-            }
-            let kept = len.min(6);
-            fraction_us = digits(&after[..kept])? * 10_i64.pow(6 - kept as u32);
-            rest = &after[len..];
+            (us, rest) = fraction_us(after)?;
         }
     }
-    let seconds = (days_from_civil(year, month, day) * 24 + hour) * 3600 + minute * 60 + second - zone(rest)?;
-    Some(seconds * 1_000_000 + fraction_us)
+    Some((of_day_us(hour, minute, second, us)?, rest))
+}
+
+/// The decimals of a second at the front of `text`, cut to microseconds, and what follows them.
+#[inline]
+pub(crate) fn fraction_us(text: &[u8]) -> Option<(i64, &[u8])> {
+    let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if !(1..=9).contains(&len) {
+        return None;
+    }
+    let kept = len.min(6);
+    Some((digits(&text[..kept])? * 10_i64.pow(6 - kept as u32), &text[len..]))
+}
+
+/// Days since the epoch of a date of the Gregorian calendar, years 0001 to 9999; `None` where there is no such day.
+#[inline]
+pub fn date(year: i64, month: i64, day: i64) -> Option<i32> {
+    let exists =
+        (1..=9999).contains(&year) && (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
+    exists.then(|| days_from_civil(year, month, day) as i32)
+}
+
+/// Microseconds since midnight; `None` where there is no such time, leap seconds included.
+#[inline]
+pub fn of_day_us(hour: i64, minute: i64, second: i64, us: i64) -> Option<i64> {
+    let exists = (0..24).contains(&hour)
+        && (0..60).contains(&minute)
+        && (0..60).contains(&second)
+        && (0..1_000_000).contains(&us);
+    exists.then(|| (hour * 3600 + minute * 60 + second) * 1_000_000 + us)
+}
+
+/// `HH:MM:SS.ffffff` of a time of day in microseconds since midnight: the form in which `time` columns hold it.
+pub fn time_text(of_day_us: i64) -> [u8; 15] {
+    let mut text = *b"00:00:00.000000";
+    let seconds = of_day_us / 1_000_000;
+    let parts = [
+        (0, 2, seconds / 3600),
+        (3, 2, seconds / 60 % 60),
+        (6, 2, seconds % 60),
+        (9, 6, of_day_us % 1_000_000),
+    ];
+    for (at, len, mut number) in parts {
+        for digit in text[at..at + len].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    text
 }
 
 /// Days since the epoch of the day that holds this instant: the value of `event_date`.
@@ -91,20 +150,32 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 }
 
 /// Seconds east of UTC.
-fn zone(text: &[u8]) -> Option<i64> {
+pub(crate) fn zone(text: &[u8]) -> Option<i64> {
     let (sign, rest) = match text {
         [] | [b'Z' | b'z'] => return Some(0),
         [b'+', rest @ ..] => (1, rest),
         [b'-', rest @ ..] => (-1, rest),
-        _ => return None,
+        _ => return named_zone(text),
     };
     let (hours, minutes) = match rest {
         [_, _] => (digits(rest)?, 0),
         [_, _, _, _] => (digits(&rest[0..2])?, digits(&rest[2..4])?),
         [_, _, b':', _, _] => (digits(&rest[0..2])?, digits(&rest[3..5])?),
-        _ => return None,
+        _ => return named_zone(text),
     };
     (hours <= 18 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+/// An offset with the zone's name behind it: `+01:00[Europe/Paris]`.
+#[cold]
+fn named_zone(text: &[u8]) -> Option<i64> {
+    let offset_end = text.iter().position(|byte| *byte == b'[').filter(|at| *at > 0)?;
+    let (offset, name) = text.split_at(offset_end);
+    let [b'[', name @ .., b']'] = name else {
+        return None;
+    };
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"/_+-".contains(byte);
+    (!name.is_empty() && name.iter().all(is_name)).then(|| zone(offset))?
 }
 
 fn digits(text: &[u8]) -> Option<i64> {
@@ -137,6 +208,8 @@ mod tests {
             ("2024-02-29T00:00:00.123456789Z", 1_709_164_800_123_456),
             ("9999-12-31T23:59:59.999999", 253_402_300_799_999_999),
             ("0001-01-01T00:00:00", -62_135_596_800_000_000),
+            ("2026-01-01T01:00:00+01:00[Europe/Paris]", 1_767_225_600_000_000),
+            ("2026-01-01T00:00Z[Etc/UTC]", 1_767_225_600_000_000),
         ] {
             assert_eq!(parse(text.as_bytes()), Some(us), "{text}");
         }
@@ -163,9 +236,40 @@ mod tests {
             "2026-01-01T00:00:00Zx",
             "+026-01-01T00:00:00",
             "2026-1-1T00:00:00",
+            "2026-01-01T00:00:00[Europe/Paris]",
+            "2026-01-01T00:00:00Z[]",
+            "2026-01-01T00:00:00Z[UTC",
+            "2026-01-01T00:00:00Z[a][b]",
             "1767225600",
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_and_times_alone() {
+        assert_eq!(parse_date(b"1970-01-02"), Some(1));
+        assert_eq!(parse_date(b"0001-01-01"), Some(-719_162));
+        for text in [
+            "1970-1-2",
+            "1970-01-02T00:00",
+            "1970-02-30",
+            "0000-01-01",
+            "19700102",
+            "",
+        ] {
+            assert_eq!(parse_date(text.as_bytes()), None, "{text}");
+        }
+        for (text, us, shown) in [
+            ("00:00", 0, "00:00:00.000000"),
+            ("23:59:59.999999999", 86_399_999_999, "23:59:59.999999"),
+            ("03:04:05.6", 11_045_600_000, "03:04:05.600000"),
+        ] {
+            assert_eq!(parse_time(text.as_bytes()), Some(us), "{text}");
+            assert_eq!(time_text(us), shown.as_bytes());
+        }
+        for text in ["24:00", "1:00", "10:60", "10:00:60", "10:00Z", "10:00:00.", "10"] {
+            assert_eq!(parse_time(text.as_bytes()), None, "{text}");
         }
     }
 

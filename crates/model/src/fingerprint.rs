@@ -3,10 +3,10 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::{Field, Stream};
+use crate::{EpochUnit, Field, Stream, TimeFormat, Written};
 
 /// Raise it when the decoder validates any record in another way than before: a writer of the older kind must stop then.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
 impl Stream {
     /// Equal for declarations by which each record has the same outcome. Names of streams and topics, units and
@@ -30,12 +30,26 @@ fn rules(field: &Field) -> serde_json::Value {
     let from: Vec<String> = field.from.iter().map(ToString::to_string).collect();
     json!({
         "name": field.name,
-        "type": field.field_type.as_str(),
+        "type": field.field_type.to_string(),
         "nullable": field.nullable,
         "min": field.min,
         "max": field.max,
         "one_of": field.one_of,
         "from": from,
+        "written": written(&field.written),
+    })
+}
+
+fn written(written: &Written) -> serde_json::Value {
+    let formats: Vec<&str> = written.formats.iter().map(TimeFormat::as_str).collect();
+    json!({
+        "in_text": written.in_text,
+        "decimal_comma": written.decimal_comma,
+        "trim": written.trim,
+        "nulls": written.nulls,
+        "formats": formats,
+        "epoch": written.epoch.map(EpochUnit::as_str),
+        "encoding": written.encoding.as_str(),
     })
 }
 
@@ -43,12 +57,14 @@ fn rules(field: &Field) -> serde_json::Value {
 mod tests {
     use crate::Streams;
 
-    fn fingerprint(field: &str) -> String {
+    /// Of a stream with these lines in the declarations of a number, a timestamp and bytes.
+    fn fingerprint([speed, seen, raw]: [&str; 3]) -> String {
         let text = format!(
-            "name = \"s\"\ndescription = \"d\"\nkey = \"id\"\nevent_time = \"at\"\n\
-             [[field]]\nname = \"id\"\ntype = \"string\"\ndoc = \"i\"\n\
-             [[field]]\nname = \"at\"\ntype = \"timestamp\"\ndoc = \"t\"\n\
-             [[field]]\nname = \"speed\"\ntype = \"double\"\n{field}\n"
+            "name = \"s\"\nevent_time = \"at\"\n\
+             [[field]]\nname = \"at\"\ntype = \"timestamp\"\n\
+             [[field]]\nname = \"speed\"\ntype = \"double\"\n{speed}\n\
+             [[field]]\nname = \"seen\"\ntype = \"timestamp\"\n{seen}\n\
+             [[field]]\nname = \"raw\"\ntype = \"binary\"\n{raw}\n"
         );
         let streams = Streams::parse([("s.toml", text.as_str())]).unwrap();
         streams.get("s").unwrap().fingerprint()
@@ -56,10 +72,28 @@ mod tests {
 
     #[test]
     fn differs_where_a_record_would_be_validated_differently() {
-        let plain = fingerprint("doc = \"a\"");
-        assert_eq!(plain, fingerprint("doc = \"b\"\nunit = \"km/h\""));
-        for rule in ["min = 0.0", "max = 300.0", "nullable = true", "from = [\"v\"]"] {
-            assert_ne!(plain, fingerprint(&format!("doc = \"a\"\n{rule}")), "{rule}");
+        let plain = fingerprint(["", "", ""]);
+        assert_eq!(plain, fingerprint(["doc = \"b\"\nunit = \"km/h\"", "", ""]));
+        for rule in [
+            "min = 0.0",
+            "max = 300.0",
+            "nullable = true",
+            "from = [\"v\"]",
+            "in_text = true",
+            "decimal_comma = true",
+            "trim = true\nin_text = true",
+        ] {
+            assert_ne!(plain, fingerprint([rule, "", ""]), "{rule}");
         }
+        let nullable = |rule| fingerprint([rule, "", ""]);
+        assert_ne!(nullable("nullable = true"), nullable("nullable = true\nnulls = [\"\"]"));
+        for rule in ["epoch = \"ms\"", "formats = [\"%d.%m.%Y\"]"] {
+            assert_ne!(plain, fingerprint(["", rule, ""]), "{rule}");
+        }
+        assert_ne!(
+            fingerprint(["", "epoch = \"s\"", ""]),
+            fingerprint(["", "epoch = \"ms\"", ""])
+        );
+        assert_ne!(plain, fingerprint(["", "", "encoding = \"hex\""]));
     }
 }

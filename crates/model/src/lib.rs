@@ -6,8 +6,10 @@
 mod chunk;
 mod clock;
 mod dead_letter;
+pub mod decimal;
 mod declaration;
 pub mod event_time;
+mod field_type;
 mod fingerprint;
 mod format;
 mod json_schema;
@@ -18,11 +20,14 @@ mod recreated;
 mod schema;
 mod span;
 mod stream;
+mod time_format;
+mod written;
 
 pub use chunk::{Chunk, ChunkBuilder, Record};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letter::{DeadLetter, Stage};
-pub use declaration::DeclarationError;
+pub use declaration::{DeclarationError, DeclarationErrors};
+pub use field_type::{FieldType, Member, decimal_bounds};
 pub use format::Format;
 pub use nearest::nearest;
 pub use path::{Path, PathNode, Step};
@@ -33,4 +38,6 @@ pub use schema::{
     TOPIC, is_reserved_table,
 };
 pub use span::{Span, TopicPartition};
-pub use stream::{ELEMENTS_MAX, Elements, Field, FieldType, Stream, Streams};
+pub use stream::{ELEMENTS_MAX, Elements, Field, Stream, Streams};
+pub use time_format::TimeFormat;
+pub use written::{Encoding, EpochUnit, Written};

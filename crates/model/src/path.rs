@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A place in a message: `latitude`, `location[0]`, `sensor.position.lat`, `readings[*].value`.
+/// A place in a message: `latitude`, `location[0]`, `sensor.position.lat`, `readings[*].value`; `$` is the message itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path(Vec<Step>);
 
@@ -20,10 +20,14 @@ const DEPTH_MAX: usize = 16;
 /// The largest array index a path may name.
 const INDEX_MAX: usize = 1023;
 const EACH: &str = "[*]";
+const MESSAGE: &str = "$";
 
 impl Path {
     /// Reads a path; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text == MESSAGE {
+            return Ok(Self(Vec::new()));
+        }
         let mut steps = Vec::new();
         for (number, part) in text.split('.').enumerate() {
             let (key, indices) = part.split_at(part.find('[').unwrap_or(part.len()));
@@ -66,6 +70,11 @@ impl Path {
         &self.0
     }
 
+    /// Whether it is the message itself.
+    pub fn is_message(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The array positions up to the indices on the way.
     pub(crate) fn positions(&self) -> usize {
         let of_step = |step: &Step| match step {
@@ -100,6 +109,9 @@ impl Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_message() {
+            return f.write_str(MESSAGE);
+        }
         for (number, step) in self.0.iter().enumerate() {
             match step {
                 Step::Key(key) if number == 0 => write!(f, "{key}")?,
@@ -192,6 +204,7 @@ mod tests {
     #[test]
     fn paths_print_as_they_are_written() {
         for text in [
+            "$",
             "latitude",
             "location[0]",
             "sensor.position.lat",

@@ -24,57 +24,31 @@ pub const TOPIC: &str = "_topic";
 pub const ELEMENT: &str = "_element";
 
 /// Columns that every table has, after the declared ones, in this order.
-const EVERY_TABLE: [(&str, FieldTypeOrDate, bool, &str); 8] = [
-    (EVENT_DATE, FieldTypeOrDate::Date, false, "Day of the event time, UTC."),
-    (
-        PARTITION,
-        FieldTypeOrDate::Field(FieldType::Integer),
-        false,
-        "Kafka partition of the record.",
-    ),
-    (
-        OFFSET,
-        FieldTypeOrDate::Field(FieldType::Long),
-        false,
-        "Kafka offset of the record.",
-    ),
+static EVERY_TABLE: [(&str, FieldType, bool, &str); 8] = [
+    (EVENT_DATE, FieldType::Date, false, "Day of the event time, UTC."),
+    (PARTITION, FieldType::Integer, false, "Kafka partition of the record."),
+    (OFFSET, FieldType::Long, false, "Kafka offset of the record."),
     (
         KAFKA_TIMESTAMP,
-        FieldTypeOrDate::Field(FieldType::Timestamp),
+        FieldType::Timestamp,
         true,
         "Kafka's timestamp of the record.",
     ),
-    (
-        INGESTED_AT,
-        FieldTypeOrDate::Field(FieldType::Timestamp),
-        false,
-        "When the record was decoded.",
-    ),
+    (INGESTED_AT, FieldType::Timestamp, false, "When the record was decoded."),
     (
         EXTRA,
-        FieldTypeOrDate::Field(FieldType::String),
+        FieldType::String,
         true,
         "JSON text of the fields that no one declared.",
     ),
-    (
-        TOPIC,
-        FieldTypeOrDate::Field(FieldType::String),
-        true,
-        "Kafka topic of the record.",
-    ),
+    (TOPIC, FieldType::String, true, "Kafka topic of the record."),
     (
         ELEMENT,
-        FieldTypeOrDate::Field(FieldType::Integer),
+        FieldType::Integer,
         true,
         "Position of the element in its message, from 0; null where a message is one row.",
     ),
 ];
-
-#[derive(Clone, Copy)]
-enum FieldTypeOrDate {
-    Field(FieldType),
-    Date,
-}
 
 /// The table of the records that became no rows, in every lake.
 pub const DEAD_LETTERS: &str = "dead_letters";
@@ -94,35 +68,64 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     EVERY_TABLE.iter().any(|(reserved, ..)| *reserved == name)
 }
 
+/// Position of one of these columns among them.
+pub(crate) fn position_after_declared(name: &str) -> usize {
+    EVERY_TABLE
+        .iter()
+        .position(|(known, ..)| *known == name)
+        .unwrap_or_default()
+}
+
+/// Names of the unnamed parts of arrays and maps, as Delta and Parquet have them.
+const PART_ELEMENT: &str = "element";
+const PART_ENTRIES: &str = "key_value";
+const PART_KEY: &str = "key";
+const PART_VALUE: &str = "value";
+
 impl FieldType {
-    pub fn arrow(self) -> DataType {
+    /// The Arrow type of a column. Every part of a nested value may be null, but for the keys of maps.
+    pub fn arrow(&self) -> DataType {
         match self {
-            FieldType::String => DataType::Utf8,
+            FieldType::String | FieldType::Time | FieldType::Json => DataType::Utf8,
             FieldType::Integer => DataType::Int32,
             FieldType::Long => DataType::Int64,
             FieldType::Double => DataType::Float64,
             FieldType::Boolean => DataType::Boolean,
             FieldType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            // At most 38, which an i8 holds.
+            FieldType::Decimal { precision, scale } => DataType::Decimal128(*precision, *scale as i8),
+            FieldType::Date => DataType::Date32,
+            FieldType::Binary => DataType::Binary,
+            FieldType::Array(element) => DataType::List(Arc::new(ArrowField::new(PART_ELEMENT, element.arrow(), true))),
+            FieldType::Map(value) => {
+                let key = ArrowField::new(PART_KEY, DataType::Utf8, false);
+                let value = ArrowField::new(PART_VALUE, value.arrow(), true);
+                let entries = DataType::Struct(vec![key, value].into());
+                DataType::Map(Arc::new(ArrowField::new(PART_ENTRIES, entries, false)), false)
+            }
+            FieldType::Struct(members) => DataType::Struct(
+                members
+                    .iter()
+                    .map(|member| ArrowField::new(&member.name, member.field_type.arrow(), true))
+                    .collect(),
+            ),
         }
     }
 }
 
 impl Stream {
     /// The declared fields in their order, then `event_date, _partition, _offset, _kafka_timestamp, _ingested_at,
-    /// _extra, _topic, _element`. Each field carries its documentation as `comment` and its unit as `unit`.
+    /// _extra, _topic, _element`. Each field carries its documentation as `comment` and its unit as `unit`, where declared.
     pub fn arrow_schema(&self) -> SchemaRef {
         let declared = self.fields.iter().map(|field| {
-            let comment = [("comment".to_owned(), field.doc.clone())];
+            let comment = Some(&field.doc).filter(|doc| !doc.is_empty());
+            let comment = comment.map(|doc| ("comment".to_owned(), doc.clone()));
             let unit = field.unit.iter().map(|unit| ("unit".to_owned(), unit.clone()));
             ArrowField::new(&field.name, field.field_type.arrow(), field.nullable)
                 .with_metadata(comment.into_iter().chain(unit).collect())
         });
         let every = EVERY_TABLE.iter().map(|(name, data_type, nullable, doc)| {
-            let data_type = match data_type {
-                FieldTypeOrDate::Field(field_type) => field_type.arrow(),
-                FieldTypeOrDate::Date => DataType::Date32,
-            };
-            ArrowField::new(*name, data_type, *nullable)
+            ArrowField::new(*name, data_type.arrow(), *nullable)
                 .with_metadata([("comment".to_owned(), (*doc).to_owned())].into())
         });
         Arc::new(Schema::new(declared.chain(every).collect::<Vec<_>>()))

@@ -1,6 +1,7 @@
 //! A stream as declared in `streams/<name>.toml`: the single source of its schema, its decoder and its documentation.
 
-use crate::{Format, Path, PathNode};
+use crate::schema::position_after_declared;
+use crate::{FieldType, Format, KAFKA_TIMESTAMP, Path, PathNode, Written};
 
 /// All streams of a run, in the order of their names.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,13 +13,15 @@ pub struct Stream {
     /// The table's name, and the topic's unless `topic` says otherwise.
     pub name: String,
     pub topic: String,
+    /// Empty when none is declared.
     pub description: String,
     /// What its record values are written in.
     pub format: Format,
-    /// The field that producers use as Kafka key.
-    pub key: String,
-    /// The field with the event time; its day partitions the table.
-    pub event_time: String,
+    /// The field that producers use as Kafka key; documentation alone.
+    pub key: Option<String>,
+    /// The field with the event time; its day partitions the table. `None`: Kafka's timestamp is the event time, or where a
+    /// record has none, the time at which it was ingested.
+    pub event_time: Option<String>,
     /// Where a message holds the elements that become rows of their own; `None` when a message is one row.
     pub elements: Option<Elements>,
     pub fields: Vec<Field>,
@@ -47,6 +50,8 @@ pub struct Field {
     pub nullable: bool,
     /// Each value occurs about once (an id): no dictionary, no statistics.
     pub unique: bool,
+    /// How values may be written beyond the usual form of the type.
+    pub written: Written,
     /// Inclusive bounds, numbers only.
     pub min: Option<f64>,
     pub max: Option<f64>,
@@ -54,60 +59,14 @@ pub struct Field {
     pub one_of: Vec<String>,
     /// Where it is found in a message; the first place that holds a value counts.
     pub from: Vec<Path>,
+    /// Empty when none is declared.
     pub doc: String,
 }
 
-/// The types a field may have, by the names of Delta's primitive types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FieldType {
-    /// UTF-8 text.
-    String,
-    /// 32 bits, signed. A JSON number with a fraction or an exponent is a wrong type, also when it is whole.
-    Integer,
-    /// 64 bits, signed.
-    Long,
-    /// IEEE 754 binary64; any JSON number whose value is finite.
-    Double,
-    Boolean,
-    /// Microseconds, UTC; [`crate::event_time::parse`] says which texts.
-    Timestamp,
-}
-
-impl FieldType {
-    pub const ALL: [FieldType; 6] = [
-        FieldType::String,
-        FieldType::Integer,
-        FieldType::Long,
-        FieldType::Double,
-        FieldType::Boolean,
-        FieldType::Timestamp,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FieldType::String => "string",
-            FieldType::Integer => "integer",
-            FieldType::Long => "long",
-            FieldType::Double => "double",
-            FieldType::Boolean => "boolean",
-            FieldType::Timestamp => "timestamp",
-        }
-    }
-
-    /// Whether any value of this type is within the bounds. The casts saturate, so `i128` holds every bound that matters.
-    pub(crate) fn has_value_in(self, min: Option<f64>, max: Option<f64>) -> bool {
-        let of_type = match self {
-            FieldType::Integer => (i128::from(i32::MIN), i128::from(i32::MAX)),
-            FieldType::Long => (i128::from(i64::MIN), i128::from(i64::MAX)),
-            _ => return true,
-        };
-        let min = min.map_or(of_type.0, |min| of_type.0.max(min.ceil() as i128));
-        let max = max.map_or(of_type.1, |max| of_type.1.min(max.floor() as i128));
-        min <= max
-    }
-
-    pub(crate) fn is_number(self) -> bool {
-        matches!(self, FieldType::Integer | FieldType::Long | FieldType::Double)
+impl Field {
+    /// Whether its value is the whole message.
+    pub fn is_message(&self) -> bool {
+        self.from.iter().any(Path::is_message)
     }
 }
 
@@ -118,34 +77,25 @@ impl Stream {
         &self.plan
     }
 
-    /// The same fields, all of which may be null, and an event time of its own at the top-level key `event_time_key`: a
-    /// stream that reads out of `_extra` what went there before it was declared. `_extra` is one row's, so it holds one
-    /// element at most, and this stream has no elements.
+    /// The fields that may be null, without an event time: a stream that reads out of `_extra` what went there before it was
+    /// declared. A field that every row has is never in `_extra` on its own account, and the whole message is not there
+    /// either. `_extra` is one row's, so it holds one element at most, and this stream has no elements.
     ///
     /// # Errors
-    /// That key is a place of one of the fields.
-    pub fn with_nullable_fields(&self, event_time_key: &str) -> Result<Stream, String> {
-        let mut fields = self.fields.clone();
-        for field in &mut fields {
-            field.nullable = true;
-            for place in &mut field.from {
-                *place = place.in_the_only_element();
-            }
-        }
-        fields.push(Field {
-            name: event_time_key.to_owned(),
-            from: vec![Path::parse(event_time_key)?],
-            ..self.fields[self.event_time_index()].clone()
-        });
+    /// Two of the fields clash, in words.
+    pub fn with_nullable_fields(&self) -> Result<Stream, String> {
+        let is_in_extra = |field: &&Field| field.nullable && !field.is_message();
+        let mut fields: Vec<Field> = self.fields.iter().filter(is_in_extra).cloned().collect();
         let mut plan = PathNode::root(None);
-        for (index, field) in fields.iter().enumerate() {
-            for (rank, path) in field.from.iter().enumerate() {
-                plan.insert(path, index, rank)?;
+        for (index, field) in fields.iter_mut().enumerate() {
+            for (rank, place) in field.from.iter_mut().enumerate() {
+                *place = place.in_the_only_element();
+                plan.insert(place, index, rank)?;
             }
         }
         Ok(Stream {
-            key: event_time_key.to_owned(),
-            event_time: event_time_key.to_owned(),
+            key: None,
+            event_time: None,
             elements: None,
             fields,
             plan,
@@ -158,9 +108,20 @@ impl Stream {
         self.fields.iter().position(|field| field.name == name)
     }
 
-    /// Position of the event-time field.
+    /// Position of the event-time field; `None` when Kafka's timestamp is the event time.
+    pub fn event_time_field(&self) -> Option<usize> {
+        self.field_index(self.event_time.as_deref()?)
+    }
+
+    /// The column that holds the event time: the declared field's, or Kafka's timestamp, which a row may lack.
+    pub fn event_time_column(&self) -> &str {
+        self.event_time.as_deref().unwrap_or(KAFKA_TIMESTAMP)
+    }
+
+    /// Position of [`Self::event_time_column`] in [`Stream::arrow_schema`].
     pub fn event_time_index(&self) -> usize {
-        self.field_index(&self.event_time).unwrap_or_default()
+        self.event_time_field()
+            .unwrap_or_else(|| self.fields.len() + position_after_declared(KAFKA_TIMESTAMP))
     }
 }
 

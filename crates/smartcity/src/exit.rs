@@ -63,7 +63,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 fn code(error: &anyhow::Error) -> ExitCode {
     let is_usage = error.chain().any(|cause| {
         cause.is::<Usage>()
-            || cause.is::<model::DeclarationError>()
+            || cause.is::<model::DeclarationErrors>()
             || matches!(cause.downcast_ref(), Some(kafka::KafkaError::Config(_)))
             || matches!(cause.downcast_ref(), Some(IngestError::NoTopics { .. }))
             || matches!(

@@ -1,7 +1,8 @@
 //! JSON by RFC 8259: `scan` reads any record, `shape` one that looks like those before it, both by `parser` and
-//! `number`; `values` makes the tokens a row; `envelope` is what the elements of a message share.
+//! `number`; `values` makes the tokens a row, with `nested` for arrays and objects; `envelope` is what the elements of a message share.
 
 mod envelope;
+mod nested;
 mod number;
 mod parser;
 mod scan;
@@ -13,7 +14,7 @@ pub use parser::NESTING_MAX;
 use crate::error::Fault;
 use crate::error_class::ErrorClass;
 use crate::layout::{ElementLayout, Layout};
-use crate::row::Row;
+use crate::row::{Row, Value};
 use envelope::Envelope;
 use parser::{Part, Token};
 use scan::Scan;
@@ -46,13 +47,19 @@ impl JsonReader {
     #[inline]
     pub(crate) fn read(&mut self, value: &[u8], layout: &Layout, row: &mut Row) -> Result<bool, Fault> {
         let part = Part::whole(value);
-        if self.shapes.read(part, layout, row) {
-            return Ok(true);
+        let by_shape = self.shapes.read(part, layout, row);
+        if !by_shape {
+            self.scan.read(part, layout, row)?;
+            let fields = 0..layout.fields.len();
+            values::fill(value, &self.scan.slots, layout, fields.clone(), row)?;
+            if layout.has_alternatives && self.scan.finds_others(value, layout, fields, row) {
+                self.scan.read_again(part, layout, row)?;
+            }
+            self.shapes.learn(part, layout, &self.scan, row);
+        } else if let Some(field) = layout.message {
+            row.values[field as usize] = message_of(part);
         }
-        self.scan.read(value, layout, row)?;
-        values::fill(value, &self.scan.slots, layout, 0..layout.fields.len(), row)?;
-        self.shapes.learn(part, layout, &self.scan, row);
-        Ok(false)
+        Ok(by_shape)
     }
 
     /// Reads a message with elements: validates its envelope into `row`, and finds its elements; how many.
@@ -63,8 +70,9 @@ impl JsonReader {
         elements: &ElementLayout,
         row: &mut Row,
     ) -> Result<usize, Fault> {
-        row.unescaped_kept = 0;
-        self.scan.read(value, layout, row)?;
+        row.scratch.keep_nothing();
+        let part = Part::whole(value);
+        self.scan.read(part, layout, row)?;
         let what = match self.scan.slots[elements.array as usize] {
             Token::Nested { .. } if self.scan.found_elements => None,
             Token::Missing => Some("the array of the elements is missing"),
@@ -77,8 +85,11 @@ impl JsonReader {
         let count = self.scan.elements.len();
         self.count = Some(count);
         let fields = elements.envelope.iter().map(|field| usize::from(*field));
-        values::fill(value, &self.scan.slots, layout, fields, row)?;
-        row.unescaped_kept = row.unescaped.len();
+        values::fill(value, &self.scan.slots, layout, fields.clone(), row)?;
+        if layout.has_alternatives && self.scan.finds_others(value, layout, fields, row) {
+            self.scan.read_again(part, layout, row)?;
+        }
+        row.scratch.keep_all();
         self.envelope.set(row, &self.scan.hole);
         Ok(count)
     }
@@ -112,9 +123,12 @@ impl JsonReader {
         };
         let by_shape = self.shapes.read(part, layout, row);
         if !by_shape {
-            self.scan.read_element(part, elements, row)?;
+            self.scan.read_element(part, layout, elements, row)?;
             let fields = elements.fields.iter().map(|field| usize::from(*field));
-            values::fill(part.bytes, &self.scan.slots, layout, fields, row)?;
+            values::fill(part.bytes, &self.scan.slots, layout, fields.clone(), row)?;
+            if layout.has_alternatives && self.scan.finds_others(part.bytes, layout, fields, row) {
+                self.scan.read_element_again(part, layout, elements, row)?;
+            }
             self.shapes.learn(part, layout, &self.scan, row);
         }
         self.envelope.complete(row);
@@ -124,5 +138,16 @@ impl JsonReader {
     /// Bytes that the envelope adds to `_extra` of each row, at most.
     pub(crate) fn envelope_extra_bytes(&self) -> usize {
         self.envelope.bytes()
+    }
+}
+
+/// The whole message as a value, without what surrounds its JSON.
+fn message_of(part: Part<'_>) -> Value {
+    let message = &part.bytes[part.start..];
+    let before = message.len() - message.trim_ascii_start().len();
+    let start = part.start + before;
+    Value::Text {
+        start: start as u32,
+        end: (start + message.trim_ascii().len()) as u32,
     }
 }

@@ -181,7 +181,8 @@ const FIVES: [Five; FIVES_MAX + 1] = {
 };
 
 impl Number {
-    /// The value of a number written without fraction and exponent; `None` when it is not, or is no 64-bit integer.
+    /// The value of a number written without fraction and exponent, as almost all integers are; `None` when it is written
+    /// in another way, or is no 64-bit integer.
     #[inline]
     pub(super) fn as_i64(&self) -> Option<i64> {
         if !self.whole || !self.fits {
@@ -193,8 +194,9 @@ impl Number {
         }
     }
 
-    pub(super) fn is_whole(&self) -> bool {
-        self.whole
+    /// Its text; `bytes` is the record it was read from.
+    pub(super) fn text<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     /// The nearest double, ties to even; infinite when there is none. `bytes` is the record it was read from.
@@ -219,8 +221,7 @@ impl Number {
 
     #[cold]
     fn as_f64_by_std(&self, bytes: &[u8]) -> f64 {
-        let text = bytes.get(self.start as usize..self.end as usize).unwrap_or_default();
-        let text = std::str::from_utf8(text).unwrap_or_default();
+        let text = std::str::from_utf8(self.text(bytes)).unwrap_or_default();
         // Rust's grammar of floats holds JSON's.
         text.parse().unwrap_or(f64::NAN)
     }

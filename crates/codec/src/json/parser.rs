@@ -10,6 +10,8 @@ use crate::error_class::ErrorClass;
 /// Open objects and arrays at any point of a record, the record's own included.
 pub const NESTING_MAX: u32 = 128;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// A value as it stands in the record, checked but not yet validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
@@ -31,6 +33,17 @@ pub(super) enum Token {
     },
 }
 
+impl Token {
+    /// Its bytes of the record, a text's without the quotes; empty for words and for nothing.
+    pub(super) fn span(self) -> (u32, u32) {
+        match self {
+            Token::Text { start, end, .. } | Token::Nested { start, end } => (start, end),
+            Token::Number(number) => (number.start, number.end),
+            Token::Missing | Token::Null | Token::True | Token::False => (0, 0),
+        }
+    }
+}
+
 /// Where a record, or an element of one, stands: from `start` to the end of `bytes`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
@@ -41,10 +54,16 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// A record, from behind its byte order mark, which some writers put in front of any UTF-8.
+    #[inline]
     pub(super) fn whole(record: &'a [u8]) -> Self {
         Self {
             bytes: record,
-            start: 0,
+            start: if record.starts_with(BYTE_ORDER_MARK) {
+                BYTE_ORDER_MARK.len()
+            } else {
+                0
+            },
             is_utf8: false,
         }
     }
@@ -64,11 +83,6 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self::starting_at(bytes, 0)
-    }
-
-    /// As [`Self::new`], for a value that begins in the middle.
     #[inline]
     pub(super) fn starting_at(bytes: &'a [u8], at: usize) -> Self {
         Self {

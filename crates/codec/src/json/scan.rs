@@ -2,14 +2,18 @@
 //!
 //! Fields that no one declared are kept as compact JSON text that has the message's own shape, so that what stood at
 //! `location.alt` or `location[2]` of the message stands there in the text as well; array elements before it that were
-//! declared, or dropped, are `null` there.
+//! declared, or dropped, are `null` there. What a declared struct holds beside its members goes there too, and a value
+//! that differs from the one of a better place of its field: nothing of a message is lost.
 
 use std::ops::Range;
 
+use model::FieldType;
+
 use super::parser::{Parser, Part, Token, unescape};
+use super::values;
 use crate::error::Fault;
 use crate::error_class::ErrorClass;
-use crate::layout::{ArrayNode, ElementLayout, Layout, Node, ObjectNode};
+use crate::layout::{ArrayNode, ElementLayout, FieldRule, Layout, Node, ObjectNode};
 use crate::row::Row;
 
 /// What one record holds; reused from record to record.
@@ -29,6 +33,8 @@ pub(super) struct Scan {
     element_depth: u32,
     /// Where the extra text of an element belongs in that of its message.
     pub(super) hole: Hole,
+    /// Slots whose values are kept in the extra text, though a field has its place there; none while it is empty.
+    kept: Vec<bool>,
     /// A key with its escapes resolved.
     key: Vec<u8>,
     /// By slot of an object's member, or of the object itself for its first: position of the declared member that last
@@ -96,27 +102,78 @@ impl Scan {
 
     /// Reads a record: its tokens into the slots, what no one declared into `row.extra`. On a fault neither holds anything
     /// of use.
-    pub(super) fn read(&mut self, record: &[u8], layout: &Layout, row: &mut Row) -> Result<(), Fault> {
-        self.clear();
-        row.extra.clear();
-        row.extra_fields = 0;
-        if let Err(error) = simdutf8::compat::from_utf8(record) {
+    pub(super) fn read(&mut self, part: Part<'_>, layout: &Layout, row: &mut Row) -> Result<(), Fault> {
+        self.kept.clear();
+        if let Err(error) = simdutf8::compat::from_utf8(part.bytes) {
             return Err(Fault::at(ErrorClass::InvalidUtf8, error.valid_up_to(), "not UTF-8"));
         }
-        let mut walk = Walk {
-            record,
-            parser: Parser::new(record),
-            elements_max: layout.elements.as_ref().map_or(0, |elements| elements.max as usize),
-            scan: self,
-            row,
-        };
-        walk.record(&layout.root)
+        self.walk(part, layout, row)
     }
 
     /// Reads one of the elements that [`Self::read`] found, as [`Self::read`] does a record.
     pub(super) fn read_element(
         &mut self,
         part: Part<'_>,
+        layout: &Layout,
+        elements: &ElementLayout,
+        row: &mut Row,
+    ) -> Result<(), Fault> {
+        self.kept.clear();
+        self.walk_element(part, layout, elements, row)
+    }
+
+    /// Whether the record that was just read holds values that no column takes, as a better place of their field counts.
+    pub(super) fn finds_others(
+        &mut self,
+        record: &[u8],
+        layout: &Layout,
+        fields: impl Iterator<Item = usize>,
+        row: &mut Row,
+    ) -> bool {
+        values::find_others(record, &self.slots, layout, fields, row, &mut self.kept)
+    }
+
+    /// Reads the record again, with the values that [`Self::finds_others`] found in its extra text.
+    #[cold]
+    pub(super) fn read_again(&mut self, part: Part<'_>, layout: &Layout, row: &mut Row) -> Result<(), Fault> {
+        self.walk(part, layout, row)?;
+        self.repeatable = false;
+        Ok(())
+    }
+
+    /// The same of an element.
+    #[cold]
+    pub(super) fn read_element_again(
+        &mut self,
+        part: Part<'_>,
+        layout: &Layout,
+        elements: &ElementLayout,
+        row: &mut Row,
+    ) -> Result<(), Fault> {
+        self.walk_element(part, layout, elements, row)?;
+        self.repeatable = false;
+        Ok(())
+    }
+
+    fn walk(&mut self, part: Part<'_>, layout: &Layout, row: &mut Row) -> Result<(), Fault> {
+        self.clear();
+        row.extra.clear();
+        row.extra_fields = 0;
+        let mut walk = Walk {
+            record: part.bytes,
+            parser: Parser::starting_at(part.bytes, part.start),
+            elements_max: layout.elements.as_ref().map_or(0, |elements| elements.max as usize),
+            layout,
+            scan: self,
+            row,
+        };
+        walk.record(&layout.root)
+    }
+
+    fn walk_element(
+        &mut self,
+        part: Part<'_>,
+        layout: &Layout,
         elements: &ElementLayout,
         row: &mut Row,
     ) -> Result<(), Fault> {
@@ -131,6 +188,7 @@ impl Scan {
             record: part.bytes,
             parser: Parser::starting_at(part.bytes, part.start),
             elements_max: 0,
+            layout,
             scan: self,
             row,
         };
@@ -142,6 +200,7 @@ struct Walk<'a> {
     record: &'a [u8],
     parser: Parser<'a>,
     elements_max: usize,
+    layout: &'a Layout,
     scan: &'a mut Scan,
     row: &'a mut Row,
 }
@@ -169,6 +228,13 @@ impl Walk<'_> {
                 false
             }
         };
+        if let Some(field) = self.layout.message {
+            let slot = self.layout.fields[field as usize].places.start;
+            self.scan.slots[slot] = Token::Nested {
+                start: start as u32,
+                end: self.parser.at as u32,
+            };
+        }
         self.parser.skip_whitespace();
         if self.parser.peek().is_some() {
             return Err(self.parser.unexpected("something follows the value"));
@@ -339,10 +405,18 @@ impl Walk<'_> {
     fn declared(&mut self, node: &Node, step: Step, depth: u32) -> Result<(), Fault> {
         let start = self.parser.at as u32;
         let (slot, bracket) = match node {
-            Node::Place { slot, .. } => {
+            Node::Place { slot, field, is_kept } => {
                 let token = self.parser.value(depth)?;
                 self.scan.slots[*slot as usize] = token;
                 let end = self.parser.at as u32;
+                let rule = &self.layout.fields[*field as usize];
+                if *is_kept || self.scan.kept.get(*slot as usize) == Some(&true) {
+                    if token != Token::Null {
+                        self.keep_bytes(step, start);
+                    }
+                } else if rule.has_structs && matches!(token, Token::Nested { .. }) {
+                    self.keep_rest(rule, step, start)?;
+                }
                 self.scan.marks.push(Mark {
                     start,
                     end,
@@ -419,14 +493,7 @@ impl Walk<'_> {
         let start = self.parser.at as u32;
         self.parser.value(depth)?;
         let end = self.parser.at as u32;
-        self.step(step);
-        let extra_start = self.row.extra.len() as u32;
-        append_compact(&self.record[start as usize..end as usize], &mut self.row.extra);
-        self.row.extra_fields += 1;
-        let target = Target::Extra {
-            start: extra_start,
-            end: self.row.extra.len() as u32,
-        };
+        let target = self.keep_bytes(step, start);
         self.scan.marks.push(Mark {
             start,
             end,
@@ -434,6 +501,115 @@ impl Walk<'_> {
             target,
         });
         Ok(())
+    }
+
+    /// Puts the value that was just read, from `start` on, into the extra text.
+    fn keep_bytes(&mut self, step: Step, start: u32) -> Target {
+        self.step(step);
+        let extra_start = self.row.extra.len() as u32;
+        append_compact(&self.record[start as usize..self.parser.at], &mut self.row.extra);
+        self.row.extra_fields += 1;
+        Target::Extra {
+            start: extra_start,
+            end: self.row.extra.len() as u32,
+        }
+    }
+
+    /// Puts what the structs of a declared value hold beside their members into the extra text; the value was just read,
+    /// from `start` on.
+    fn keep_rest(&mut self, rule: &FieldRule, step: Step, start: u32) -> Result<(), Fault> {
+        let (end, before) = (self.parser.at, self.row.extra.len());
+        self.parser.at = start as usize;
+        self.rest(rule, step)?;
+        self.parser.at = end;
+        if self.row.extra.len() > before {
+            // Others with the same bytes between their values may have other rests.
+            self.scan.repeatable = false;
+        }
+        Ok(())
+    }
+
+    /// The rest of one value of a declared type. It is known to be JSON, so its depth needs no count.
+    fn rest(&mut self, rule: &FieldRule, step: Step) -> Result<(), Fault> {
+        let bracket = match (&rule.field_type, self.parser.peek()) {
+            (FieldType::Array(_), Some(b'[')) if rule.has_structs => b'[',
+            (FieldType::Map(_) | FieldType::Struct(_), Some(b'{')) if rule.has_structs => b'{',
+            // It is a column's, or a fault.
+            _ => {
+                self.parser.value(0)?;
+                return Ok(());
+            }
+        };
+        let before = self.row.extra.len();
+        self.step(step);
+        self.row.extra.push(bracket);
+        let opened = self.row.extra.len();
+        // Up to where there is something to keep: placeholders at the end of an array say nothing.
+        let mut kept = opened;
+        self.parser.at += 1;
+        self.parser.skip_whitespace();
+        let mut is_empty = self.parser.peek() == Some(bracket + 2);
+        while !is_empty {
+            let before_part = self.row.extra.len();
+            match bracket {
+                b'[' => {
+                    self.rest(&rule.parts[0], Step::Element)?;
+                    if self.row.extra.len() == before_part {
+                        self.step(Step::Element);
+                        self.row.extra.extend_from_slice(b"null");
+                    } else {
+                        kept = self.row.extra.len();
+                    }
+                }
+                _ => {
+                    self.rest_of_member(rule)?;
+                    kept = self.row.extra.len();
+                }
+            }
+            self.parser.skip_whitespace();
+            is_empty = self.parser.peek() != Some(b',');
+            if !is_empty {
+                self.parser.at += 1;
+                self.parser.skip_whitespace();
+            }
+        }
+        self.parser.at += 1;
+        self.row.extra.truncate(kept);
+        self.close(before, opened, bracket);
+        Ok(())
+    }
+
+    /// The rest of an object's member, from its key.
+    fn rest_of_member(&mut self, rule: &FieldRule) -> Result<(), Fault> {
+        let (start, end, escaped) = self.parser.key()?;
+        let step = Step::Key {
+            start: start - 1,
+            end: end + 1,
+        };
+        let part = match rule.field_type {
+            FieldType::Struct(_) => {
+                let mut name = &self.record[start as usize..end as usize];
+                if escaped {
+                    self.scan.key.clear();
+                    unescape(name, &mut self.scan.key);
+                    name = &self.scan.key;
+                }
+                rule.keys
+                    .iter()
+                    .position(|known| **known == *name)
+                    .map(|at| &rule.parts[at])
+            }
+            _ => rule.parts.first(),
+        };
+        match part {
+            Some(part) => self.rest(part, step),
+            None => {
+                let start = self.parser.at as u32;
+                self.parser.value(0)?;
+                self.keep_bytes(step, start);
+                Ok(())
+            }
+        }
     }
 
     /// Writes what leads to a value of the extra text.

@@ -13,13 +13,15 @@ use super::parser::{Parser, Part, Token};
 use super::scan::{Mark, Scan, Target, append_compact};
 use super::values;
 use crate::layout::{FieldRule, Layout};
-use crate::row::{Row, Value};
+use crate::row::{Row, Scratch, Value};
 use crate::validate;
 
 /// The ways of writing a record seen lately, the last one used first.
 #[derive(Debug)]
 pub(super) struct Shapes {
     known: Vec<Shape>,
+    /// Values of a record whose fields have a better place in it.
+    others: Others,
     shapes_max: usize,
     /// Numbers the shapes; 0 is none.
     last_id: u64,
@@ -28,6 +30,9 @@ pub(super) struct Shapes {
     wait: u32,
     wait_next: u32,
 }
+
+/// By field.
+type Others = Vec<(u16, Token)>;
 
 /// A shape replaced after fewer uses than this was made in vain.
 const USES_MIN: u32 = 16;
@@ -69,7 +74,9 @@ struct Segment {
 enum GoesTo {
     /// It is the field's. Where the record has other places of that field, a null here leaves the field to them.
     Field { field: u16, alone: bool },
-    /// A better place of the same field counts.
+    /// A better place of this field counts; a record whose value here differs is not read by shape.
+    Other { field: u16 },
+    /// It is no field's.
     Nowhere,
     /// It is kept; `text_end` is the end of the text before it in [`Shape::extra`].
     Extra { text_end: u32 },
@@ -81,6 +88,7 @@ impl Shapes {
     pub(super) fn new(shapes_max: usize) -> Self {
         Self {
             known: Vec::new(),
+            others: Vec::new(),
             shapes_max,
             last_id: 0,
             wait: 0,
@@ -91,7 +99,8 @@ impl Shapes {
     /// Reads a good record, or element, of a known shape into `row`; `false` when it is none.
     #[inline]
     pub(super) fn read(&mut self, part: Part<'_>, layout: &Layout, row: &mut Row) -> bool {
-        let Some(at) = self.known.iter().position(|shape| shape.read(part, layout, row)) else {
+        let Self { known, others, .. } = self;
+        let Some(at) = known.iter().position(|shape| shape.read(part, layout, row, others)) else {
             return false;
         };
         if at > 0 {
@@ -192,7 +201,7 @@ impl Shape {
 
     /// Reads a good record of this shape; `false` when it is none. Then `row` holds nothing of use.
     #[inline]
-    fn read(&self, part: Part<'_>, layout: &Layout, row: &mut Row) -> bool {
+    fn read(&self, part: Part<'_>, layout: &Layout, row: &mut Row, others: &mut Others) -> bool {
         let Part {
             bytes: record, start, ..
         } = part;
@@ -200,8 +209,9 @@ impl Shape {
             row.clear_planned(layout);
             row.plan = self.id;
         }
-        row.unescaped.truncate(row.unescaped_kept);
+        row.scratch.reset();
         row.extra.clear();
+        others.clear();
         let mut parser = Parser::starting_at(record, start);
         let (mut rest_from, mut text_from) = (0, 0);
         for segment in &self.segments {
@@ -218,7 +228,7 @@ impl Shape {
                         Some(value) => value,
                         None => {
                             parser.at = start;
-                            match unusual_value(record, &mut parser, segment.depth, rule, &mut row.unescaped) {
+                            match unusual_value(record, &mut parser, segment.depth, rule, &mut row.scratch) {
                                 Some(Value::Null) if !alone => return false,
                                 Some(value) => value,
                                 None => return false,
@@ -226,6 +236,13 @@ impl Shape {
                         }
                     };
                     row.values[field as usize] = value;
+                }
+                GoesTo::Other { field } => {
+                    let Ok(token) = parser.value(segment.depth) else {
+                        return false;
+                    };
+                    // The better place may come later.
+                    others.push((field, token));
                 }
                 GoesTo::Nowhere => {
                     if parser.value(segment.depth).is_err() {
@@ -245,11 +262,23 @@ impl Shape {
         if parser.rest() != &self.bytes[self.tail..] {
             return false;
         }
+        if row.scratch.has_rest || !others.is_empty() && !are_said(record, others, layout, row) {
+            return false;
+        }
         row.extra.extend_from_slice(&self.extra[self.extra_tail..]);
         row.extra_fields = self.extra_fields;
         // The bytes between the values are known; only strings can hold others.
         part.is_utf8 || !parser.non_ascii() || simdutf8::basic::from_utf8(record).is_ok()
     }
+}
+
+/// Whether the fields' values say what these tokens do, so that nothing is lost without them.
+#[inline(never)]
+fn are_said(record: &[u8], others: &Others, layout: &Layout, row: &mut Row) -> bool {
+    others.iter().all(|(field, token)| {
+        let value = row.values[*field as usize];
+        values::is_same(record, *token, value, &layout.fields[*field as usize], &mut row.scratch)
+    })
 }
 
 /// Where the value of a place goes in records with the same places as this one.
@@ -264,7 +293,7 @@ fn place(slot: usize, layout: &Layout, scan: &Scan) -> GoesTo {
         .take_while(|other| *other < slot)
         .any(|other| filled(&other))
     {
-        return GoesTo::Nowhere;
+        return GoesTo::Other { field: field as u16 };
     }
     let alone = places.filter(filled).count() == 1;
     GoesTo::Field {
@@ -276,28 +305,28 @@ fn place(slot: usize, layout: &Layout, scan: &Scan) -> GoesTo {
 /// Reads and validates a value of the field's own type, written in the usual way; `None` for any other.
 #[inline]
 fn usual_value(record: &[u8], parser: &mut Parser<'_>, rule: &FieldRule) -> Option<Value> {
-    match rule.field_type {
+    match &rule.field_type {
         FieldType::String | FieldType::Timestamp => {
             let (start, end) = parser.plain_text()?;
             validate::text(&record[start as usize..end as usize], (start, end), rule).ok()
         }
         FieldType::Double => values::double(record, parser.number()?, rule).ok(),
-        FieldType::Integer | FieldType::Long => values::integer(parser.number()?, rule).ok(),
-        FieldType::Boolean => None,
+        FieldType::Integer | FieldType::Long => values::integer(record, parser.number()?, rule).ok(),
+        _ => None,
     }
 }
 
-/// Reads and validates any value: a null, a boolean, text with escapes. `None` when it is wrong.
+/// Reads and validates any value: a null, a boolean, text with escapes, all that is nested. `None` when it is wrong.
 #[inline(never)]
 fn unusual_value(
     record: &[u8],
     parser: &mut Parser<'_>,
     depth: u32,
     rule: &FieldRule,
-    unescaped: &mut Vec<u8>,
+    scratch: &mut Scratch,
 ) -> Option<Value> {
     let token = parser.value(depth).ok()?;
-    values::from_token(record, token, rule, unescaped).ok()
+    values::from_token(record, token, rule, scratch).ok()
 }
 
 impl Segment {

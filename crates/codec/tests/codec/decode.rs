@@ -192,7 +192,9 @@ fn every_bad_kind_has_its_class_and_leaves_its_neighbours_alone() {
         ("", Empty, None, "no value"),
         (" \n\t\r ", Empty, None, "no value"),
         ("not json", NotJson, None, "neither null, true nor false (byte 1)"),
-        ("\u{feff}{}", NotJson, None, "a value should start here (byte 0)"),
+        ("\u{feff}\u{feff}{}", NotJson, None, "a value should start here (byte 3)"),
+        ("\u{feff}", Empty, None, "no value"),
+        ("\u{feff}[]", NotAnObject, None, "no object (byte 3)"),
         ("{", NotJson, None, "cut off (byte 1)"),
         (r#"{"id":"a","at":"2026-01-0"#, NotJson, None, "cut off (byte 25)"),
         (r#"{"id":"a","at"#, NotJson, None, "cut off"),
@@ -335,7 +337,7 @@ fn every_bad_kind_has_its_class_and_leaves_its_neighbours_alone() {
             r#"{"id":"a","at":"2026-01-01T00:00:00","latitude":"51"}"#,
             WrongType,
             Some("latitude"),
-            "latitude 51 is text and should be double",
+            "latitude 51 is text and should be double; text is taken where the declaration has `in_text = true` (byte",
         ),
         (
             r#"{"id":"a","at":"2026-01-01T00:00:00","latitude":{"a":1}}"#,
@@ -347,15 +349,35 @@ fn every_bad_kind_has_its_class_and_leaves_its_neighbours_alone() {
             r#"{"id":"a","at":1767225600,"latitude":1}"#,
             WrongType,
             Some("at"),
-            "is a number and should be timestamp",
+            "is a number and should be timestamp: ISO 8601 text, or a count since 1970 where the declaration has `epoch`",
         ),
         (
-            &with(r#","year":2024.0"#),
+            &with(r#","year":2024.5"#),
             WrongType,
             Some("year"),
-            "year 2024.0 is not of its type, integer",
+            "year 2024.5 is not of its type, integer (byte",
         ),
-        (&with(r#","year":2e3"#), WrongType, Some("year"), "is not of its type"),
+        (&with(r#","year":2.0005e3"#), WrongType, Some("year"), "is not of its type"),
+        (&with(r#","year":1e-400"#), WrongType, Some("year"), "is not of its type"),
+        (
+            &with(r#","step":2147483648.0"#),
+            WrongType,
+            Some("step"),
+            "does not fit its type, integer",
+        ),
+        (
+            &with(r#","count":1e400"#),
+            WrongType,
+            Some("count"),
+            "does not fit its type, long",
+        ),
+        (
+            &with(r#","count":9223372036854775808.0"#),
+            WrongType,
+            Some("count"),
+            "does not fit its type, long",
+        ),
+        (&with(r#","year":2101.0"#), OutOfRange, Some("year"), "is outside 1885 to 2100"),
         (
             &with(r#","step":2147483648"#),
             WrongType,
@@ -390,7 +412,13 @@ fn every_bad_kind_has_its_class_and_leaves_its_neighbours_alone() {
             r#"{"id":"a","at":"yesterday","latitude":1}"#,
             BadTimestamp,
             Some("at"),
-            "at yesterday is no timestamp",
+            "at yesterday is no timestamp: use ISO 8601, as in 2026-01-31T12:00:00Z, or declare its `formats`",
+        ),
+        (
+            r#"{"id":"a","at":"2026-01-01","latitude":1}"#,
+            BadTimestamp,
+            Some("at"),
+            "at 2026-01-01 is a date without a time: use 2026-01-31T00:00:00Z, or declare formats = [\"%Y-%m-%d\"]",
         ),
         (
             r#"{"id":"a","at":"2026-02-30T00:00:00","latitude":1}"#,
@@ -481,8 +509,16 @@ fn every_bad_kind_has_its_class_and_leaves_its_neighbours_alone() {
         }
     }
     let seen: BTreeSet<&str> = cases.iter().map(|(_, class, ..)| class.as_str()).collect();
-    // The tombstone has a test of its own, and `elements` the classes of messages with elements.
-    let elsewhere = [NullValue, NoElements, TooManyElements, BadElements];
+    // The tombstone has a test of its own, `elements` the classes of messages with elements, `types` those of other types.
+    let elsewhere = [
+        NullValue,
+        NoElements,
+        TooManyElements,
+        BadElements,
+        BadDate,
+        BadTime,
+        BadBinary,
+    ];
     assert_eq!(seen.len(), ErrorClass::ALL.len() - elsewhere.len());
 }
 
@@ -557,10 +593,14 @@ fn what_no_one_declared_is_kept_where_it_stood() {
         (r#","where":{"lon":1,"alt": 30 }"#, Some(r#"{"where":{"alt":30}}"#), 1),
         (r#","where":{"lon":1}"#, None, 0),
         (r#","where":{}"#, None, 0),
-        (r#","location":[1,2]"#, None, 0),
-        (r#","location":[1,2,30]"#, Some(r#"{"location":[null,null,30]}"#), 1),
+        (r#","location":[51.5,2]"#, None, 0),
         (
-            r#","location":[1,2,30, {"a" : 1}],"x":true"#,
+            r#","location":[515e-1,2,30]"#,
+            Some(r#"{"location":[null,null,30]}"#),
+            1,
+        ),
+        (
+            r#","location":[null,2,30, {"a" : 1}],"x":true"#,
             Some(r#"{"location":[null,null,30,{"a":1}],"x":true}"#),
             3,
         ),
@@ -580,6 +620,101 @@ fn what_no_one_declared_is_kept_where_it_stood() {
     }
 }
 
+/// Each value of a row is in a column or in `_extra`. A record whose value in a place that does not count says the same as
+/// the one that counts loses nothing without it.
+#[test]
+fn a_value_that_differs_from_a_better_places_is_kept() {
+    for (member, longitude, extra) in [
+        (r#""longitude":1,"location":[51.5,1]"#, 1.0, None),
+        (
+            r#""longitude":1,"location":[51.5,1.0],"where":{"lon":10e-1}"#,
+            1.0,
+            None,
+        ),
+        (r#""longitude":1,"location":[51.5,null]"#, 1.0, None),
+        (
+            r#""longitude":1,"location":[51.6,2]"#,
+            1.0,
+            Some(r#"{"location":[51.6,2]}"#),
+        ),
+        (
+            r#""longitude":1,"location":[51.5,2]"#,
+            1.0,
+            Some(r#"{"location":[null,2]}"#),
+        ),
+        (
+            r#""location":[51.6 ,2] ,"longitude":1"#,
+            1.0,
+            Some(r#"{"location":[51.6,2]}"#),
+        ),
+        (
+            r#""longitude":null,"location":[51.5,2,3],"where":{"lon":3,"alt":4}"#,
+            2.0,
+            Some(r#"{"location":[null,null,3],"where":{"lon":3,"alt":4}}"#),
+        ),
+        // It is not validated, and it may be of any type.
+        (
+            r#""longitude":1,"where":{"lon":"x"}"#,
+            1.0,
+            Some(r#"{"where":{"lon":"x"}}"#),
+        ),
+        (
+            r#""longitude":1,"where":{"lon":{ "a" : [1, 2] }}"#,
+            1.0,
+            Some(r#"{"where":{"lon":{"a":[1,2]}}}"#),
+        ),
+        (
+            r#""longitude":1,"where":{"lon":1e400}"#,
+            1.0,
+            Some(r#"{"where":{"lon":1e400}}"#),
+        ),
+    ] {
+        let record = with(&format!(",{member}"));
+        for shapes_max in [0, 4] {
+            let limits = DecodeLimits {
+                shapes_max,
+                ..DecodeLimits::default()
+            };
+            // Between records of the same shape that say the same in both places.
+            let same = with(r#","longitude":7,"location":[51.5,7],"where":{"lon":7}"#);
+            let (batch, letters, _) = decode_with(limits, &[&same, &record, &record, &same]);
+            assert_eq!(letters, [], "{member}");
+            let batch = batch.unwrap();
+            assert_eq!(
+                doubles_of(&batch, "longitude"),
+                [Some(7.0), Some(longitude), Some(longitude), Some(7.0)]
+            );
+            assert_eq!(text_of(&batch, "_extra"), [None, extra, extra, None], "{member}");
+        }
+    }
+}
+
+#[test]
+fn producers_that_fill_two_places_alike_are_read_by_shape() {
+    let records: Vec<String> = (0..50)
+        .map(|n| with(&format!(r#","longitude":{n}.5,"location":[51.5,{n}.50]"#)))
+        .collect();
+    let (_, letters, counts) = decode_with(DecodeLimits::default(), &records);
+    assert_eq!((letters.len(), counts.by_shape, counts.extra_fields), (0, 49, 0));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_message() {
+    let once = [format!("\u{feff}{GOOD}"), GOOD.to_owned(), format!("\u{feff} {GOOD}")];
+    let records = [once.as_slice(), once.as_slice()].concat();
+    for shapes_max in [0, 4] {
+        let limits = DecodeLimits {
+            shapes_max,
+            ..DecodeLimits::default()
+        };
+        let (batch, letters, _) = decode_with(limits, &records);
+        assert_eq!(letters, []);
+        let batch = batch.unwrap();
+        assert_eq!(text_of(&batch, "id"), [Some("good"); 6]);
+        assert_eq!(text_of(&batch, "_extra"), [None; 6]);
+    }
+}
+
 #[test]
 fn limits_of_what_is_good() {
     let deepest = format!(r#","x":{}{}"#, "[".repeat(127), "]".repeat(127));
@@ -593,6 +728,14 @@ fn limits_of_what_is_good() {
         r#","longitude":123456789012345678901234567890"#,
         r#","longitude":1e-400"#,
         r#","year":1885"#,
+        r#","year":2024.0"#,
+        r#","year":2e3"#,
+        r#","year":20240e-1"#,
+        r#","year":2.0240000000000000000000000e3"#,
+        r#","count":9223372036854775807.0"#,
+        r#","count":-9.223372036854775808E+18"#,
+        r#","count":-0.0"#,
+        r#","seen":"2026-01-01T00:00:00+01:00[Europe/Paris]""#,
         r#","count":-0"#,
         r#","step":-2147483648"#,
         r#","seen":"9999-12-31T23:59:59.999999999Z""#,

@@ -5,4 +5,8 @@
 mod decode;
 mod elements;
 mod fuzz;
+mod one;
 mod properties;
+mod serializers;
+mod types;
+mod written;

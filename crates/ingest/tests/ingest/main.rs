@@ -10,6 +10,7 @@ mod replay;
 #[path = "../../../../tests/spark/spark.rs"]
 mod spark;
 mod starts;
+mod types;
 mod verify;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use model::{DeadLetter, EVENT_DATE, INGESTED_AT, TOPIC};
 
+use super::nested;
 use super::places::{Kind, Place, Places};
 
 /// Offsets that share one sum: 32 bytes for each block, 80 MB for ten billion rows.
@@ -92,6 +93,8 @@ enum Values<'a> {
     Instant(&'a arrow_array::TimestampMicrosecondArray),
     Text(&'a arrow_array::StringArray),
     Boolean(&'a arrow_array::BooleanArray),
+    /// Of any other type that declarations know.
+    Other(&'a ArrayRef),
 }
 
 impl<'a> Values<'a> {
@@ -106,6 +109,7 @@ impl<'a> Values<'a> {
             }
             DataType::Utf8 => Values::Text(array.as_string::<i32>()),
             DataType::Boolean => Values::Boolean(array.as_boolean()),
+            other if nested::is_known(other) => Values::Other(array),
             _ => return None,
         })
     }
@@ -127,6 +131,11 @@ impl<'a> Values<'a> {
             Values::Instant(values) => hash!(values, values.value(row)),
             Values::Text(values) => hash!(values, values.value(row)),
             Values::Boolean(values) => hash!(values, values.value(row)),
+            Values::Other(values) if values.is_valid(row) => {
+                name.hash(to);
+                nested::hash_value(values, row, to);
+            }
+            Values::Other(_) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ mod digest;
 mod exceptions;
 mod finding;
 mod ledger;
+mod nested;
 mod passes;
 mod places;
 mod removed;

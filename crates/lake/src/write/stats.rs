@@ -101,6 +101,11 @@ impl Bounds {
     fn into_json(self, data_type: &DataType) -> Option<(Option<Value>, Option<Value>)> {
         Some(match (self, data_type) {
             (Bounds::Whole(min, max), DataType::Int32 | DataType::Int64) => (Some(json!(min)), Some(json!(max))),
+            (Bounds::Whole(min, max), DataType::Date32) => (date(min), date(max)),
+            (Bounds::Whole(min, max), DataType::Decimal128(_, scale)) => {
+                let number = |units: i64| decimal(units, u8::try_from(*scale).ok()?);
+                (number(min), number(max))
+            }
             // Delta keeps milliseconds; the bounds must still hold, so the lower goes down and the upper up.
             (Bounds::Whole(min, max), DataType::Timestamp(..)) => (
                 instant(min.div_euclid(1000)),
@@ -119,6 +124,20 @@ impl Bounds {
     }
 }
 
+fn date(days: i64) -> Option<Value> {
+    let (year, month, day) = civil_from_days(i32::try_from(days).ok()?);
+    (1..=9999)
+        .contains(&year)
+        .then(|| Value::from(format!("{year:04}-{month:02}-{day:02}")))
+}
+
+/// A number whose text is exact; `None` where a double has too few digits for it.
+fn decimal(units: i64, scale: u8) -> Option<Value> {
+    let number: f64 = model::decimal::text(units.into(), scale).parse().ok()?;
+    let is_exact = model::decimal::scaled(format!("{number:e}").as_bytes(), scale.into()) == Ok(units.into());
+    is_exact.then(|| json!(number))
+}
+
 fn instant(ms: i64) -> Option<Value> {
     let us = ms.checked_mul(1000)?;
     let of_day_ms = us.rem_euclid(DAY_US) / 1000;
@@ -131,4 +150,26 @@ fn instant(ms: i64) -> Option<Value> {
     Some(Value::from(format!(
         "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_dates_and_decimals_are_exact_or_absent() {
+        let bounds = |min, max, data_type| Bounds::Whole(min, max).into_json(&data_type);
+        assert_eq!(
+            bounds(-719_162, 20_000, DataType::Date32),
+            Some((Some(json!("0001-01-01")), Some(json!("2024-10-04"))))
+        );
+        assert_eq!(
+            bounds(-1250, 333, DataType::Decimal128(5, 2)),
+            Some((Some(json!(-12.5)), Some(json!(3.33))))
+        );
+        assert_eq!(
+            bounds(123_456_789_012_345_678, 5, DataType::Decimal128(18, 2)),
+            Some((None, Some(json!(0.05))))
+        );
+    }
 }

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 use super::catalog::{CATALOG, SCHEMA, StatementCatalog};
 use super::error::SqlError;
+use super::json;
 use super::literals;
 use super::planner_pool::PlannerPool;
 use super::table;
@@ -93,12 +94,14 @@ fn template(memory_bytes: usize, partitions: Option<usize>) -> Result<SessionSta
         .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
         .build_arc()
         .map_err(|error| SqlError::from_datafusion(&error, "", &[]))?;
+    let planners = SessionStateDefaults::default_expr_planners();
+    let functions = SessionStateDefaults::default_scalar_functions();
     Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_analyzer_rules(literals::analyzer_rules())
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_expr_planners(planners.into_iter().chain([Arc::new(json::Operators) as _]).collect())
+        .with_scalar_functions(functions.into_iter().chain(json::functions()).collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())

@@ -11,6 +11,7 @@ mod catalog;
 mod engine;
 mod environment;
 mod error;
+mod json;
 mod limits;
 mod literals;
 mod plan;

@@ -888,3 +888,166 @@ async fn a_limit_reads_as_few_files_as_it_needs() {
     let all = failure(&engine, "select id from t limit 7").await;
     assert!(all.contains("the table's files changed"), "{all}");
 }
+
+/// Dates, decimals and integers against literals, over the whole range of each: no literal overflows, none is rounded.
+#[tokio::test]
+async fn literals_are_compared_in_the_columns_own_unit() {
+    let lake = TestLake::new();
+    let decimals = |units: Vec<i128>, precision, scale| {
+        let array = Decimal128Array::from(units)
+            .with_precision_and_scale(precision, scale)
+            .unwrap();
+        Arc::new(array) as ArrayRef
+    };
+    let first_us = -62_135_596_800_000_000;
+    let last_us = 253_402_300_799_999_999;
+    let most = 10_i128.pow(38) - 1;
+    let rows = batch(vec![
+        ("id", longs([1, 2, 3])),
+        ("day", Arc::new(Date32Array::from(vec![-719_162, 20_454, 2_932_896]))),
+        (
+            "at",
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![first_us, 1_767_225_600_123_456, last_us]).with_timezone("UTC"),
+            ),
+        ),
+        ("price", decimals(vec![-99_999, 1_234, 99_999], 5, 2)),
+        ("huge", decimals(vec![-most, 5, most], 38, 0)),
+        ("fine", decimals(vec![-most, 5, most], 38, 38)),
+        ("long", longs([i64::MIN, 9_007_199_254_740_993, i64::MAX])),
+        ("int", Arc::new(Int32Array::from(vec![i32::MIN, 7, i32::MAX]))),
+        ("double", Arc::new(Float64Array::from(vec![f64::MIN, 0.1, f64::MAX]))),
+    ]);
+    lake.append("t", rows).await;
+    let engine = lake.engine().await;
+    for (filter, ids) in [
+        ("day < '1000-01-01'", "1"),
+        ("day < date '1000-01-01'", "1"),
+        ("day < timestamp '1000-01-01T00:00:00'", "1"),
+        ("timestamp '9000-01-01T00:00:00' < day", "3"),
+        ("day = timestamp '2026-01-01T00:00:00'", "2"),
+        ("day = timestamp '2026-01-01T00:00:01'", ""),
+        ("day between '0001-01-01' and '2026-01-01'", "12"),
+        ("day in ('0001-01-01', '9999-12-31')", "13"),
+        ("day < now() - interval '1000 years'", "1"),
+        ("day <= at", "123"),
+        ("at < day + interval '1 day'", "123"),
+        ("at > now()", "3"),
+        ("at >= '2026-01-01T00:00:00.123456Z'", "23"),
+        ("at < to_timestamp_micros(0)", "1"),
+        ("price < 12.345", "12"),
+        ("price > 12.345", "3"),
+        ("price = 12.34", "2"),
+        ("price = 12.345", ""),
+        ("price <> 12.345", "123"),
+        ("price = '12.34'", "2"),
+        ("price >= 12.340000000000", "23"),
+        ("price < 1000", "123"),
+        ("price <= 999.99", "123"),
+        ("price > -1e300", "123"),
+        ("price between 12.335 and 12.345", "2"),
+        ("price not between 12.335 and 12.345", "13"),
+        ("price between 13 and 12", ""),
+        ("price in (12.34, 999.99, 5000)", "23"),
+        ("huge > 4.5", "23"),
+        ("huge > 1e30", "3"),
+        ("huge < 1e300", "123"),
+        ("huge = 5", "2"),
+        ("-0.5 < huge", "23"),
+        ("fine < 0.5", "12"),
+        ("fine > 0", "23"),
+        ("fine < 1", "123"),
+        ("long = 9007199254740992", ""),
+        ("long = 9007199254740992.0", ""),
+        ("long = 9007199254740993", "2"),
+        ("long < 9223372036854775808", "123"),
+        ("long < 1e19", "123"),
+        ("long >= -9223372036854775808", "123"),
+        ("long > 9007199254740992.5", "23"),
+        ("int < 1e10", "123"),
+        ("int < 7.5", "12"),
+        ("int >= 7.5", "3"),
+        ("int = 7.0", "2"),
+        ("int = 7.5", ""),
+        ("int in (7, 3000000000)", "2"),
+        ("int is distinct from 7", "13"),
+        ("double <= 0.1", "12"),
+        ("double < 1e308", "12"),
+        ("double > -1", "23"),
+    ] {
+        let sql = format!("select id from t where {filter} order by id");
+        let found = csv(&engine, &sql).await.replace("id\n", "").replace('\n', "");
+        assert_eq!(found, ids, "{filter}");
+    }
+}
+
+/// JSON functions and operators, over what `_extra` may hold.
+#[tokio::test]
+async fn json_is_read_by_functions_and_operators() {
+    let lake = TestLake::new();
+    let extra = [
+        Some(r#"{"a":{"b":[1,"x\ny"]},"n":2024.0,"big":1e999,"ok":true,"no":null}"#),
+        Some(r#"{"a":"text","n":"5"}"#),
+        Some("no json"),
+        None,
+    ];
+    let rows = batch(vec![
+        ("id", longs([1, 2, 3, 4])),
+        ("_extra", Arc::new(StringArray::from(extra.to_vec()))),
+        ("key", Arc::new(StringArray::from(vec!["n", "a", "n", "n"]))),
+    ]);
+    lake.append("t", rows).await;
+    let engine = lake.engine().await;
+    for (expression, values) in [
+        ("_extra -> 'a' -> 'b' -> 0", "1,,,"),
+        ("_extra -> 'a'", r#"{"b":[1,"x\ny"]},"text",,"#),
+        ("_extra ->> 'a'", r#"{"b":[1,"x\ny"]},text,,"#),
+        ("_extra -> 'a' ->> 'b'", r#"[1,"x\ny"],,,"#),
+        ("length(_extra -> 'a' -> 'b' ->> 1)", "3,,,"),
+        ("json_get_str(_extra, 'a')", ",text,,"),
+        ("json_get_int(_extra, 'n')", "2024,,,"),
+        ("json_get_int(_extra, key)", "2024,,,"),
+        ("json_get_float(_extra, 'n')", "2024.0,,,"),
+        ("json_get_float(_extra, 'big')", ",,,"),
+        ("_extra -> 'big'", "1e999,,,"),
+        ("json_get_bool(_extra, 'ok')", "true,,,"),
+        ("json_get(_extra, 'no')", ",,,"),
+        ("json_contains(_extra, 'no')", "true,false,false,"),
+        ("json_contains(_extra, 'a', 'b', 1)", "true,false,false,"),
+        ("json_length(_extra, 'a', 'b')", "2,,,"),
+        ("json_length(_extra)", "5,2,,"),
+        ("_extra ->> 'n' = '5'", "false,true,,"),
+        ("json_get_int(_extra, 'n') > 5", "true,,,"),
+    ] {
+        let sql = format!("select {expression} as v from t order by id");
+        let batches = engine.query(&sql).await.unwrap().collect().await.unwrap();
+        let texts: Vec<String> = batches
+            .iter()
+            .flat_map(|batch| {
+                let texts = arrow_cast::cast(batch.column(0), &DataType::Utf8).unwrap();
+                let texts = texts
+                    .as_string::<i32>()
+                    .iter()
+                    .map(|text| text.unwrap_or_default().to_owned());
+                texts.collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(texts.join(","), values, "{expression}");
+    }
+    let grouped = csv(
+        &engine,
+        "select _extra ->> 'a' as a, count(*) as n from t group by 1 order by 2, 1",
+    )
+    .await;
+    assert_eq!(grouped.lines().count(), 4, "{grouped}");
+    for (sql, says) in [
+        ("select json_get(id, 'a') from t", "json_get reads JSON text, not Int64"),
+        (
+            "select json_get(_extra, 1.5) from t",
+            "keys (text) and positions (integers), not Float64",
+        ),
+    ] {
+        let error = engine.query(sql).await.err().unwrap().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}

@@ -85,7 +85,7 @@ impl Table {
         // The declaration says which column is the event time. Without one the table's other columns are as good.
         let sql = format!(
             r#"select count(*) as rows, {} as last_event_time, {} as last_ingested from "{name}""#,
-            max(stream.map(|stream| stream.event_time.as_str())),
+            max(stream.map(|stream| stream.event_time_column())),
             max(Some(INGESTED_AT)),
         );
         let figures = objects(engine, &sql).await?.into_iter().next();

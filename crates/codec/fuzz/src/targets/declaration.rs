@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{ChunkBuilder, Field, FieldType, Path, Step, Stream, Streams, TopicPartition};
+use model::{ChunkBuilder, Encoding, Field, FieldType, Path, Step, Stream, Streams, TopicPartition};
 use serde_json::{Value, json};
 
 use super::json_schema::accepts;
@@ -20,11 +20,14 @@ pub fn declaration(input: &[u8]) {
     };
     let stream = match Stream::parse("s.toml", text) {
         Ok(stream) => stream,
-        Err(error) => {
+        Err(errors) => {
             let lines = text.split('\n').count();
-            assert!((1..=lines).contains(&error.line), "{error} in {lines} lines");
-            assert!(!error.message.is_empty());
-            assert!(error.to_string().starts_with(&format!("s.toml:{}: ", error.line)));
+            assert!(errors.iter().next().is_some());
+            for error in errors.iter() {
+                assert!((1..=lines).contains(&error.line), "{error} in {lines} lines");
+                assert!(!error.message.is_empty());
+                assert!(error.to_string().starts_with(&format!("s.toml:{}: ", error.line)));
+            }
             return;
         }
     };
@@ -35,7 +38,15 @@ pub fn declaration(input: &[u8]) {
     for path in stream.fields.iter().flat_map(|field| &field.from) {
         assert_eq!(Path::parse(&path.to_string()).as_ref(), Ok(path));
     }
-    assert!(stream.fields[stream.event_time_index()].field_type == FieldType::Timestamp);
+    let event_time = columns.field(stream.event_time_index());
+    assert_eq!(event_time.data_type(), &FieldType::Timestamp.arrow());
+    for field in &stream.fields {
+        assert_eq!(
+            FieldType::parse(&field.field_type.to_string()).as_ref(),
+            Ok(&field.field_type)
+        );
+    }
+    assert!(stream.with_nullable_fields().is_ok());
     assert_eq!(Streams::parse([("s.toml", text)]).map(|streams| streams.len()), Ok(1));
 
     let schema = stream.json_schema();
@@ -80,7 +91,12 @@ fn letters(stream: &Stream, messages: &[Value]) -> Vec<(i64, String)> {
 /// A message with every field in the place of that rank, or its last; one of them with another value, or none.
 fn message(stream: &Stream, rank: usize, other: Option<(usize, Option<Value>)>) -> Value {
     let mut message = json!({});
-    for (index, field) in stream.fields.iter().enumerate() {
+    for (index, field) in stream
+        .fields
+        .iter()
+        .enumerate()
+        .filter(|(_, field)| !field.is_message())
+    {
         let value = match &other {
             Some((at, value)) if *at == index => value.clone(),
             _ => Some(good_value(field)),
@@ -122,13 +138,48 @@ fn set(message: &mut Value, steps: &[Step], value: Value) {
 }
 
 fn good_value(field: &Field) -> Value {
-    match field.field_type {
-        FieldType::String => json!(field.one_of.first().map_or("\u{e9}\n", String::as_str)),
+    let least = field.min.or(field.max).unwrap_or(0.0);
+    match &field.field_type {
+        FieldType::String => {
+            let plain = field
+                .one_of
+                .iter()
+                .map(String::as_str)
+                .chain(["\u{e9}\n", "text", "another"]);
+            // One that is not taken for null.
+            let mut kept = plain.filter(|text| !field.written.nulls.iter().any(|null| null.trim() == text.trim()));
+            json!(kept.next().unwrap_or_default())
+        }
         FieldType::Integer => json!(field.min.unwrap_or(f64::MIN).ceil().max(i32::MIN.into()) as i32),
         FieldType::Long => json!(field.min.unwrap_or(f64::MIN).ceil() as i64),
         FieldType::Double => json!(field.min.or(field.max).unwrap_or(0.5)),
+        FieldType::Decimal { precision, scale } => {
+            let (min, _) = model::decimal_bounds(*precision, *scale, Some(least), None);
+            json!(model::decimal::text(min, *scale))
+        }
+        other => good_part(other, field),
+    }
+}
+
+fn good_part(field_type: &FieldType, field: &Field) -> Value {
+    match field_type {
+        FieldType::String => json!("\u{e9}\n"),
+        FieldType::Integer | FieldType::Long => json!(-5),
+        FieldType::Double => json!(0.5),
+        FieldType::Decimal { .. } => json!(0),
         FieldType::Boolean => json!(true),
         FieldType::Timestamp => json!("2026-01-02T03:04:05.678+02:00"),
+        FieldType::Date => json!("2026-01-02"),
+        FieldType::Time => json!("03:04:05.678"),
+        FieldType::Binary if field.written.encoding == Encoding::Hex => json!("00ff"),
+        FieldType::Binary => json!("AP8="),
+        FieldType::Json => json!({ "any": [1, null] }),
+        FieldType::Array(element) => json!([good_part(element, field), null]),
+        FieldType::Map(value) => json!({ "a": good_part(value, field), "b": null }),
+        FieldType::Struct(members) => {
+            let member = |member: &model::Member| (member.name.clone(), good_part(&member.field_type, field));
+            Value::Object(members.iter().map(member).collect())
+        }
     }
 }
 
@@ -148,7 +199,11 @@ fn bad_values(field: &Field) -> Vec<Option<Value>> {
         json!(i64::from(i32::MAX) + 1),
         json!(u64::MAX),
         json!(0.5),
+        json!(2.0),
         json!("a"),
+        json!("2026-01-02"),
+        json!([1, "a"]),
+        json!({ "a": 1.5 }),
         json!({}),
         json!([]),
         json!(false),

@@ -38,24 +38,31 @@ pub(super) fn accepts(schema: &Value, value: &Value) -> bool {
             .is_none_or(|elements| elements.len() as u64 >= rule.as_u64().expect("a length")),
         "minimum" => !value.is_number() || !is_below(value, rule),
         "maximum" => !value.is_number() || !is_below(rule, value),
+        "multipleOf" => !value.is_number() || is_multiple(value, rule),
+        "additionalProperties" => value
+            .as_object()
+            .is_none_or(|members| members.values().all(|member| accepts(rule, member))),
+        // Without an engine for them, a text is taken for one that does not match.
+        "pattern" => !value.is_string(),
         "enum" => array(rule).contains(value),
         "anyOf" => array(rule).iter().any(|schema| accepts(schema, value)),
         "allOf" => array(rule).iter().all(|schema| accepts(schema, value)),
         // For us more than a note, and any ISO 8601 that event time reads.
-        "format" => value
-            .as_str()
-            .is_none_or(|text| event_time::parse(text.as_bytes()).is_some()),
-        "$schema" | "title" | "description" => true,
+        "format" => value.as_str().is_none_or(|value| match text(rule) {
+            "date" => event_time::parse_date(value.as_bytes()).is_some(),
+            _ => event_time::parse(value.as_bytes()).is_some(),
+        }),
+        "$schema" | "title" | "description" | "contentEncoding" => true,
         unknown => panic!("keyword {unknown}"),
     })
 }
 
-/// An integer is one without fraction and exponent here; the standard takes `1.0` for one as well.
+/// An integer is a number whose value is one, as in the standard.
 fn is_a(value: &Value, name: &Value) -> bool {
     match text(name) {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
+        "integer" => value.is_number() && is_multiple(value, &Value::from(1)),
         "number" => value.is_number(),
         "string" => value.is_string(),
         "array" => value.is_array(),
@@ -64,9 +71,20 @@ fn is_a(value: &Value, name: &Value) -> bool {
     }
 }
 
+/// By the shortest decimals of both: `rule` is a power of ten.
+fn is_multiple(value: &Value, rule: &Value) -> bool {
+    let rule = format!("{:e}", rule.as_f64().expect("a number"));
+    let scale: i32 = rule
+        .strip_prefix("1e")
+        .expect("a power of ten")
+        .parse()
+        .expect("an exponent");
+    model::decimal::scaled(value.to_string().as_bytes(), -scale).is_ok()
+}
+
 /// Exact, also where an integer is no double. The casts saturate, far beyond any 64-bit integer.
 fn is_below(a: &Value, b: &Value) -> bool {
-    let integer = |value: &Value| value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
+    let integer = |value: &Value| model::decimal::scaled(value.to_string().as_bytes(), 0).ok();
     let double = |value: &Value| value.as_f64().expect("a number");
     match (integer(a), integer(b)) {
         (Some(a), Some(b)) => a < b,

@@ -1,23 +1,31 @@
 //! Good rows on their way to a record batch: one growing buffer per column, handed to Arrow without a copy.
 
+mod nested;
+
 use std::iter::repeat_with;
 use std::mem::{replace, take};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{ArrowPrimitiveType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, new_null_array};
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray, new_null_array,
+};
 use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, SchemaRef};
 use model::{FieldType, Stream, event_time};
 
-use crate::row::{Row, Value};
+use self::nested::Nested;
+use crate::row::{Row, Scratch, Value};
 
 /// The columns of one stream's table, in the order of [`Stream::arrow_schema`].
 #[derive(Debug)]
 pub(crate) struct Columns {
     schema: SchemaRef,
-    event_time: usize,
+    /// `None`: Kafka's timestamp is the event time, or the time of ingest where there is none.
+    event_time: Option<usize>,
     declared: Vec<Column>,
     event_date: Vec<i32>,
     partition: Vec<i32>,
@@ -51,6 +59,10 @@ enum Column {
     Double(Primitives<f64>),
     Boolean(Booleans),
     Timestamp(Primitives<i64>),
+    Date(Primitives<i32>),
+    Decimal(Primitives<i128>, DataType),
+    Binary(Texts),
+    Nested(Box<Nested>),
 }
 
 #[derive(Debug)]
@@ -59,6 +71,7 @@ struct Primitives<T> {
     nulls: Nulls,
 }
 
+/// Of texts, or of bytes.
 #[derive(Debug)]
 struct Texts {
     offsets: Vec<i32>,
@@ -105,21 +118,11 @@ impl Columns {
         let declared = stream
             .fields
             .iter()
-            .map(|field| match field.field_type {
-                FieldType::String => Column::Text(Texts::new(field.nullable)),
-                FieldType::Integer => Column::Integer(Primitives::new(field.nullable)),
-                FieldType::Long => Column::Long(Primitives::new(field.nullable)),
-                FieldType::Double => Column::Double(Primitives::new(field.nullable)),
-                FieldType::Boolean => Column::Boolean(Booleans {
-                    values: BooleanBufferBuilder::new(0),
-                    nulls: Nulls::new(field.nullable),
-                }),
-                FieldType::Timestamp => Column::Timestamp(Primitives::new(field.nullable)),
-            })
+            .map(|field| Column::new(&field.field_type, field.nullable))
             .collect();
         Self {
             schema: stream.arrow_schema(),
-            event_time: stream.event_time_index(),
+            event_time: stream.event_time_field(),
             declared,
             event_date: Vec::new(),
             partition: Vec::new(),
@@ -175,7 +178,7 @@ impl Columns {
                     texts.append(record, start, end);
                 }
                 (Column::Text(texts), Value::Unescaped { start, end }) => {
-                    texts.append(&row.unescaped, start, end);
+                    texts.append(&row.scratch.bytes, start, end);
                 }
                 (Column::Double(doubles), Value::Double(double)) => doubles.append(double),
                 (Column::Timestamp(instants), Value::Integer(instant)) => instants.append(instant),
@@ -185,15 +188,16 @@ impl Columns {
                     booleans.values.append(boolean);
                     booleans.nulls.append(true);
                 }
-                (column, value) => {
-                    debug_assert_eq!(value, Value::Null);
-                    column.append_null();
-                }
+                (column, value) => column.append_rare(record, &row.scratch, value),
             }
         }
-        // A required timestamp, by the rules for declarations.
-        let Value::Integer(event_time_us) = row.values[self.event_time] else {
-            unreachable!("a validated row has its event time")
+        let event_time_us = match self.event_time {
+            // A required timestamp, by the rules for declarations.
+            Some(field) => match row.values[field] {
+                Value::Integer(event_time_us) => event_time_us,
+                _ => unreachable!("a validated row has its event time"),
+            },
+            None => origin.kafka_timestamp_us.unwrap_or(origin.ingested_at_us),
         };
         self.event_date.push(event_time::days(event_time_us));
         self.partition.push(origin.partition);
@@ -298,10 +302,79 @@ fn nulls(kept: &mut Option<ArrayRef>, rows: usize) -> ArrayRef {
 }
 
 impl Column {
+    fn new(field_type: &FieldType, nullable: bool) -> Self {
+        match field_type {
+            FieldType::String | FieldType::Time | FieldType::Json => Column::Text(Texts::new(nullable)),
+            FieldType::Integer => Column::Integer(Primitives::new(nullable)),
+            FieldType::Long => Column::Long(Primitives::new(nullable)),
+            FieldType::Double => Column::Double(Primitives::new(nullable)),
+            FieldType::Boolean => Column::Boolean(Booleans {
+                values: BooleanBufferBuilder::new(0),
+                nulls: Nulls::new(nullable),
+            }),
+            FieldType::Timestamp => Column::Timestamp(Primitives::new(nullable)),
+            FieldType::Date => Column::Date(Primitives::new(nullable)),
+            FieldType::Decimal { .. } => Column::Decimal(Primitives::new(nullable), field_type.arrow()),
+            FieldType::Binary => Column::Binary(Texts::new(nullable)),
+            FieldType::Array(_) | FieldType::Map(_) | FieldType::Struct(_) => {
+                Column::Nested(Box::new(Nested::new(field_type, nullable)))
+            }
+        }
+    }
+
+    /// Appends a value of a type that few fields have, or a null.
+    fn append_rare(&mut self, record: &[u8], scratch: &Scratch, value: Value) {
+        match (self, value) {
+            (Column::Date(days), Value::Integer(day)) => days.append(day as i32),
+            (Column::Decimal(decimals, _), Value::Decimal { at }) => decimals.append(scratch.decimal(at)),
+            (Column::Binary(bytes), Value::Unescaped { start, end }) => bytes.append(&scratch.bytes, start, end),
+            (Column::Nested(nested), Value::Nested { at, .. }) => {
+                nested.append(record, scratch, at as usize);
+            }
+            (column, value) => {
+                debug_assert_eq!(value, Value::Null);
+                column.append_null();
+            }
+        }
+    }
+
+    /// Appends the part of a nested value that begins at `at` of [`Scratch::nested`]; where the next one begins.
+    fn append_part(&mut self, record: &[u8], scratch: &Scratch, at: usize) -> usize {
+        let value = scratch.nested[at];
+        match (&mut *self, value) {
+            (Column::Nested(nested), Value::Items(_) | Value::Members(_)) => return nested.append(record, scratch, at),
+            (Column::Text(texts), Value::Text { start, end }) => texts.append(record, start, end),
+            (Column::Text(texts), Value::Unescaped { start, end }) => texts.append(&scratch.bytes, start, end),
+            (Column::Double(doubles), Value::Double(double)) => doubles.append(double),
+            (Column::Integer(integers), Value::Integer(integer)) => integers.append(integer as i32),
+            (Column::Long(longs) | Column::Timestamp(longs), Value::Integer(long)) => longs.append(long),
+            (Column::Boolean(booleans), Value::Boolean(boolean)) => {
+                booleans.values.append(boolean);
+                booleans.nulls.append(true);
+            }
+            (column, value) => column.append_rare(record, scratch, value),
+        }
+        at + 1
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Column::Text(texts) | Column::Binary(texts) => texts.offsets.len() - 1,
+            Column::Integer(values) | Column::Date(values) => values.values.len(),
+            Column::Long(values) | Column::Timestamp(values) => values.values.len(),
+            Column::Double(values) => values.values.len(),
+            Column::Decimal(values, _) => values.values.len(),
+            Column::Boolean(booleans) => booleans.values.len(),
+            Column::Nested(nested) => nested.len(),
+        }
+    }
+
     fn append_null(&mut self) {
         match self {
-            Column::Text(texts) => texts.append_null(),
-            Column::Integer(integers) => integers.append_null(),
+            Column::Text(texts) | Column::Binary(texts) => texts.append_null(),
+            Column::Integer(values) | Column::Date(values) => values.append_null(),
+            Column::Decimal(decimals, _) => decimals.append_null(),
+            Column::Nested(nested) => nested.append_null(),
             Column::Long(values) | Column::Timestamp(values) => values.append_null(),
             Column::Double(doubles) => doubles.append_null(),
             Column::Boolean(booleans) => {
@@ -313,8 +386,10 @@ impl Column {
 
     fn truncate(&mut self, rows: usize) {
         match self {
-            Column::Text(texts) => texts.truncate(rows),
-            Column::Integer(integers) => integers.truncate(rows),
+            Column::Text(texts) | Column::Binary(texts) => texts.truncate(rows),
+            Column::Integer(values) | Column::Date(values) => values.truncate(rows),
+            Column::Decimal(decimals, _) => decimals.truncate(rows),
+            Column::Nested(nested) => nested.truncate(rows),
             Column::Long(values) | Column::Timestamp(values) => values.truncate(rows),
             Column::Double(doubles) => doubles.truncate(rows),
             Column::Boolean(booleans) => {
@@ -326,8 +401,10 @@ impl Column {
 
     fn bytes(&self) -> usize {
         match self {
-            Column::Text(texts) => texts.bytes(),
-            Column::Integer(integers) => size_of_val(integers.values.as_slice()),
+            Column::Text(texts) | Column::Binary(texts) => texts.bytes(),
+            Column::Integer(values) | Column::Date(values) => size_of_val(values.values.as_slice()),
+            Column::Decimal(decimals, _) => size_of_val(decimals.values.as_slice()),
+            Column::Nested(nested) => nested.bytes(),
             Column::Long(values) | Column::Timestamp(values) => size_of_val(values.values.as_slice()),
             Column::Double(doubles) => size_of_val(doubles.values.as_slice()),
             Column::Boolean(booleans) => booleans.values.len() / 8,
@@ -346,6 +423,14 @@ impl Column {
                 Arc::new(BooleanArray::new(values, booleans.nulls.take()))
             }
             Column::Timestamp(instants) => utc(instants.take::<TimestampMicrosecondType>(spare)),
+            Column::Date(days) => Arc::new(days.take::<Date32Type>(spare)),
+            Column::Decimal(decimals, data_type) => {
+                let units = decimals.take::<Decimal128Type>(spare);
+                Arc::new(units.with_data_type(data_type.clone()))
+            }
+            Column::Binary(bytes) => bytes.take_binary(),
+            // What it is made of has no place to wait in for the batch after next.
+            Column::Nested(nested) => nested.take(),
         }
     }
 }
@@ -451,6 +536,18 @@ impl Texts {
         let bytes = replace(&mut self.bytes, bytes);
         let array = StringArray::try_new(offsets, bytes.into(), self.nulls.take());
         Arc::new(array.expect("records are checked to be UTF-8"))
+    }
+}
+
+impl Texts {
+    fn take_binary(&mut self) -> ArrayRef {
+        let next = room_for(self.offsets.len(), None);
+        let offsets = replace(&mut self.offsets, next);
+        self.offsets.push(0);
+        let bytes = room_for(self.bytes.len(), None);
+        let bytes = replace(&mut self.bytes, bytes);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Arc::new(BinaryArray::new(offsets, bytes.into(), self.nulls.take()))
     }
 }
 

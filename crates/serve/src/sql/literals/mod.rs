@@ -1,8 +1,13 @@
-//! Comparisons of timestamps in the column's own unit.
+//! Comparisons in the column's own unit, over its whole range.
 //!
-//! DataFusion compares a timestamp with a text or a date in nanoseconds, which end at the years 1677 and 2262: a column
-//! of microseconds with a row of the year 1 could not be compared with anything. Here the other side is cast to the
-//! column's type first, so the comparison covers the column's whole range, and pruning sees the bare column.
+//! DataFusion compares a timestamp with a text or a date, and a date with a timestamp, in nanoseconds, which end at the
+//! years 1677 and 2262: a column with a row of the year 1 could not be compared with anything. Decimals are compared with
+//! numbers as decimals of both sides' digits, 38 at most, which a column of many digits overflows; integers as doubles,
+//! which hold 53 bits. Here the other side is cast to the column's type first, or where it is a number, rounded to one of
+//! the column's with the operator that then says the same ([`numbers`]). So the comparison covers the column's whole
+//! range, and pruning sees the bare column.
+
+mod numbers;
 
 use std::sync::Arc;
 
@@ -52,6 +57,16 @@ impl AnalyzerRule for CompareInOwnUnit {
 fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+            if let Some(compared) = numbers::compared(&left, op, &right, schema) {
+                return Transformed::yes(compared);
+            }
+            if is_date_with_nanoseconds(&left, &right, schema) || is_date_with_nanoseconds(&right, &left, schema) {
+                let own = DataType::Timestamp(TimeUnit::Microsecond, None);
+                let in_own =
+                    |side: &Expr| cast_to(side, &own, schema).unwrap_or_else(|| cast(side.clone(), own.clone()));
+                let (left, right) = (Box::new(in_own(&left)), Box::new(in_own(&right)));
+                return Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }));
+            }
             let (left_type, right_type) = (own_unit(&left, schema), own_unit(&right, schema));
             let (new_left, new_right) = match (left_type, right_type) {
                 (Some(own), None) => (None, cast_to(&right, &own, schema)),
@@ -72,6 +87,9 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             low,
             high,
         }) => {
+            if let Some(between) = numbers::between(&expr, negated, &low, &high, schema) {
+                return Transformed::yes(between);
+            }
             let own = own_unit(&expr, schema);
             let bound = |bound: &Expr| own.as_ref().and_then(|own| cast_to(bound, own, schema));
             let (new_low, new_high) = (bound(&low), bound(&high));
@@ -89,7 +107,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             mut list,
             negated,
         }) => {
-            let mut changed = false;
+            let mut changed = numbers::set_in_own_type(&expr, &mut list, schema);
             if let Some(own) = own_unit(&expr, schema) {
                 for value in &mut list {
                     if let Some(new) = cast_to(value, &own, schema) {
@@ -127,7 +145,14 @@ fn own_unit(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     }
 }
 
-/// `expr` in a timestamp's type, where it is a date, a literal text, or a text that is cast to a timestamp.
+/// A date and something in nanoseconds, which it is compared with in microseconds.
+fn is_date_with_nanoseconds(one: &Expr, other: &Expr, schema: &DFSchema) -> bool {
+    let is = |expr: &Expr, fits: fn(&DataType) -> bool| expr.get_type(schema).is_ok_and(|own| fits(&own));
+    is(one, |own| matches!(own, DataType::Date32))
+        && is(other, |own| matches!(own, DataType::Timestamp(TimeUnit::Nanosecond, _)))
+}
+
+/// `expr` in a timestamp's type, where it is a date, a literal text, a text that is cast to a timestamp, or in nanoseconds.
 fn cast_to(expr: &Expr, own: &DataType, schema: &DFSchema) -> Option<Expr> {
     if let Expr::Cast(outer) = expr
         && matches!(outer.field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _))
@@ -135,8 +160,14 @@ fn cast_to(expr: &Expr, own: &DataType, schema: &DFSchema) -> Option<Expr> {
     {
         return Some(cast((*outer.expr).clone(), own.clone()));
     }
-    let is_date = || matches!(expr.get_type(schema), Ok(DataType::Date32 | DataType::Date64));
-    (is_text(expr) || is_date()).then(|| cast(expr.clone(), own.clone()))
+    // Of `now()`, what it holds below a microsecond decides nothing.
+    let is_other = || {
+        matches!(
+            expr.get_type(schema),
+            Ok(DataType::Date32 | DataType::Date64 | DataType::Timestamp(TimeUnit::Nanosecond, _))
+        )
+    };
+    (is_text(expr) || is_other()).then(|| cast(expr.clone(), own.clone()))
 }
 
 fn is_text(expr: &Expr) -> bool {
