@@ -8,5 +8,7 @@ mod fuzz;
 mod one;
 mod properties;
 mod serializers;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 mod types;
 mod written;

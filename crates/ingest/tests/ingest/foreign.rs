@@ -207,9 +207,8 @@ fn deltalake(path: PathBuf, script: &str) -> bool {
         String::from_utf8_lossy(&output.stderr).into_owned()
     });
     let is_there = output.is_ok() && !error.contains("No module named");
-    assert!(is_there || std::env::var_os("CI").is_none(), "{error}");
     if !is_there {
-        eprintln!("SKIPPED: {python} lacks deltalake (set SMARTCITY_PYTHON)");
+        crate::skip::skip("Python with deltalake (name it in SMARTCITY_PYTHON)");
         return false;
     }
     assert!(output.is_ok_and(|output| output.status.success()), "{error}");

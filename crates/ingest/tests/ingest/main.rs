@@ -7,6 +7,8 @@ mod foreign;
 mod job;
 mod reader;
 mod replay;
+#[path = "../../../../tests/skip.rs"]
+mod skip;
 #[path = "../../../../tests/spark/spark.rs"]
 mod spark;
 mod starts;
