@@ -106,7 +106,9 @@ impl CutDisk {
             Flaw::NoFileSync if is_file => Some(Ok(())),
             Flaw::NoFolderSync if !is_file => Some(Ok(())),
             Flaw::NoPlaceSync if !is_file && !has_files => Some(Ok(())),
-            Flaw::FailingSyncs if Chance(journal.syncs as u64).once_in(6) => Some(Err(io::Error::other("the disk says no"))),
+            Flaw::FailingSyncs if Chance(journal.syncs as u64).once_in(6) => {
+                Some(Err(io::Error::other("the disk says no")))
+            }
             _ => None,
         }
     }
