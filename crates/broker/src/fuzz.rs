@@ -49,7 +49,7 @@ pub fn request(input: &[u8]) {
         match handled {
             Ok(Outcome::Answer(answer)) => answer.check(),
             Ok(Outcome::Close(_) | Outcome::Reject(..)) => return,
-            Ok(Outcome::Silence) | Err(_) => {}
+            Ok(Outcome::Later(_) | Outcome::Silence) | Err(_) => {}
         }
     }
 }

@@ -113,7 +113,7 @@ fn send(runtime: &Runtime, state: &State, topic: &str, batch: Bytes, transaction
         .with_acks(-1)
         .with_transactional_id(transactional_id.map(|id| TransactionalId(text(id))))
         .with_topic_data(vec![data]);
-    let answer = runtime.block_on(produce(state, 9, request));
+    let answer = runtime.block_on(async { produce(state, 9, request).answer().await });
     let answer = &answer.responses[0].partition_responses[0];
     (answer.error_code == 0).then_some(answer.base_offset)
 }

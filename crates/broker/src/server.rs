@@ -1,8 +1,11 @@
 //! The sockets: accepting, reading frames, answering in order, and the bounds on all of it.
 //!
 //! A connection has one request under way at a time, as with Kafka, so what a client can make the broker hold is one
-//! request and one answer. Bytes that are no request close their connection and touch no other.
+//! request and one answer. Only records that have been written and are on their way to the disk let the next Produce
+//! request begin, a few of them, so that one sync serves several. Answers go out in the order of their requests. Bytes
+//! that are no request close their connection and touch no other.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use crate::buffers::Buffers;
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
 use crate::peer::Peer;
-use crate::protocol::{self, Answer, Outcome};
+use crate::protocol::{self, Answer, Later, Outcome};
 use crate::sasl::{AUTHENTICATION_TIMEOUT, FAILURE_DELAY, FRAME_BYTES_MAX, Session};
 use crate::send::send;
 use crate::state::State;
@@ -36,6 +39,8 @@ const BACKLOG: u32 = 1024;
 /// Requests up to this size do not wait for large ones to end: heartbeats must get through. Larger ones are read into a
 /// buffer that the connection does not keep.
 const SMALL_REQUEST: usize = 16 << 10;
+/// Produce requests of a connection that wait for the disk: as many as an idempotent producer has in flight.
+const UNSYNCED_MAX: usize = 5;
 /// A request that has begun must be whole by then.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -175,7 +180,9 @@ impl Connection {
     async fn serve(mut self, host: String) -> Result<(), Closed> {
         let mut buffer = BytesMut::new();
         let mut peer = Peer::new(host, Session::new(self.state.sasl.as_ref()));
+        let mut unsynced: VecDeque<Later> = VecDeque::new();
         loop {
+            self.answer_until_next(&mut unsynced, &mut buffer).await?;
             let frame = match peer.session.deadline() {
                 None => {
                     let limit = self.state.config.limits.request_bytes_max;
@@ -188,23 +195,70 @@ impl Connection {
                 }
             };
             let Some((frame, _permit)) = frame else { return Ok(()) };
+            if !protocol::is_produce(&frame) {
+                self.answer_all(&mut unsynced).await?;
+            }
             let large = (frame.len() > SMALL_REQUEST).then(|| frame.clone());
             let outcome = protocol::handle(&self.state, &mut peer, frame).await;
             if let Some(request) = large {
                 self.buffers.give_back(request);
             }
             match outcome {
-                Outcome::Answer(answer) => self.send(answer).await?,
+                Outcome::Later(later) => unsynced.push_back(later),
                 Outcome::Silence => {}
-                Outcome::Reject(answer, reason) => {
-                    tokio::time::sleep(FAILURE_DELAY).await;
-                    if let Some(answer) = answer {
-                        self.send(answer).await?;
-                    }
-                    return Err(Closed::Rejected(reason));
+                outcome => {
+                    self.answer_all(&mut unsynced).await?;
+                    self.conclude(outcome).await?;
                 }
-                Outcome::Close(reason) => return Err(Closed::Request(reason)),
             }
+        }
+    }
+
+    /// Sends the answers that become ready until the next request comes or there is none to wait for. At the most of them
+    /// no request is read.
+    async fn answer_until_next(&mut self, unsynced: &mut VecDeque<Later>, buffer: &mut BytesMut) -> Result<(), Closed> {
+        while !unsynced.is_empty() {
+            let is_full = unsynced.len() >= UNSYNCED_MAX;
+            let Some(first) = unsynced.front_mut() else { break };
+            let outcome = tokio::select! {
+                biased;
+                outcome = first => outcome,
+                // Nothing is lost when the other comes first: what has been read is in the buffer.
+                read = self.read_length(buffer), if !is_full => {
+                    if !matches!(read, Ok(true)) {
+                        // The client sends no more, but may still want its answers.
+                        self.answer_all(unsynced).await?;
+                    }
+                    return Ok(());
+                }
+            };
+            unsynced.pop_front();
+            self.conclude(outcome).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer_all(&mut self, unsynced: &mut VecDeque<Later>) -> Result<(), Closed> {
+        while let Some(first) = unsynced.pop_front() {
+            let outcome = first.await;
+            self.conclude(outcome).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends an answer, and ends the connection where the outcome says so.
+    async fn conclude(&mut self, outcome: Outcome) -> Result<(), Closed> {
+        match outcome {
+            Outcome::Answer(answer) => self.send(answer).await,
+            Outcome::Silence | Outcome::Later(_) => Ok(()),
+            Outcome::Reject(answer, reason) => {
+                tokio::time::sleep(FAILURE_DELAY).await;
+                if let Some(answer) = answer {
+                    self.send(answer).await?;
+                }
+                Err(Closed::Rejected(reason))
+            }
+            Outcome::Close(reason) => Err(Closed::Request(reason)),
         }
     }
 

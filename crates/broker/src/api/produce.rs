@@ -8,7 +8,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 
 use crate::config::Durability;
 use crate::log::{Appended, BatchFault, BatchHeader, HEADER_BYTES, LogError, first_without_key, validate_records};
@@ -19,12 +19,43 @@ use crate::topics::{Topic, is_internal};
 use super::text;
 
 /// A partition that a request has written to, and the offset behind its records there.
+#[derive(Debug)]
 struct Written {
     partition: Arc<Partition>,
     next_offset: i64,
 }
 
-pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest) -> ProduceResponse {
+/// An answer that may have to wait for the disk. It holds nothing of the request.
+#[derive(Debug)]
+pub(crate) struct Produced {
+    answer: ProduceResponse,
+    written: Vec<Written>,
+    waits: bool,
+}
+
+impl Produced {
+    /// Whether the answer can go out now.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.waits
+    }
+
+    /// The answer, when all that it promises is on the disk.
+    pub(crate) async fn answer(self) -> ProduceResponse {
+        let mut answer = self.answer;
+        if self.waits && !on_disk(&self.written).await {
+            let partitions = answer.responses.iter_mut();
+            for partition in partitions.flat_map(|topic| &mut topic.partition_responses) {
+                if partition.error_code == 0 {
+                    partition.error_code = ResponseError::KafkaStorageError.code();
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// Writes what a request has, and begins to bring it to the disk.
+pub(crate) fn produce(state: &State, version: i16, request: ProduceRequest) -> Produced {
     let now_ms = state.now_ms();
     let bad_acks = !(-1..=1).contains(&request.acks);
     let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
@@ -66,26 +97,26 @@ pub(crate) async fn produce(state: &State, version: i16, request: ProduceRequest
         }
         answers.push(
             TopicProduceResponse::default()
-                .with_name(data.name.clone())
+                // A copy: a part of the request would keep all of it while the answer waits.
+                .with_name(TopicName(text(data.name.as_str())))
                 .with_topic_id(data.topic_id)
                 .with_partition_responses(partitions),
         );
     }
-    match state.config.durability {
-        Durability::Os => written.iter().for_each(|written| written.partition.wake()),
-        Durability::Fsync => {
+    let is_durable = state.config.durability == Durability::Fsync;
+    for Written { partition, .. } in &written {
+        if is_durable {
             // All of them side by side; who waits for records is woken when they are on the disk.
-            written.iter().for_each(|written| written.partition.begin_sync());
-            if request.acks != 0 && !on_disk(&written).await {
-                for partition in answers.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
-                    if partition.error_code == 0 {
-                        partition.error_code = ResponseError::KafkaStorageError.code();
-                    }
-                }
-            }
+            partition.begin_sync();
+        } else {
+            partition.wake();
         }
     }
-    ProduceResponse::default().with_responses(answers)
+    Produced {
+        answer: ProduceResponse::default().with_responses(answers),
+        waits: is_durable && request.acks != 0 && !written.is_empty(),
+        written,
+    }
 }
 
 /// Waits until all of it is on the disk; false when any of it may not be.

@@ -5,7 +5,10 @@ mod answer;
 mod samples;
 mod shape;
 
+use std::fmt::{self, Debug, Formatter};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -23,9 +26,28 @@ pub(crate) use answer::{Answer, Piece};
 #[cfg(test)]
 pub(crate) use samples::sample_requests;
 
+/// An outcome to be waited for. It never comes to another `Later`.
+pub(crate) struct Later(Pin<Box<dyn Future<Output = Outcome> + Send>>);
+
+impl Debug for Later {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+impl Future for Later {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        self.0.as_mut().poll(context)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answer(Answer),
+    /// Answered when the disk has what the answer promises; the next request may begin meanwhile.
+    Later(Later),
     /// Produce with acks=0 is not answered.
     Silence,
     /// The client is not let in: the connection ends, after a delay and the answer if there is one.
@@ -90,11 +112,29 @@ pub(crate) async fn handle(state: &Arc<State>, peer: &mut Peer, mut frame: Bytes
     let api = name(api_key);
     metrics::counter!("smartcity_broker_requests", "api" => api).increment(1);
     metrics::counter!("smartcity_broker_received_bytes", "api" => api).increment(received);
-    if let Outcome::Answer(answer) = &outcome {
+    match outcome {
+        Outcome::Later(later) => Outcome::Later(Later(Box::pin(async move {
+            let outcome = later.await;
+            count_answer(api, started, &outcome);
+            outcome
+        }))),
+        outcome => {
+            count_answer(api, started, &outcome);
+            outcome
+        }
+    }
+}
+
+fn count_answer(api: &'static str, started: Instant, outcome: &Outcome) {
+    if let Outcome::Answer(answer) = outcome {
         metrics::counter!("smartcity_broker_sent_bytes", "api" => api).increment(answer.len as u64);
     }
     metrics::histogram!("smartcity_broker_request_seconds", "api" => api).record(started.elapsed().as_secs_f64());
-    outcome
+}
+
+/// Whether a frame is a Produce request: the only one that may begin while others of its connection are not answered.
+pub(crate) fn is_produce(frame: &[u8]) -> bool {
+    frame.first_chunk() == Some(&(ApiKey::Produce as i16).to_be_bytes())
 }
 
 async fn dispatch(
@@ -145,11 +185,15 @@ async fn dispatch(
         ApiKey::Produce => match ProduceRequest::decode(&mut body, version) {
             Ok(request) => {
                 let silent = request.acks == 0;
-                let answer = api::produce::produce(state, version, request).await;
+                let produced = api::produce::produce(state, version, request);
+                let is_ready = produced.is_ready();
+                let answer = async move { reply(correlation_id, version, &produced.answer().await) };
                 if silent {
                     Outcome::Silence
+                } else if is_ready {
+                    answer.await
                 } else {
-                    reply(correlation_id, version, &answer)
+                    Outcome::Later(Later(Box::pin(answer)))
                 }
             }
             Err(error) => malformed(api_key, version, &error),

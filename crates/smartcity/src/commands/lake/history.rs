@@ -11,6 +11,7 @@ use crate::args::LakeArgs;
 use crate::config;
 use crate::exit::usage;
 use crate::process::{block_on, init_logging};
+use crate::terminal::stdout_width;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -56,7 +57,7 @@ pub(super) fn run(file: Option<&Path>, args: &Args) -> Result<()> {
             let versions = history(&root.location_of(&name), args.limit).await?;
             match args.json {
                 true => drop(tables.insert(name, versions.iter().map(json).collect())),
-                false => print(&name, &versions),
+                false => print(&name, &versions, stdout_width()),
             }
         }
         if args.json {
@@ -80,29 +81,39 @@ fn json(entry: &HistoryEntry) -> serde_json::Value {
     })
 }
 
-fn print(name: &str, versions: &[HistoryEntry]) {
+/// `width` is the terminal's.
+fn print(name: &str, versions: &[HistoryEntry], width: Option<usize>) {
     println!("{name}");
     println!(
-        "{:>9}  {:<27}  {:>12}  {:>11}  operation",
-        "version", "committed at", "rows", "change"
+        "{}",
+        line(width, ["version", "committed at", "rows", "change", "operation"])
     );
     for entry in versions {
         let rows = entry.rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
-        println!(
-            "{:>9}  {:<27}  {rows:>12}  {:>11}  {}",
-            entry.version,
-            instant(entry.committed_at_us),
-            change(entry),
-            entry.operation.as_deref().unwrap_or("-"),
-        );
+        let (version, time, change) = (entry.version.to_string(), instant(entry.committed_at_us), change(entry));
+        let operation = entry.operation.as_deref().unwrap_or("-");
+        println!("{}", line(width, [&version, &time, &rows, &change, operation]));
     }
-    let oldest = versions.last().map_or(0, |entry| entry.version);
-    if oldest > 0 {
-        println!(
-            "{:>9}  older ones are shown by a larger --limit, as far as the log reaches",
-            "..."
-        );
+    if versions.last().is_some_and(|oldest| oldest.version > 0) {
+        println!("      ... --limit shows older versions");
     }
+}
+
+/// One line of the table. Where there is no room for it the change is left out, which the rows tell too, and the end of
+/// the operation.
+fn line(width: Option<usize>, [version, time, rows, change, operation]: [&str; 5]) -> String {
+    let width = width.unwrap_or(usize::MAX);
+    let mut line = format!("{version:>9}  {time:<27}  {rows:>9}");
+    if width >= 80 {
+        line.push_str(&format!("  {change:>9}"));
+    }
+    let room = width.saturating_sub(line.chars().count() + 2);
+    let is_cut = operation.chars().count() > room;
+    let shown: String = operation
+        .chars()
+        .take(if is_cut { room.saturating_sub(1) } else { room })
+        .collect();
+    format!("{line}  {shown}{}", if is_cut { "…" } else { "" })
 }
 
 /// By how many rows a version differs from the one before.
@@ -142,5 +153,23 @@ mod tests {
             assert_eq!(instant(us), text);
             assert_eq!(model::event_time::parse(text.as_bytes()), Some(us));
         }
+    }
+
+    #[test]
+    fn a_line_fits_the_terminal() {
+        let cells = [
+            "12345",
+            "2026-01-01T00:00:00.000001Z",
+            "123456789",
+            "+100000",
+            "STREAMING UPDATE",
+        ];
+        for columns in 60..100 {
+            let line = line(Some(columns), cells);
+            assert!(line.chars().count() <= columns, "{columns}: {line}");
+            assert_eq!(line.contains("+100000"), columns >= 80, "{columns}: {line}");
+        }
+        assert!(line(Some(80), cells).ends_with("STREAMING UPDATE"));
+        assert!(line(Some(60), cells).ends_with("STREAMI…"));
     }
 }
