@@ -102,7 +102,7 @@ fn batch(stream: &Stream, offsets: Span) -> RecordBatch {
             ("_offset", _) => Arc::new(Int64Array::from_iter_values(all())),
             ("_topic", _) => Arc::new(StringArray::from_iter_values(all().map(|_| &stream.topic))),
             ("_element", _) => Arc::new(Int32Array::new_null(all().count())),
-            (name, _) if name == stream.event_time => {
+            (name, _) if stream.event_time.as_deref() == Some(name) => {
                 Arc::new(TimestampMicrosecondArray::from_iter_values(all().map(at_us)).with_timezone("UTC"))
             }
             (_, DataType::Timestamp(..)) => {
