@@ -1,6 +1,7 @@
 """The embedded broker beside a real Apache Kafka: the same client, the same machine, 250-byte records, one run.
 
-    bench/broker.py [--records 5000000] [--rounds 5] [--latency-seconds 15] [--restarts 3] [--keep DIR] [--json]
+    bench/broker.py [--records 5000000] [--rounds 5] [--latency-seconds 15] [--restarts 3] [--durability fsync|os] [--keep DIR]
+                    [--json]
 
 Needs a release build (cargo build --release -p broker --example broker), Java and Maven, and a Python with
 tests/python/requirements.txt. Both brokers run all the time and take turns, so that both see the same neighbours on the
@@ -40,8 +41,9 @@ FIRST_QUESTION = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 class Broker:
     """One of the two, with its data in a folder; started and ended several times."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, durability):
         self.name, self.folder, self.port, self.process = name, folder, free_port(), None
+        self.durability = durability
         folder.mkdir()
 
     @property
@@ -51,7 +53,7 @@ class Broker:
     def start(self):
         """Seconds from the start of the process to the first answer."""
         if self.name == "smartcity":
-            command = [TARGET / "examples/broker", self.address, self.folder]
+            command = [TARGET / "examples/broker", self.address, self.folder, "--durability", self.durability]
         else:
             command = [ROOT / "tests/kafka/real-kafka", self.folder, str(self.port)]
         started = time.monotonic()
@@ -200,10 +202,12 @@ def main():
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
     parser.add_argument("--only", choices=["smartcity", "kafka"])
+    parser.add_argument("--durability", choices=["fsync", "os"], default="os",
+                        help="of the embedded broker; Kafka's own is os")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="smartcity-bench-", dir=arguments.keep))
     names = [arguments.only] if arguments.only else ["smartcity", "kafka"]
-    brokers = [Broker(name, folder / name) for name in names]
+    brokers = [Broker(name, folder / name, arguments.durability) for name in names]
     results = {name: {} for name in names}
 
     def note(kind, result):

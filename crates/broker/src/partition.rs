@@ -22,6 +22,8 @@ pub(crate) struct Partition {
     /// Held while files are synced: who comes later waits for what is under way.
     syncing: Mutex<()>,
     background: Mutex<Background>,
+    /// Held while files are written beside the segments, and while the topic's folder is moved away.
+    pub(crate) maintenance: Mutex<()>,
     /// Notified when a sync has ended, well or not.
     sync_ended: Notify,
 }
@@ -43,6 +45,7 @@ impl Partition {
             waiting: Mutex::default(),
             syncing: Mutex::default(),
             background: Mutex::default(),
+            maintenance: Mutex::default(),
             sync_ended: Notify::new(),
         })
     }

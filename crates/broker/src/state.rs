@@ -236,6 +236,7 @@ impl State {
 
     pub(crate) fn log_upkeep(&self) {
         for (topic, partition) in self.topics.partitions() {
+            let _maintenance = partition.maintenance.lock();
             let due = partition.log.lock().take_upkeep();
             let Some(due) = due else { continue };
             match due.run() {
@@ -328,7 +329,7 @@ impl State {
 
     fn clean_one(&self, job: &CleanJob, partition: &Partition) -> Result<Cleaned, LogError> {
         let keys_bytes_max = self.config.limits.cleaner_keys_bytes_max;
-        let cleaned = job.run(keys_bytes_max, |replacement| partition.log.lock().replace(replacement))?;
+        let cleaned = job.run(keys_bytes_max, &partition.log)?;
         partition.log.lock().cleaned(cleaned.upto)?;
         metrics::counter!("smartcity_broker_cleaner_records_removed").increment(cleaned.counts.records_removed);
         metrics::counter!("smartcity_broker_cleaner_read_bytes").increment(cleaned.bytes_before);

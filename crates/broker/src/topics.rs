@@ -243,7 +243,8 @@ impl Topics {
         match self.create(name, 1, internal_config(), ids, now_ms) {
             Ok(_) => {}
             Err(error) if error.code() == ResponseError::TopicAlreadyExists => {}
-            Err(error) => tracing::warn!(topic = name, %error, "an internal topic could not be created"),
+            // Each client that looks for its coordinator tries again.
+            Err(error) => tracing::debug!(topic = name, %error, "an internal topic could not be created"),
         }
     }
 
@@ -286,6 +287,9 @@ impl Topics {
             partitions.iter().for_each(|it| it.log.lock().set_deleted(is_deleted));
         };
         set_deleted(true);
+        // What upkeep writes now is for this topic's folder.
+        let partitions = topic.partitions.read().clone();
+        let _maintenance: Vec<_> = partitions.iter().map(|it| it.maintenance.lock()).collect();
         files::rename(&place, &grave)
             .inspect_err(|_| set_deleted(false))
             .map_err(failed)?;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use parking_lot::Mutex;
 
 use crate::files::{self, write_atomically, write_rebuildable};
 
 use super::aborted::{self, AbortedTransaction};
 use super::batch::{BatchHeader, patched_prefix, with_append_time};
-use super::cleaner::{self, CleanJob, Replacement};
+use super::cleaner::{self, CleanJob, Exchange, Replacement};
 use super::config::{LogConfig, TimestampType};
 use super::error::{LogError, StorageAt};
 use super::locate;
@@ -419,6 +420,9 @@ impl PartitionLog {
 
     /// The slow work that is due: closed segments to sync and index, a snapshot to write.
     pub(crate) fn take_upkeep(&mut self) -> Option<Upkeep> {
+        if self.is_deleted {
+            return None;
+        }
         let last = self.segments.len() - 1;
         let closed: Vec<_> = self.segments[..last]
             .iter()
@@ -503,7 +507,7 @@ impl PartitionLog {
     }
 
     /// Exchanges segments for what the cleaner made of them; false when they are no longer there.
-    pub(crate) fn replace(&mut self, replacement: &Replacement) -> Result<bool, LogError> {
+    pub(super) fn replace(&mut self, replacement: &Replacement) -> Result<bool, LogError> {
         let sources = &replacement.sources;
         let first = self.segments.iter().position(|segment| segment.name == sources[0]);
         let Some(first) = first.filter(|_| !self.is_deleted) else {
@@ -518,6 +522,14 @@ impl PartitionLog {
         files::rename(from, to).at("rename", from)?;
         self.segments.splice(range, [replacement.segment.clone()]);
         Ok(true)
+    }
+
+    /// Deletes the files that have been replaced, under the log's lock: after it the folder may be another topic's.
+    pub(super) fn remove_replaced(&self, replacement: &Replacement) -> Result<(), LogError> {
+        let sources = replacement.sources.iter().filter(|_| !self.is_deleted);
+        sources
+            .map(|source| source.path(&self.dir))
+            .try_for_each(|path| remove_segment(&path).at("delete", &path))
     }
 
     /// Takes note that the log is clean up to this offset.
@@ -587,6 +599,16 @@ impl PartitionLog {
             self.torn = false;
         }
         Ok(())
+    }
+}
+
+impl Exchange for Mutex<PartitionLog> {
+    fn replace(&self, replacement: &Replacement) -> Result<bool, LogError> {
+        self.lock().replace(replacement)
+    }
+
+    fn remove_replaced(&self, replacement: &Replacement) -> Result<(), LogError> {
+        self.lock().remove_replaced(replacement)
     }
 }
 

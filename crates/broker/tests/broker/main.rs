@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+#[cfg(target_os = "linux")]
 mod compaction;
 #[cfg(target_os = "linux")]
 mod full_disk;
+#[cfg(target_os = "linux")]
+mod pipeline;
 mod server;
 #[path = "../../../../tests/skip.rs"]
 mod skip;

@@ -64,6 +64,15 @@ pub(crate) struct Replacement {
     pub(super) written_to: PathBuf,
 }
 
+/// The log that is being cleaned, as far as the cleaner changes it.
+pub(crate) trait Exchange {
+    /// Exchanges segments for what was made of them; false when they are no longer there.
+    fn replace(&self, replacement: &Replacement) -> Result<bool, LogError>;
+
+    /// Deletes the files that have been replaced.
+    fn remove_replaced(&self, replacement: &Replacement) -> Result<(), LogError>;
+}
+
 /// What a pass did to one log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cleaned {
@@ -83,13 +92,9 @@ impl CleanJob {
         self.plan.dirty_ratio
     }
 
-    /// Cleans the log with at most `keys_bytes_max` bytes for the keys. `replace` exchanges segments, and answers false
-    /// when they are no longer there: then the pass ends, and what it has done until then counts.
-    pub(crate) fn run(
-        &self,
-        keys_bytes_max: usize,
-        mut replace: impl FnMut(&Replacement) -> Result<bool, LogError>,
-    ) -> Result<Cleaned, LogError> {
+    /// Cleans the log, with at most `keys_bytes_max` bytes for the keys. When segments are no longer there the pass ends,
+    /// and what it has done until then counts.
+    pub(crate) fn run(&self, keys_bytes_max: usize, log: &impl Exchange) -> Result<Cleaned, LogError> {
         let (keys, is_complete) = self.read_keys(keys_bytes_max)?;
         let planned = &self.segments[..self.plan.segments];
         let count = planned.partition_point(|segment| segment.base_offset <= keys.latest_offset());
@@ -111,11 +116,14 @@ impl CleanJob {
             cleaned.bytes_before += before;
             cleaned.bytes_after += replacement.segment.len;
             if is_changed || group.len() > 1 {
-                if !replace(&replacement).inspect_err(|_| self.give_up(&group))? {
+                let replaced = log.replace(&replacement);
+                if !replaced.inspect_err(|_| self.give_up(&group))? {
                     self.give_up(&group);
                     return Ok(cleaned);
                 }
-                self.remove_sources(&replacement)?;
+                // A power cut must not take the new file when the old ones are gone.
+                files::sync_dir(&self.dir).at("sync", &self.dir)?;
+                log.remove_replaced(&replacement)?;
             } else {
                 self.give_up(&group);
             }
@@ -217,16 +225,6 @@ impl CleanJob {
             end_offset: last.next_offset.max(last.name.end_offset),
             generation: generation.unwrap_or(0) + 1,
         }
-    }
-
-    /// Deletes the files that have been replaced, once a power cut cannot take the new one.
-    fn remove_sources(&self, replacement: &Replacement) -> Result<(), LogError> {
-        files::sync_dir(&self.dir).at("sync", &self.dir)?;
-        for source in &replacement.sources {
-            let path = source.path(&self.dir);
-            super::recovery::remove_segment(&path).at("delete", &path)?;
-        }
-        Ok(())
     }
 
     /// Deletes what was written for a group and does not count; at the latest the next start does.

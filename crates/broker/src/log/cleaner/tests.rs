@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -124,12 +125,25 @@ fn upkeep(log: &mut PartitionLog) {
     }
 }
 
+/// A log that no one else has.
+struct Alone<'a>(RefCell<&'a mut PartitionLog>);
+
+impl Exchange for Alone<'_> {
+    fn replace(&self, replacement: &Replacement) -> Result<bool, LogError> {
+        self.0.borrow_mut().replace(replacement)
+    }
+
+    fn remove_replaced(&self, replacement: &Replacement) -> Result<(), LogError> {
+        self.0.borrow_mut().remove_replaced(replacement)
+    }
+}
+
 /// Cleans as often as something is due.
 fn clean(log: &mut PartitionLog, keys_bytes_max: usize, now_ms: i64) -> Vec<Cleaned> {
     let mut passes = Vec::new();
     upkeep(log);
     while let Some(job) = log.plan_cleaning(now_ms) {
-        let cleaned = job.run(keys_bytes_max, |replacement| log.replace(replacement)).unwrap();
+        let cleaned = job.run(keys_bytes_max, &Alone(RefCell::new(log))).unwrap();
         log.cleaned(cleaned.upto).unwrap();
         assert!(passes.len() < 1000, "the cleaner does not get on");
         passes.push(cleaned);
@@ -397,7 +411,7 @@ fn a_broken_batch_stops_the_cleaner_and_changes_nothing() {
     bytes[100] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let job = log.plan_cleaning(NOW).unwrap();
-    let error = job.run(1 << 20, |replacement| log.replace(replacement)).unwrap_err();
+    let error = job.run(1 << 20, &Alone(RefCell::new(&mut log))).unwrap_err();
     assert_eq!(error.code(), Code::KafkaStorageError);
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(files(dir.path(), "cleaned"), 0);
@@ -413,14 +427,14 @@ fn retention_and_deletion_come_between() {
     upkeep(&mut log);
     let job = log.plan_cleaning(NOW).unwrap();
     log.delete_before(20).unwrap();
-    let cleaned = job.run(1 << 20, |replacement| log.replace(replacement));
+    let cleaned = job.run(1 << 20, &Alone(RefCell::new(&mut log)));
     assert!(cleaned.is_err() || cleaned.is_ok_and(|cleaned| cleaned.upto == 0));
     assert_eq!(read(&log).len(), 20);
     // A topic that is gone is not written to: its folder may be another one's.
     let job = log.plan_cleaning(NOW).unwrap();
     log.set_deleted(true);
     let count = files(dir.path(), "log");
-    job.run(1 << 20, |replacement| log.replace(replacement)).unwrap();
+    job.run(1 << 20, &Alone(RefCell::new(&mut log))).unwrap();
     assert_eq!((files(dir.path(), "log"), files(dir.path(), "cleaned")), (count, 0));
 }
 

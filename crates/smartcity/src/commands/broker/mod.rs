@@ -191,3 +191,36 @@ impl StatusSource for BrokerStatus {
         self.metrics.render()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn host_names_are_resolved_and_their_addresses_decide() {
+        for (host, is_loopback) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("0.0.0.0", false),
+        ] {
+            let listen = HostPort {
+                host: host.to_owned(),
+                port: 9092,
+            };
+            let address = resolve(&listen).await.unwrap();
+            assert_eq!(
+                (address.ip().is_loopback(), address.port()),
+                (is_loopback, 9092),
+                "{host}"
+            );
+        }
+        let listen = HostPort {
+            host: "no such host".to_owned(),
+            port: 1,
+        };
+        let error = resolve(&listen).await.unwrap_err();
+        assert!(error.to_string().contains("`no such host`"), "{error}");
+    }
+}
