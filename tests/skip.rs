@@ -5,7 +5,7 @@
 ///
 /// # Panics
 /// Where `CI` is set: a machine that checks changes must have all that tests need.
-pub fn skip(what: &str) {
+pub(crate) fn skip(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "CI must have {what}");
     // Straight to the handle: the test harness hides what `eprintln!` prints in a passing test.
     use std::io::Write as _;

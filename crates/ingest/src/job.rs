@@ -205,6 +205,7 @@ pub async fn run(
     };
     let overdue = async {
         stop.cancelled().await;
+        progress.set_phase(Phase::Stopping);
         tokio::time::sleep(config.shutdown_timeout).await;
         failure.keep(Err(IngestError::ShutdownTimeout {
             timeout: config.shutdown_timeout,

@@ -106,23 +106,31 @@ fn an_assignment_may_be_answered_late_and_in_parts() {
     }
 }
 
-#[test]
-fn what_was_never_started_can_be_revoked() {
+/// A second member takes over half of the partitions from one that has started this many.
+fn revoked(started: usize) {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
     let config = KafkaConfig::new(cluster.bootstrap_servers());
     let (mut first, mut read) = (open(&config), Read::default());
     let partitions = assigned(&mut first, &mut read);
-    // One is read, the others wait.
-    first.assign(&[(partitions[0].clone(), 0)]).unwrap();
+    let starts = partitions[..started].iter().map(|partition| (partition.clone(), 0));
+    first.assign(&starts.collect::<Vec<_>>()).unwrap();
     let (mut second, mut read_second) = (open(&config), Read::default());
     let deadline = Instant::now() + PATIENCE;
     let mut taken = 0;
     while taken < PARTITIONS / 2 {
-        assert!(Instant::now() < deadline, "the second member got {taken} partitions");
+        assert!(
+            Instant::now() < deadline,
+            "{started} started: the second member got {taken} partitions"
+        );
         for event in read.poll(&mut first) {
-            if let Event::Revoked(revoked) = event {
-                first.unassign(&revoked).unwrap();
+            match event {
+                Event::Revoked(revoked) => first.unassign(&revoked).unwrap(),
+                Event::Assigned(more) => {
+                    let starts = more.into_iter().map(|partition| (partition, 0));
+                    first.assign(&starts.collect::<Vec<_>>()).unwrap();
+                }
+                Event::Chunk(_) => {}
             }
         }
         for event in read_second.poll(&mut second) {
@@ -132,6 +140,13 @@ fn what_was_never_started_can_be_revoked() {
                 second.assign(&starts.collect::<Vec<_>>()).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn what_was_never_started_can_be_revoked() {
+    for started in [PARTITIONS as usize, 1, 0] {
+        revoked(started);
     }
 }
 

@@ -257,7 +257,7 @@ pub fn get(address: &str, path: &str) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
-pub use crate::skip::skip;
+pub(crate) use crate::skip::skip;
 
 /// Python with the modules of `tests/python/requirements.txt`, running one of the scripts there.
 pub fn python(script: &str) -> Option<Command> {
