@@ -38,7 +38,7 @@ const CLOSED_BATCHES: usize = 2;
 
 /// How long a thread may take to end once the job has failed. One that waits longer, for a cluster that is away, is left
 /// behind.
-const ABORT_GRACE: Duration = Duration::from_millis(1500);
+const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// Ingests `streams` from `source` to `lake` until done or `stop` is cancelled; then everything read is committed.
 ///

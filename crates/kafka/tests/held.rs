@@ -106,50 +106,6 @@ fn an_assignment_may_be_answered_late_and_in_parts() {
     }
 }
 
-/// A second member takes over half of the partitions from one that has started this many.
-fn revoked(started: usize) {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
-    let config = KafkaConfig::new(cluster.bootstrap_servers());
-    let (mut first, mut read) = (open(&config), Read::default());
-    let partitions = assigned(&mut first, &mut read);
-    let starts = partitions[..started].iter().map(|partition| (partition.clone(), 0));
-    first.assign(&starts.collect::<Vec<_>>()).unwrap();
-    let (mut second, mut read_second) = (open(&config), Read::default());
-    let deadline = Instant::now() + PATIENCE;
-    let mut taken = 0;
-    while taken < PARTITIONS / 2 {
-        assert!(
-            Instant::now() < deadline,
-            "{started} started: the second member got {taken} partitions"
-        );
-        for event in read.poll(&mut first) {
-            match event {
-                Event::Revoked(revoked) => first.unassign(&revoked).unwrap(),
-                Event::Assigned(more) => {
-                    let starts = more.into_iter().map(|partition| (partition, 0));
-                    first.assign(&starts.collect::<Vec<_>>()).unwrap();
-                }
-                Event::Chunk(_) => {}
-            }
-        }
-        for event in read_second.poll(&mut second) {
-            if let Event::Assigned(partitions) = event {
-                taken += partitions.len() as i32;
-                let starts = partitions.into_iter().map(|partition| (partition, 0));
-                second.assign(&starts.collect::<Vec<_>>()).unwrap();
-            }
-        }
-    }
-}
-
-#[test]
-fn what_was_never_started_can_be_revoked() {
-    for started in [PARTITIONS as usize, 1, 0] {
-        revoked(started);
-    }
-}
-
 #[test]
 fn a_paused_partition_goes_on_where_it_was() {
     let cluster = MockCluster::new(1).unwrap();
