@@ -38,7 +38,7 @@ const CLOSED_BATCHES: usize = 2;
 
 /// How long a thread may take to end once the job has failed. One that waits longer, for a cluster that is away, is left
 /// behind.
-const ABORT_GRACE: Duration = Duration::from_millis(1500);
+const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// Ingests `streams` from `source` to `lake` until done or `stop` is cancelled; then everything read is committed.
 ///
@@ -205,6 +205,7 @@ pub async fn run(
     };
     let overdue = async {
         stop.cancelled().await;
+        progress.set_phase(Phase::Stopping);
         tokio::time::sleep(config.shutdown_timeout).await;
         failure.keep(Err(IngestError::ShutdownTimeout {
             timeout: config.shutdown_timeout,

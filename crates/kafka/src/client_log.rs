@@ -17,8 +17,13 @@ pub(crate) struct ClientLog(Mutex<Repeats>);
 impl ClientLog {
     /// An error of the client as a whole. Nothing is wrong that it does not try again itself.
     pub(crate) fn error(&self, error: &Native, reason: &str) {
-        // However it shows, it is one outage: a broker refuses, then all are down, then requests time out.
         let kind = match error.rdkafka_error_code() {
+            // Whoever subscribes says so, with a name that may be meant.
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                debug!(%error, reason, "kafka client error");
+                return;
+            }
+            // However it shows, it is one outage: a broker refuses, then all are down, then requests time out.
             Some(code) if is_outage(code) => "outage",
             _ => reason,
         };

@@ -107,35 +107,6 @@ fn an_assignment_may_be_answered_late_and_in_parts() {
 }
 
 #[test]
-fn what_was_never_started_can_be_revoked() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
-    let config = KafkaConfig::new(cluster.bootstrap_servers());
-    let (mut first, mut read) = (open(&config), Read::default());
-    let partitions = assigned(&mut first, &mut read);
-    // One is read, the others wait.
-    first.assign(&[(partitions[0].clone(), 0)]).unwrap();
-    let (mut second, mut read_second) = (open(&config), Read::default());
-    let deadline = Instant::now() + PATIENCE;
-    let mut taken = 0;
-    while taken < PARTITIONS / 2 {
-        assert!(Instant::now() < deadline, "the second member got {taken} partitions");
-        for event in read.poll(&mut first) {
-            if let Event::Revoked(revoked) = event {
-                first.unassign(&revoked).unwrap();
-            }
-        }
-        for event in read_second.poll(&mut second) {
-            if let Event::Assigned(partitions) = event {
-                taken += partitions.len() as i32;
-                let starts = partitions.into_iter().map(|partition| (partition, 0));
-                second.assign(&starts.collect::<Vec<_>>()).unwrap();
-            }
-        }
-    }
-}
-
-#[test]
 fn a_paused_partition_goes_on_where_it_was() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();

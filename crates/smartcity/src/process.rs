@@ -73,9 +73,9 @@ pub(crate) fn init_metrics() -> Result<PrometheusHandle> {
 
 /// What comes on top of the shutdown timeout before the process is ended by force: a command that keeps the timeout itself
 /// has a better error.
-const FORCED_AFTER: Duration = Duration::from_secs(2);
+const FORCED_AFTER: Duration = Duration::from_secs(3);
 
-/// Cancelled at the first SIGINT or SIGTERM. The process then ends within `shutdown_timeout` and two seconds, whatever does
+/// Cancelled at the first SIGINT or SIGTERM. The process then ends within `shutdown_timeout` and three seconds, whatever does
 /// not answer; a second signal ends it at once.
 pub(crate) fn stop_on_signals(shutdown_timeout: Duration) -> Result<CancellationToken> {
     let stop = CancellationToken::new();

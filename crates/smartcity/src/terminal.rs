@@ -6,14 +6,15 @@ use std::os::fd::AsFd;
 /// The width of a terminal that does not tell.
 const WIDTH: usize = 80;
 
-/// Columns of the terminal that a stream goes to; `None` when it is none. `COLUMNS` wins, as everywhere.
+/// Columns of the terminal that a stream goes to; `None` when it is none. `COLUMNS` counts where the terminal does not tell.
 pub(crate) fn width_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
     if !stream.is_terminal() {
         return None;
     }
-    let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let asked = || terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
-    Some(named.or_else(asked).filter(|width| *width > 0).unwrap_or(WIDTH))
+    let asked = terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
+    let named = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let width = asked.filter(|width| *width > 0).or_else(named);
+    Some(width.filter(|width| *width > 0).unwrap_or(WIDTH))
 }
 
 /// The width of stdout's terminal in characters; `None` when stdout is none.

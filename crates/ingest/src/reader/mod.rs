@@ -119,12 +119,16 @@ impl Reader {
                     Event::Chunk(chunk) => self.dispatcher.push(chunk),
                     Event::Assigned(assigned) => {
                         was_assigned = true;
-                        self.pending.add(assigned);
+                        self.pending.assigned(assigned);
+                        // Before the next one: what comes later is another assignment, whose partitions may be new.
+                        if self.pending.is_due() {
+                            self.start_pending()?;
+                        }
                     }
                     Event::Revoked(revoked) => self.revoke(&revoked)?,
                 }
             }
-            if !self.pending.partitions.is_empty() && Instant::now() >= self.pending.due {
+            if self.pending.is_due() {
                 self.start_pending()?;
             }
             while let Ok(control) = self.control.try_recv() {

@@ -28,7 +28,9 @@ const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(10);
 /// is served on, so that it does not take us for dead.
 pub(crate) struct Pending {
     pub(super) partitions: BTreeSet<TopicPartition>,
-    pub(super) due: Instant,
+    /// The group waits for an answer to an assignment, which may be one of nothing.
+    is_asked: bool,
+    due: Instant,
     backoff: Backoff,
     tries: u32,
 }
@@ -37,10 +39,22 @@ impl Pending {
     pub(crate) fn new(lake: &Lake) -> Self {
         Self {
             partitions: BTreeSet::new(),
+            is_asked: false,
             due: Instant::now(),
             backoff: lake.backoff(),
             tries: 0,
         }
+    }
+
+    /// Partitions that the group has assigned, none perhaps.
+    pub(super) fn assigned(&mut self, partitions: Vec<TopicPartition>) {
+        self.is_asked = true;
+        self.add(partitions);
+    }
+
+    /// Whether it is time to start them, and to answer the group.
+    pub(super) fn is_due(&self) -> bool {
+        (self.is_asked || !self.partitions.is_empty()) && Instant::now() >= self.due
     }
 
     pub(super) fn add(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
@@ -106,6 +120,7 @@ impl Reader {
 
     /// Begins to read the partitions of which Kafka and the lake say from where. The others are tried again later.
     pub(super) fn start_pending(&mut self) -> Result<(), IngestError> {
+        self.pending.is_asked = false;
         if !self.knows_topics {
             // Otherwise "latest" could be decided for a topic that was created a moment ago.
             return Ok(self.source.assign(&[])?);
@@ -212,6 +227,9 @@ impl Reader {
         let mut starts = Vec::with_capacity(own.len());
         for topic_partition in own {
             self.progress.reader_moved();
+            if self.stop.is_cancelled() || self.abort.is_cancelled() {
+                return Err(IngestError::Ending);
+            }
             let log = self.source.offsets(topic_partition)?;
             let recorded = state.recorded(topic_partition);
             if !self.fail_on_data_loss {
@@ -320,7 +338,8 @@ fn recorded_topic(
         );
         return Ok(topic.into());
     }
-    let recreated = recreated_topic(topic, found);
+    // As Kafka's tools print ids: a slash would end the name where offsets are recorded.
+    let recreated = recreated_topic(topic, &found.replace('/', "_").replace('+', "-"));
     if !table.has_starts(&recreated, []) {
         if !goes_on {
             same_topic(topic, &bound, found)?;

@@ -17,6 +17,8 @@ use crate::job::{MemoryLog, STREAM, run_with};
 /// A cluster that answers some calls late, or not.
 struct Faulty {
     log: MemoryLog,
+    /// Answers to assignments.
+    answers: Arc<AtomicU32>,
     polls: Arc<Mutex<Vec<Instant>>>,
     /// Calls that fail before the first answer.
     failures: AtomicU32,
@@ -46,6 +48,7 @@ impl Source for Faulty {
     }
 
     fn assign(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+        self.answers.fetch_add(1, Ordering::SeqCst);
         self.log.assign(positions)
     }
 
@@ -132,6 +135,7 @@ fn faulty(failures: u32, hangs: Duration) -> (Faulty, Arc<Mutex<Vec<Instant>>>) 
     let polls = Arc::new(Mutex::new(Vec::new()));
     let source = Faulty {
         log: MemoryLog::new(1),
+        answers: Arc::default(),
         polls: Arc::clone(&polls),
         failures: AtomicU32::new(failures),
         hangs,
@@ -164,7 +168,7 @@ async fn the_group_is_served_while_nobody_says_where_to_read_from() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_kafka_hangs_ends_when_it_is_stopped() {
     let dir = tempfile::tempdir().unwrap();
-    let (source, _) = faulty(0, Duration::from_secs(20));
+    let (source, _) = faulty(0, Duration::from_secs(6));
     let started = Instant::now();
     let (ended, unready) = run(dir.path(), source, Some(Duration::from_millis(200))).await;
     let error = ended.unwrap_err().to_string();
@@ -195,4 +199,15 @@ async fn a_run_without_any_of_its_topics_is_an_error() {
     );
     assert_eq!(error.to_string(), "there is no such topic in Kafka: readings");
     assert_eq!(run_with(dir.path(), without(&[]), 2, |_| {}).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_of_nothing_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut source, _) = faulty(0, Duration::ZERO);
+    // As a member gets it that waits for another to let partitions go.
+    source.log.events = [Event::Assigned(Vec::new())].into();
+    let answers = Arc::clone(&source.answers);
+    run(dir.path(), source, None).await.0.unwrap();
+    assert_eq!(answers.load(Ordering::SeqCst), 1);
 }

@@ -287,7 +287,7 @@ impl City {
         self.make_anew("remade");
         for numbers in [0..10, 10..80] {
             Self::send(&self.producer(&[]), "remade", 0, numbers);
-            self.refuses("remade", "remade was made anew");
+            self.refuses("remade", "remade was recreated");
         }
         assert_eq!(count(&self.lake, "remade"), 50);
     }
@@ -300,7 +300,7 @@ impl City {
         let mut ingest = Process::start(&mut self.ingest("swapped", &["--latency", "100ms"]));
         ingest.wait_for("reading", PATIENCE);
         self.make_anew("swapped");
-        ingest.wait_for("swapped was made anew", PATIENCE);
+        ingest.wait_for("swapped was recreated", PATIENCE);
         assert_eq!(count(&self.lake, "swapped"), 50);
     }
 

@@ -230,7 +230,7 @@ fn a_log_gets_plain_lines_and_a_narrow_terminal_short_ones() {
     words.extend(inner.get_args().map(|word| word.to_str().unwrap().to_owned()));
     let data = dir.path().join("data");
     let script = format!(
-        "stty cols 60; timeout -s INT 12 {} --data-dir {}",
+        "stty cols 60 rows 24; timeout -s INT 12 {} --data-dir {}",
         words.join(" "),
         data.display()
     );

@@ -2,9 +2,9 @@
 //! properties that are not the user's.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kafka::{KafkaConfig, Message, Producer};
+use kafka::{Event, KafkaConfig, KafkaSource, Message, Producer, Source as _, Subscription};
 
 use crate::support::{Process, broker, count, declaration, eventually, get, run, smartcity};
 
@@ -196,4 +196,64 @@ fn properties_that_exactly_once_rests_on_are_refused_by_name() {
         }
         assert!(!told.contains("client.rack"), "{told}");
     }
+}
+
+/// A second member of a group takes over half of the partitions of one that has started this many of four.
+fn revoked(address: &str, started: usize) {
+    let topic = format!("revoked-{started}");
+    let config = KafkaConfig::new(address);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(kafka::create_topics(&config, &[&topic], 4)).unwrap();
+    let open = || {
+        let group_id = topic.clone();
+        KafkaSource::open(&config, &[&topic], Subscription::Group { group_id }, 8 << 20).unwrap()
+    };
+    let poll = |source: &mut KafkaSource| source.poll(Duration::from_millis(20), true).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut first = open();
+    let all = 'all: loop {
+        assert!(Instant::now() < deadline, "nothing was assigned");
+        for event in poll(&mut first) {
+            if let Event::Assigned(partitions) = event {
+                break 'all partitions;
+            }
+        }
+    };
+    assert_eq!(all.len(), 4);
+    let start = |source: &mut KafkaSource, partitions: &[model::TopicPartition]| {
+        let starts: Vec<_> = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
+        source.assign(&starts).unwrap();
+    };
+    start(&mut first, &all[..started]);
+    let mut second = open();
+    let mut taken = 0;
+    while taken < 2 {
+        assert!(
+            Instant::now() < deadline,
+            "{started} started: the second member has {taken} partitions"
+        );
+        for event in poll(&mut first) {
+            match event {
+                Event::Revoked(revoked) => first.unassign(&revoked).unwrap(),
+                Event::Assigned(more) => start(&mut first, &more),
+                Event::Chunk(_) => {}
+            }
+        }
+        for event in poll(&mut second) {
+            if let Event::Assigned(partitions) = event {
+                taken += partitions.len();
+                start(&mut second, &partitions);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_never_started_can_be_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, address) = broker(dir.path());
+    for started in [4, 1, 0] {
+        revoked(&address, started);
+    }
+    broker.stop();
 }
