@@ -99,7 +99,11 @@ impl Drift {
                     self.found(place);
                 }
                 // Null holds the place of what was declared.
-                for (index, value) in values.into_iter().enumerate().filter(|(_, value)| value.get() != "null") {
+                for (index, value) in values
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(_, value)| value.get() != "null")
+                {
                     if self.elements.as_deref() == Some(place.as_str()) {
                         place.push_str("[*]");
                     } else {
@@ -196,7 +200,8 @@ mod tests {
         let extra = Arc::new(StringArray::from_iter_values(&texts));
         let partitions = Arc::new(Int32Array::from_value(3, texts.len()));
         let offsets = Arc::new(Int64Array::from_iter_values(90..96));
-        let batch = RecordBatch::try_from_iter([("e", extra as _), ("p", partitions as _), ("o", offsets as _)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("e", extra as _), ("p", partitions as _), ("o", offsets as _)]).unwrap();
         let mut drift = Drift::default();
         drift.add(&batch).unwrap();
         assert_eq!((drift.rows, drift.unreadable_rows), (6, 2));
@@ -204,8 +209,16 @@ mod tests {
         for field in ["x", "y", "n", "t", "", &place] {
             assert_eq!(drift.fields.get(field), Some(&1), "{field}: {:?}", drift.fields);
         }
-        assert!(drift.unreadable[0].starts_with("partition 3 offset 94: "), "{:?}", drift.unreadable);
-        assert!(drift.unreadable[1].starts_with("partition 3 offset 95: "), "{:?}", drift.unreadable);
+        assert!(
+            drift.unreadable[0].starts_with("partition 3 offset 94: "),
+            "{:?}",
+            drift.unreadable
+        );
+        assert!(
+            drift.unreadable[1].starts_with("partition 3 offset 95: "),
+            "{:?}",
+            drift.unreadable
+        );
     }
 
     #[test]

@@ -58,8 +58,15 @@ fn chunk() -> Chunk {
     for offset in 0..RECORDS {
         let value = if offset % 10 == 9 { -1.5 } else { offset as f64 / 8.0 };
         let (day, lane) = (1 + offset % 2, offset % 4);
-        let text = format!(r#"{{"id":"i{offset}","at":"2026-01-0{day}T00:00:00.123456Z","value":{value},"lane":{lane}}}"#);
-        chunk.push(offset, 1_700_000_000_000 + offset, Some(b"key"), Some(text.as_bytes()), []);
+        let text =
+            format!(r#"{{"id":"i{offset}","at":"2026-01-0{day}T00:00:00.123456Z","value":{value},"lane":{lane}}}"#);
+        chunk.push(
+            offset,
+            1_700_000_000_000 + offset,
+            Some(b"key"),
+            Some(text.as_bytes()),
+            [],
+        );
     }
     chunk.finish(RECORDS)
 }
@@ -83,7 +90,9 @@ async fn findings(lake: &Lake, declaration: &Stream) -> Vec<Finding> {
         let mut table = verifier.table(name).await.unwrap();
         if name == "readings" {
             let mut log = OneChunk(chunk(), false);
-            against_kafka(declaration, &mut log, &verifier, &mut table, &|_| {}).await.unwrap();
+            against_kafka(declaration, &mut log, &verifier, &mut table, &|_| {})
+                .await
+                .unwrap();
         }
         found.extend(table.report.findings.told().iter().cloned());
     }
@@ -99,10 +108,17 @@ fn removed(findings: &[Finding]) -> Vec<(i64, i64, &str, &str)> {
             version,
             operation,
             by,
-        } => (offsets.from, *version, operation.as_str(), by.split(['/', ':', ' ']).next().unwrap()),
+        } => (
+            offsets.from,
+            *version,
+            operation.as_str(),
+            by.split(['/', ':', ' ']).next().unwrap(),
+        ),
         other => panic!("{other}"),
     });
-    each.collect()
+    let mut each: Vec<_> = each.collect();
+    each.sort_unstable();
+    each
 }
 
 async fn backfill(lake: &Lake) -> Result<(u64, u64), LakeError> {
@@ -137,8 +153,14 @@ async fn what_spark_rewrites_and_removes() {
     spark.sql("set spark.sql.parquet.compression.codec = snappy");
     assert_eq!(findings(&lake, &stream(false)).await, []);
     // A row of each file goes, with deletion vectors, and one by another file.
-    spark.sql(&format!("alter table {rows} set tblproperties ('delta.enableDeletionVectors' = 'true')"));
-    let version = |spark: &mut Spark| spark.sql(&format!("describe history {rows} limit 1"))[0]["version"].as_i64().unwrap();
+    spark.sql(&format!(
+        "alter table {rows} set tblproperties ('delta.enableDeletionVectors' = 'true')"
+    ));
+    let version = |spark: &mut Spark| {
+        spark.sql(&format!("describe history {rows} limit 1"))[0]["version"]
+            .as_i64()
+            .unwrap()
+    };
     spark.sql(&format!("delete from {rows} where _offset in (4, 5)"));
     let first = version(&mut spark);
     spark.sql("set spark.databricks.delta.delete.deletionVectors.persistent = false");
@@ -146,7 +168,8 @@ async fn what_spark_rewrites_and_removes() {
     let second = version(&mut spark);
     spark.sql("set spark.databricks.delta.delete.deletionVectors.persistent = true");
     spark.sql(&format!("optimize {rows}"));
-    let gone = [(4, first), (5, first), (7, second)].map(|(offset, version)| (offset, version, "DELETE", "Apache-Spark"));
+    let gone =
+        [(4, first), (5, first), (7, second)].map(|(offset, version)| (offset, version, "DELETE", "Apache-Spark"));
     let found = findings(&lake, &stream(false)).await;
     assert_eq!(removed(&found), gone);
 
@@ -170,7 +193,10 @@ async fn what_spark_rewrites_and_removes() {
     assert_eq!(row["lanes"], left.len());
     assert_eq!(row["offsets"], left.iter().sum::<i64>());
     assert_eq!(row["least"], -1.5);
-    assert_eq!(row["times"], left.iter().map(|offset| at_us(*offset) % 1_000_003).sum::<i64>());
+    assert_eq!(
+        row["times"],
+        left.iter().map(|offset| at_us(*offset) % 1_000_003).sum::<i64>()
+    );
     assert_eq!(spark.sql(&format!("select count(*) as n from {dead}"))[0]["n"], 0);
 }
 
@@ -197,10 +223,16 @@ async fn what_pythons_deltalake_rewrites_and_removes() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, letters) = landed(folder.path()).await;
     let path = |name: &str| folder.path().join("data").join(name);
-    if !deltalake(path("readings"), "table.delete(\"id = 'i1'\")\ntable.update(updates={'value': 'value'})") {
+    if !deltalake(
+        path("readings"),
+        "table.delete(\"id = 'i1'\")\ntable.update(updates={'value': 'value'})",
+    ) {
         return;
     }
-    assert!(deltalake(path("dead_letters"), "table.update(updates={'error': 'error'})"));
+    assert!(deltalake(
+        path("dead_letters"),
+        "table.update(updates={'error': 'error'})"
+    ));
     let found = findings(&lake, &stream(false)).await;
     assert_eq!(removed(&found), [(1, 2, "DELETE", "delta-rs")]);
     assert_eq!(backfill(&lake).await.unwrap(), (53, 0));

@@ -23,7 +23,10 @@ impl Log {
     /// says none, and none is being written. A failure costs the next reader some time and nothing else. Where the table
     /// asks for checkpoints in another form they are left to other writers.
     pub(crate) fn checkpoint_when_due(&self, version: i64) {
-        let interval = self.view().metadata().map(|metadata| checkpoint_interval(metadata, CHECKPOINT_INTERVAL));
+        let interval = self
+            .view()
+            .metadata()
+            .map(|metadata| checkpoint_interval(metadata, CHECKPOINT_INTERVAL));
         let Some(Some(interval)) = interval else { return };
         if version - self.checkpointed.load(Ordering::Relaxed) < interval {
             return;

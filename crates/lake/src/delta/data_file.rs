@@ -174,7 +174,12 @@ impl RowReader {
                 };
                 let columns = fields.iter().map(column).collect::<Result<Vec<_>, _>>()?;
                 let nulls = array.nulls().cloned();
-                Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, array.len())?)
+                Arc::new(StructArray::try_new_with_length(
+                    fields.clone(),
+                    columns,
+                    nulls,
+                    array.len(),
+                )?)
             }
             (DataType::List(_), DataType::List(element)) => {
                 let (_, offsets, values, nulls) = array.as_list::<i32>().clone().into_parts();
@@ -333,10 +338,9 @@ mod tests {
     }
 
     fn file(columns: Vec<(&str, ArrayRef)>, properties: Option<WriterProperties>) -> Bytes {
-        let batch = RecordBatch::try_from_iter_with_nullable(
-            columns.into_iter().map(|(name, column)| (name, column, true)),
-        )
-        .unwrap();
+        let batch =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+                .unwrap();
         let mut bytes = Vec::new();
         let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), properties).unwrap();
         writer.write(&batch).unwrap();
@@ -375,8 +379,11 @@ mod tests {
     #[test]
     fn instants_and_numbers_take_the_declared_type() {
         let reader = reader(json!([
-            declared("ms", "timestamp"), declared("ns", "timestamp"), declared("local", "timestamp_ntz"),
-            declared("narrow", "long"), declared("single", "double"),
+            declared("ms", "timestamp"),
+            declared("ns", "timestamp"),
+            declared("local", "timestamp_ntz"),
+            declared("narrow", "long"),
+            declared("single", "double"),
         ]));
         let bytes = file(
             vec![
@@ -384,7 +391,10 @@ mod tests {
                 ("narrow", Arc::new(Int32Array::from(vec![-7]))),
                 ("local", Arc::new(TimestampMillisecondArray::from(vec![3]))),
                 ("ns", Arc::new(TimestampNanosecondArray::from(vec![5_000]))),
-                ("ms", Arc::new(TimestampMillisecondArray::from(vec![-2]).with_timezone("UTC"))),
+                (
+                    "ms",
+                    Arc::new(TimestampMillisecondArray::from(vec![-2]).with_timezone("UTC")),
+                ),
             ],
             None,
         );
@@ -393,13 +403,21 @@ mod tests {
         assert_eq!((us("ms"), us("ns"), us("local")), (-2_000, 5, 3_000));
         assert_eq!(batch["ms"].data_type(), &microseconds());
         assert_eq!(batch["narrow"].as_primitive::<Int64Type>().value(0), -7);
-        assert_eq!(batch["single"].as_primitive::<arrow_array::types::Float64Type>().value(0), 0.5);
+        assert_eq!(
+            batch["single"]
+                .as_primitive::<arrow_array::types::Float64Type>()
+                .value(0),
+            0.5
+        );
     }
 
     #[test]
     fn every_codec_and_both_page_versions_are_read() {
         let reader = reader(json!([declared("n", "long"), declared("t", "string")]));
-        let (numbers, texts) = (Int64Array::from_iter_values(0..5000), (0..5000).map(|n| format!("text {n}")));
+        let (numbers, texts) = (
+            Int64Array::from_iter_values(0..5000),
+            (0..5000).map(|n| format!("text {n}")),
+        );
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("n", Arc::new(numbers.clone())),
             ("t", Arc::new(StringArray::from_iter_values(texts))),
@@ -421,7 +439,11 @@ mod tests {
                         .set_dictionary_enabled(dictionaries)
                         .build();
                     let bytes = file(columns.clone(), Some(properties));
-                    assert_eq!(rows(&reader, bytes)["n"].as_primitive::<Int64Type>(), &numbers, "{codec:?}");
+                    assert_eq!(
+                        rows(&reader, bytes)["n"].as_primitive::<Int64Type>(),
+                        &numbers,
+                        "{codec:?}"
+                    );
                 }
             }
         }
@@ -459,7 +481,10 @@ mod tests {
         tags.keys().append_value("k");
         tags.values().append_value(9);
         tags.append(true).unwrap();
-        let bytes = file(vec![("headers", Arc::new(headers)), ("tags", Arc::new(tags.finish()))], None);
+        let bytes = file(
+            vec![("headers", Arc::new(headers)), ("tags", Arc::new(tags.finish()))],
+            None,
+        );
         let batch = rows(&reader, bytes);
         let headers = batch["headers"].as_list::<i32>().value(0);
         let headers = headers.as_struct();
@@ -472,7 +497,10 @@ mod tests {
     #[test]
     fn a_table_that_cannot_be_told_gives_columns_as_they_are() {
         let bytes = file(
-            vec![("ms", Arc::new(TimestampMillisecondArray::from(vec![2]).with_timezone("UTC")))],
+            vec![(
+                "ms",
+                Arc::new(TimestampMillisecondArray::from(vec![2]).with_timezone("UTC")),
+            )],
             None,
         );
         let batch = rows(&RowReader::default(), bytes);

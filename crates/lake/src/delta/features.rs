@@ -94,7 +94,10 @@ const REFUSED: [Refused; 11] = [
         what: "default values of columns that the stream does not declare, which are not filled in",
         uses: |table| {
             let undeclared = |column: &String| table.declared.field(column).is_none();
-            columns_with(table.schema, "CURRENT_DEFAULT").into_iter().filter(undeclared).collect()
+            columns_with(table.schema, "CURRENT_DEFAULT")
+                .into_iter()
+                .filter(undeclared)
+                .collect()
         },
         way_out: "ALTER TABLE ... ALTER COLUMN ... DROP DEFAULT",
     },
@@ -204,7 +207,9 @@ pub(crate) fn checkpoint_interval(metadata: &Metadata, default: i64) -> Option<i
     if as_struct || no_json {
         return None;
     }
-    let interval = metadata.property(CHECKPOINT_INTERVAL).and_then(|text| text.parse().ok());
+    let interval = metadata
+        .property(CHECKPOINT_INTERVAL)
+        .and_then(|text| text.parse().ok());
     Some(interval.filter(|interval| *interval > 0).unwrap_or(default))
 }
 
@@ -246,7 +251,9 @@ fn property(table: &Table<'_>, name: &str, is_active: fn(&str) -> bool) -> Vec<S
 }
 
 fn is_true(metadata: &Metadata, name: &str) -> bool {
-    metadata.property(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    metadata
+        .property(name)
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// The names of columns, nested ones too, whose metadata has this key.
@@ -299,7 +306,8 @@ mod tests {
 
     /// A column `a`, which is declared, and `b`, which is not and has this metadata.
     fn check(protocol: &Protocol, properties: Value, of_column: Value, clustered_by: &[&str]) -> Result<(), String> {
-        let field = |name: &str, metadata: Value| json!({"name": name, "type": "long", "nullable": true, "metadata": metadata});
+        let field =
+            |name: &str, metadata: Value| json!({"name": name, "type": "long", "nullable": true, "metadata": metadata});
         let schema = |fields: Vec<Value>| serde_json::from_value(json!({"type": "struct", "fields": fields})).unwrap();
         let clustered_by: Vec<String> = clustered_by.iter().map(|name| (*name).to_owned()).collect();
         check_writable(
@@ -316,15 +324,45 @@ mod tests {
         let none = || json!({});
         vec![
             ("invariants", Some(2), none(), json!({"delta.invariants": "{}"})),
-            ("checkConstraints", Some(3), json!({"delta.constraints.fast": "a > 1"}), none()),
-            ("generatedColumns", Some(4), none(), json!({"delta.generationExpression": "a + 1"})),
-            ("columnMapping", Some(5), json!({"delta.columnMapping.mode": "name"}), none()),
+            (
+                "checkConstraints",
+                Some(3),
+                json!({"delta.constraints.fast": "a > 1"}),
+                none(),
+            ),
+            (
+                "generatedColumns",
+                Some(4),
+                none(),
+                json!({"delta.generationExpression": "a + 1"}),
+            ),
+            (
+                "columnMapping",
+                Some(5),
+                json!({"delta.columnMapping.mode": "name"}),
+                none(),
+            ),
             ("identityColumns", Some(6), none(), json!({"delta.identity.start": 1})),
             ("allowColumnDefaults", None, none(), json!({"CURRENT_DEFAULT": "1"})),
             ("rowTracking", None, none(), none()),
-            ("inCommitTimestamp", None, json!({"delta.enableInCommitTimestamps": "true"}), none()),
-            ("icebergCompatV1", None, json!({"delta.enableIcebergCompatV1": "true"}), none()),
-            ("icebergCompatV2", None, json!({"delta.enableIcebergCompatV2": "true"}), none()),
+            (
+                "inCommitTimestamp",
+                None,
+                json!({"delta.enableInCommitTimestamps": "true"}),
+                none(),
+            ),
+            (
+                "icebergCompatV1",
+                None,
+                json!({"delta.enableIcebergCompatV1": "true"}),
+                none(),
+            ),
+            (
+                "icebergCompatV2",
+                None,
+                json!({"delta.enableIcebergCompatV2": "true"}),
+                none(),
+            ),
             ("catalogManaged", None, none(), none()),
             ("materializePartitionColumns", None, none(), none()),
         ]
@@ -340,17 +378,32 @@ mod tests {
                 let error = check(&protocol(first, &[]), properties.clone(), of_column.clone(), &[]).unwrap_err();
                 assert!(error.contains(feature), "{error}");
                 // Before it, and where the feature is not listed, the same words mean nothing.
-                assert_eq!(check(&protocol(first - 1, &[]), properties.clone(), of_column.clone(), &[]), Ok(()));
+                assert_eq!(
+                    check(&protocol(first - 1, &[]), properties.clone(), of_column.clone(), &[]),
+                    Ok(())
+                );
                 assert_eq!(check(&protocol(7, &[]), properties, of_column, &[]), Ok(()));
             }
         }
         let clustered = protocol(7, &["clustering", "domainMetadata"]);
         let error = check(&clustered, json!({}), json!({}), &["a"]).unwrap_err();
-        assert!(error.contains("CLUSTER BY NONE") && error.contains("(table feature `clustering`, a)"), "{error}");
+        assert!(
+            error.contains("CLUSTER BY NONE") && error.contains("(table feature `clustering`, a)"),
+            "{error}"
+        );
         // All of them at once.
         let both = json!({"delta.constraints.x": "a > 1", "delta.columnMapping.mode": "id"});
-        let error = check(&protocol(7, &["checkConstraints", "columnMapping"]), both, json!({}), &[]).unwrap_err();
-        assert!(error.contains("checkConstraints") && error.contains("columnMapping"), "{error}");
+        let error = check(
+            &protocol(7, &["checkConstraints", "columnMapping"]),
+            both,
+            json!({}),
+            &[],
+        )
+        .unwrap_err();
+        assert!(
+            error.contains("checkConstraints") && error.contains("columnMapping"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -359,9 +412,15 @@ mod tests {
         let harmless = ["rowTracking", "catalogManaged", "materializePartitionColumns"];
         let listed: Vec<&str> = listed.into_iter().filter(|name| !harmless.contains(name)).collect();
         assert_eq!(check(&protocol(7, &listed), json!({}), json!({}), &[]), Ok(()));
-        assert_eq!(check(&protocol(7, &DONE), json!({"delta.appendOnly": "true"}), json!({}), &[]), Ok(()));
+        assert_eq!(
+            check(&protocol(7, &DONE), json!({"delta.appendOnly": "true"}), json!({}), &[]),
+            Ok(())
+        );
         let suspended = json!({"delta.rowTrackingSuspended": "true"});
-        assert_eq!(check(&protocol(7, &["rowTracking", "clustering"]), suspended, json!({}), &[]), Ok(()));
+        assert_eq!(
+            check(&protocol(7, &["rowTracking", "clustering"]), suspended, json!({}), &[]),
+            Ok(())
+        );
         for version in 1..=6 {
             assert_eq!(check(&protocol(version, &[]), json!({}), json!({}), &[]), Ok(()));
         }

@@ -210,7 +210,11 @@ impl Log {
     ) -> Result<BTreeMap<i32, i64>, LakeError> {
         let table_id = self.view().metadata().map(|metadata| metadata.id.clone());
         match self.keeper.as_ref().zip(table_id) {
-            Some((keeper, table_id)) => keeper.kept_offsets(&table_id, &self.application, topic, partitions).await,
+            Some((keeper, table_id)) => {
+                keeper
+                    .kept_offsets(&table_id, &self.application, topic, partitions)
+                    .await
+            }
             None => Ok(BTreeMap::new()),
         }
     }

@@ -89,9 +89,16 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused_by_name() {
         assert!(protocol(1, &[]).check_readable().is_ok());
-        assert!(protocol(3, &["deletionVectors", "columnMapping"]).check_readable().is_ok());
+        assert!(
+            protocol(3, &["deletionVectors", "columnMapping"])
+                .check_readable()
+                .is_ok()
+        );
         for (protocol, says) in [
-            (protocol(3, &["variantType", "deletionVectors"]), "features variantType,"),
+            (
+                protocol(3, &["variantType", "deletionVectors"]),
+                "features variantType,",
+            ),
             (protocol(4, &[]), "reader version 4"),
         ] {
             assert!(protocol.check_readable().unwrap_err().contains(says));

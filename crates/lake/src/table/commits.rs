@@ -151,7 +151,11 @@ impl Commits {
         let mut held = 0;
         let may_hold = |stats: &Value| {
             let bound = |side: &str| stats[side]["table_id"].as_str().map(str::to_owned);
-            is_between(&self.table_id, bound("minValues").as_deref(), bound("maxValues").as_deref())
+            is_between(
+                &self.table_id,
+                bound("minValues").as_deref(),
+                bound("maxValues").as_deref(),
+            )
         };
         for file in self.log.live_files(may_hold).await? {
             let read = self.log.read_rows(&file, None, |batch| {
@@ -324,7 +328,9 @@ pub(crate) async fn kept_offsets(
     let mut files = snapshot.files(|add| may_be_about(add, table_id));
     while let Some(add) = files.try_next().await? {
         let location = snapshot.location();
-        let path = location.data_path(&add.path).map_err(|why| LakeError::unusable(NAME, why))?;
+        let path = location
+            .data_path(&add.path)
+            .map_err(|why| LakeError::unusable(NAME, why))?;
         let deleted = add.deletion_vector.as_ref();
         let read = reader.read(location, &path, deleted, None, |batch| {
             let found = rows(&batch, |id| id == table_id)

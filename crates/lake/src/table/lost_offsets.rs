@@ -110,7 +110,11 @@ impl Table {
     }
 
     /// By partition, what the newest commit that is still in the log recorded for this application.
-    async fn committed_offsets(&self, topic: &str, partitions: &BTreeSet<i32>) -> Result<BTreeMap<i32, i64>, LakeError> {
+    async fn committed_offsets(
+        &self,
+        topic: &str,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeMap<i32, i64>, LakeError> {
         let wanted: BTreeMap<String, i32> = partitions
             .iter()
             .map(|partition| (self.log.txn_id(&TopicPartition::new(topic, *partition)), *partition))

@@ -112,7 +112,12 @@ impl Table {
 }
 
 /// Columns that the writer does not know have no values that it would lose.
-pub(crate) fn check_undeclared(table: &str, batch: &RecordBatch, declared: &Schema, path: &str) -> Result<(), LakeError> {
+pub(crate) fn check_undeclared(
+    table: &str,
+    batch: &RecordBatch,
+    declared: &Schema,
+    path: &str,
+) -> Result<(), LakeError> {
     let schema = batch.schema_ref();
     let has_values = |(at, name): &(usize, &str)| {
         declared.index_of(name).is_err() && batch.column(*at).logical_null_count() < batch.num_rows()

@@ -307,7 +307,8 @@ impl Evidence {
     /// What is left of a hole when messages are left out of which rows were removed.
     fn without_removed(&self, hole: Span) -> Vec<Span> {
         let removed = self.removed.iter();
-        let spans = removed.flat_map(|removed| within(&removed.offsets, hole).map(|offset| Span::new(offset, offset + 1)));
+        let spans =
+            removed.flat_map(|removed| within(&removed.offsets, hole).map(|offset| Span::new(offset, offset + 1)));
         let mut spans: Vec<Span> = spans.collect();
         spans.sort_unstable_by_key(|span| span.from);
         let (mut left, mut at) = (Vec::new(), hole.from);
@@ -523,7 +524,8 @@ fn within(offsets: &RoaringTreemap, span: Span) -> impl Iterator<Item = i64> + '
     let mut all = offsets.iter();
     all.advance_to(span.from.max(0) as u64);
     let until = span.to.max(0) as u64;
-    all.take_while(move |offset| *offset < until).map(|offset| offset as i64)
+    all.take_while(move |offset| *offset < until)
+        .map(|offset| offset as i64)
 }
 
 /// What is left of a hole when these are taken out.

@@ -88,7 +88,9 @@ impl RemovedRows {
         offset: i64,
         element: Option<u32>,
     ) -> bool {
-        let Ok(offset) = u64::try_from(offset) else { return false };
+        let Ok(offset) = u64::try_from(offset) else {
+            return false;
+        };
         let mut all = self.of(place, owns_unnamed);
         all.any(|removed| removed.element == element && removed.offsets.contains(offset))
     }

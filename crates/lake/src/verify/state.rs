@@ -228,13 +228,7 @@ impl TableState {
         self.evidence.insert(version, evidence);
     }
 
-    fn take_removal(
-        &mut self,
-        location: &TableLocation,
-        version: i64,
-        info: Option<&CommitInfo>,
-        actions: &[Action],
-    ) {
+    fn take_removal(&mut self, location: &TableLocation, version: i64, info: Option<&CommitInfo>, actions: &[Action]) {
         let by = info
             .and_then(|info| info.engine_info.as_deref())
             .unwrap_or("an unknown program");

@@ -253,7 +253,12 @@ impl FileWriter {
             file.writer.flushed_row_groups(),
         );
         let bytes = file.writer.into_inner().map_err(failed)?;
-        let name = format!("part-{:05}-{}{}", self.done.len(), self.names.next(), self.format.suffix);
+        let name = format!(
+            "part-{:05}-{}{}",
+            self.done.len(),
+            self.names.next(),
+            self.format.suffix
+        );
         let partition = self.format.partition.as_ref().zip(file.day).map(|(partition, day)| {
             let (year, month, day) = civil_from_days(day);
             (partition.column.clone(), format!("{year:04}-{month:02}-{day:02}"))

@@ -102,9 +102,9 @@ fn batch(stream: &Stream, offsets: Span) -> RecordBatch {
             ("_offset", _) => Arc::new(Int64Array::from_iter_values(all())),
             ("_topic", _) => Arc::new(StringArray::from_iter_values(all().map(|_| &stream.topic))),
             ("_element", _) => Arc::new(Int32Array::new_null(all().count())),
-            (name, _) if name == stream.event_time => Arc::new(
-                TimestampMicrosecondArray::from_iter_values(all().map(at_us)).with_timezone("UTC"),
-            ),
+            (name, _) if name == stream.event_time => {
+                Arc::new(TimestampMicrosecondArray::from_iter_values(all().map(at_us)).with_timezone("UTC"))
+            }
             (_, DataType::Timestamp(..)) => {
                 let value = |o: i64| EXTREME_US.get(o as usize).copied().unwrap_or(at_us(o) + salt);
                 let values = all().map(|o| (!is_null(&o)).then(|| value(o)));
@@ -112,11 +112,21 @@ fn batch(stream: &Stream, offsets: Span) -> RecordBatch {
             }
             (_, DataType::Float64) => {
                 let extremes = [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324];
-                let value = |o: i64| extremes.get(o as usize).copied().unwrap_or((o - 1500 + salt) as f64 / 8.0);
+                let value = |o: i64| {
+                    extremes
+                        .get(o as usize)
+                        .copied()
+                        .unwrap_or((o - 1500 + salt) as f64 / 8.0)
+                };
                 Arc::new(Float64Array::from_iter(all().map(|o| (!is_null(&o)).then(|| value(o)))))
             }
             (_, DataType::Int32) => {
-                let value = |o: i64| [i32::MAX, i32::MIN].get(o as usize).copied().unwrap_or((o * 7 + salt) as i32);
+                let value = |o: i64| {
+                    [i32::MAX, i32::MIN]
+                        .get(o as usize)
+                        .copied()
+                        .unwrap_or((o * 7 + salt) as i32)
+                };
                 Arc::new(Int32Array::from_iter(all().map(|o| (!is_null(&o)).then(|| value(o)))))
             }
             (_, DataType::Int64) => {
@@ -145,7 +155,9 @@ fn batch(stream: &Stream, offsets: Span) -> RecordBatch {
 /// A lake with rows in every table.
 async fn filled(folder: &Path, profile: ParquetProfile) -> Lake {
     let clock = Arc::new(ManualClock::new(NOON_US));
-    let lake = Lake::open(folder.to_str().unwrap(), clock, Names::seeded(1)).await.unwrap();
+    let lake = Lake::open(folder.to_str().unwrap(), clock, Names::seeded(1))
+        .await
+        .unwrap();
     let lake = lake.with_parquet_profile(profile);
     for stream in streams() {
         let table = lake.table(&stream, "ingest").await.unwrap();
@@ -173,7 +185,10 @@ async fn filled(folder: &Path, profile: ParquetProfile) -> Lake {
         element,
     };
     let erasures = lake.erasures("ingest").await.unwrap();
-    erasures.record(&[erasure(Some(2)), erasure(Some(4))], "asked for").await.unwrap();
+    erasures
+        .record(&[erasure(Some(2)), erasure(Some(4))], "asked for")
+        .await
+        .unwrap();
     for table in ["vehicle_data", "dead_letters"] {
         lake.record_commits(table, 1).await.unwrap();
         let snapshot = lake.root().snapshot(table, None).await.unwrap();
@@ -190,14 +205,32 @@ fn summary(column: &dyn Array) -> Value {
         json!({"nulls": nulls, "least": numbers.iter().min(), "greatest": numbers.iter().max(), "sum": total})
     };
     match column.data_type() {
-        DataType::Int32 => of(column.as_primitive::<Int32Type>().iter().flatten().map(i64::from).collect()),
-        DataType::Date32 => of(column.as_primitive::<Date32Type>().iter().flatten().map(i64::from).collect()),
+        DataType::Int32 => of(column
+            .as_primitive::<Int32Type>()
+            .iter()
+            .flatten()
+            .map(i64::from)
+            .collect()),
+        DataType::Date32 => of(column
+            .as_primitive::<Date32Type>()
+            .iter()
+            .flatten()
+            .map(i64::from)
+            .collect()),
         DataType::Int64 => of(column.as_primitive::<Int64Type>().iter().flatten().collect()),
-        DataType::Timestamp(..) => of(column.as_primitive::<TimestampMicrosecondType>().iter().flatten().collect()),
+        DataType::Timestamp(..) => of(column
+            .as_primitive::<TimestampMicrosecondType>()
+            .iter()
+            .flatten()
+            .collect()),
         DataType::Float64 => {
             let numbers: Vec<f64> = column.as_primitive::<Float64Type>().iter().flatten().collect();
             let text = |number: f64| format!("{:016x}", number.to_bits());
-            let total: i64 = numbers.iter().filter(|number| number.abs() <= 1e6).map(|number| (number * 8.0) as i64).sum();
+            let total: i64 = numbers
+                .iter()
+                .filter(|number| number.abs() <= 1e6)
+                .map(|number| (number * 8.0) as i64)
+                .sum();
             let (least, greatest) = (
                 numbers.iter().copied().reduce(f64::min),
                 numbers.iter().copied().reduce(f64::max),
@@ -256,15 +289,29 @@ async fn expected(lake: &Lake, table: &str) -> (Value, Columns) {
     let plain = PlainTable::open(lake, table).await;
     let mut batches = Vec::new();
     for (path, add) in &plain.files {
-        let bytes = lake.store().get(&plain.path_of(path)).await.unwrap().bytes().await.unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+        let bytes = lake
+            .store()
+            .get(&plain.path_of(path))
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .unwrap()
+            .build()
+            .unwrap();
         for batch in reader.map(Result::unwrap) {
             let mut fields = batch.schema().fields().to_vec();
             let mut columns = batch.columns().to_vec();
             if let Some(day) = add["partitionValues"]["event_date"].as_str() {
                 let day = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").unwrap();
                 let day = day.signed_duration_since(chrono::NaiveDate::default()).num_days() as i32;
-                fields.push(Arc::new(arrow_schema::Field::new("event_date", DataType::Date32, false)));
+                fields.push(Arc::new(arrow_schema::Field::new(
+                    "event_date",
+                    DataType::Date32,
+                    false,
+                )));
                 columns.push(Arc::new(Date32Array::from_value(day, batch.num_rows())));
             }
             batches.push(RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(fields)), columns).unwrap());
@@ -317,7 +364,10 @@ fn by_spark(spark: &mut Spark, path: &Path, columns: &Columns) -> Value {
                 "count(*) - count({column}) as n{at}, {least} as l{at}, {greatest} as g{at}, coalesce({sum}, 0) as s{at}"
             )
         });
-        let statement = format!("select count(*) as rows, {} from {source}", expressions.collect::<Vec<_>>().join(", "));
+        let statement = format!(
+            "select count(*) as rows, {} from {source}",
+            expressions.collect::<Vec<_>>().join(", ")
+        );
         let row = &spark.sql(&statement)[0];
         if source == table {
             found.insert(String::new(), row["rows"].clone());
@@ -374,7 +424,7 @@ async fn python_readers_see_every_value_of_every_table() {
         }
         let paths = tables.keys().map(|table| folder.path().join("data").join(table));
         let output = Command::new(&python)
-            .args(["-c", include_str!("every_reader.py")])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lake/every_reader.py"))
             .args(paths)
             .output()
             .unwrap();

@@ -17,7 +17,9 @@ use crate::spark::Spark;
 
 async fn open(folder: &Path, seed: u64) -> Lake {
     let clock = Arc::new(ManualClock::new(NOON_US));
-    Lake::open(folder.to_str().unwrap(), clock, Names::seeded(seed)).await.unwrap()
+    Lake::open(folder.to_str().unwrap(), clock, Names::seeded(seed))
+        .await
+        .unwrap()
 }
 
 /// Commits ten rows after those that are there; the error in words.
@@ -30,7 +32,10 @@ async fn append(folder: &Path, seed: u64) -> Result<i64, String> {
     let mut writer = table.file_writer();
     writer.write(&batch(&stream, 0, span, NOON_US, 1_000_000)).unwrap();
     let staged = table.upload(writer.finish().unwrap()).await.unwrap();
-    match table.commit_counted(vec![staged], &[(partition(0), span)], Some(10), None).await {
+    match table
+        .commit_counted(vec![staged], &[(partition(0), span)], Some(10), None)
+        .await
+    {
         Ok(CommitOutcome::Committed { version }) => Ok(version),
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.to_string()),
@@ -46,19 +51,26 @@ async fn filled(folder: &Path) -> String {
 fn versions(folder: &Path) -> usize {
     let log = std::fs::read_dir(folder.join("data/vehicle_data/_delta_log")).unwrap();
     let is_commit = |name: &str| name.len() == 25 && name.ends_with(".json");
-    log.filter(|entry| is_commit(entry.as_ref().unwrap().file_name().to_str().unwrap())).count()
+    log.filter(|entry| is_commit(entry.as_ref().unwrap().file_name().to_str().unwrap()))
+        .count()
 }
 
 async fn assert_clean(folder: &Path) {
     let root = lake::Root::open(folder.to_str().unwrap(), []).unwrap();
-    let verifier = Verifier::open(&root, &[], VerifyOptions::default(), &|_, _, _| {}).await.unwrap();
+    let verifier = Verifier::open(&root, &[], VerifyOptions::default(), &|_, _, _| {})
+        .await
+        .unwrap();
     let report = verifier.table("vehicle_data").await.unwrap().report;
     assert!(report.findings.passes(), "{:?}", report.findings.told());
 }
 
 /// Feature, what uses it, and the way out that the error must name (empty: the table is written).
 const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
-    ("appendOnly", &["alter table {t} set tblproperties ('delta.appendOnly' = 'true')"], &[]),
+    (
+        "appendOnly",
+        &["alter table {t} set tblproperties ('delta.appendOnly' = 'true')"],
+        &[],
+    ),
     (
         "changeDataFeed",
         &["alter table {t} set tblproperties ('delta.enableChangeDataFeed' = 'true')"],
@@ -73,7 +85,11 @@ const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
         &[],
     ),
     ("timestampNtz", &["alter table {t} add column noted timestamp_ntz"], &[]),
-    ("v2Checkpoint", &["alter table {t} set tblproperties ('delta.checkpointPolicy' = 'v2')"], &[]),
+    (
+        "v2Checkpoint",
+        &["alter table {t} set tblproperties ('delta.checkpointPolicy' = 'v2')"],
+        &[],
+    ),
     (
         "vacuumProtocolCheck",
         &["alter table {t} set tblproperties ('delta.feature.vacuumProtocolCheck' = 'supported')"],
@@ -125,8 +141,10 @@ const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
     ),
     (
         "columnMapping",
-        &["alter table {t} set tblproperties ('delta.columnMapping.mode' = 'name', 'delta.minReaderVersion' = '2', \
-           'delta.minWriterVersion' = '5')"],
+        &[
+            "alter table {t} set tblproperties ('delta.columnMapping.mode' = 'name', 'delta.minReaderVersion' = '2', \
+           'delta.minWriterVersion' = '5')",
+        ],
         &["alter table {t} set tblproperties ('delta.columnMapping.mode' = 'none')"],
     ),
     (
@@ -149,11 +167,7 @@ const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
             "alter table {t} drop feature typeWidening",
         ],
     ),
-    (
-        "variantType",
-        &["alter table {t} add column anything variant"],
-        &[],
-    ),
+    ("variantType", &["alter table {t} add column anything variant"], &[]),
     (
         "generatedColumns",
         &["replace:speed_class int generated always as (cast(speed as int))"],
@@ -193,7 +207,9 @@ async fn what_spark_sets_is_honoured_or_refused_by_name() {
     spark.sql("set spark.databricks.delta.allowArbitraryProperties.enabled = true");
     for (feature, statements, way_out) in BY_SPARK {
         let folder = tempfile::tempdir().unwrap();
-        let creates = statements.iter().find_map(|statement| statement.strip_prefix("replace:"));
+        let creates = statements
+            .iter()
+            .find_map(|statement| statement.strip_prefix("replace:"));
         let table = match creates {
             None => filled(folder.path()).await,
             Some(column) => {
@@ -223,7 +239,9 @@ async fn what_spark_sets_is_honoured_or_refused_by_name() {
         }
         if is_refused {
             run(&mut spark, way_out);
-            append(folder.path(), 3).await.unwrap_or_else(|error| panic!("{feature}: the way out: {error}"));
+            append(folder.path(), 3)
+                .await
+                .unwrap_or_else(|error| panic!("{feature}: the way out: {error}"));
         }
         // Spark reads what was added, and a check finds nothing.
         let count = &spark.sql(&format!("select count(*) as n, sum(_offset) as offsets from {table}"))[0];
@@ -240,12 +258,23 @@ async fn clustered_dead_letters_are_refused() {
     lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     let table = format!("delta.`{}`", folder.path().join("data/dead_letters").display());
     spark.sql(&format!("alter table {table} cluster by (topic)"));
-    let refused = lake.dead_letters([&vehicle_data()], "ingest").await.map(drop).unwrap_err().to_string();
-    assert!(refused.contains("clustering") && refused.contains("CLUSTER BY NONE"), "{refused}");
+    let refused = lake
+        .dead_letters([&vehicle_data()], "ingest")
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("clustering") && refused.contains("CLUSTER BY NONE"),
+        "{refused}"
+    );
     spark.sql(&format!("alter table {table} cluster by none"));
     let letters = lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     let spans = [(partition(0), Span::new(0, 1))];
-    letters.commit(&[letter(0, 0)], &spans, &Default::default()).await.unwrap();
+    letters
+        .commit(&[letter(0, 0)], &spans, &Default::default())
+        .await
+        .unwrap();
     assert_eq!(spark.sql(&format!("select count(*) as n from {table}"))[0]["n"], 1);
 }
 
@@ -276,11 +305,23 @@ async fn offsets_that_sparks_checkpoint_drops_are_recovered() {
 
 /// What Python's deltalake sets, and what an error must say (`None`: the table is written).
 const BY_DELTALAKE: [(&str, Option<&str>); 5] = [
-    ("table.alter.add_constraint({'slow': 'speed < 1000'})", Some("checkConstraints")),
+    (
+        "table.alter.add_constraint({'slow': 'speed < 1000'})",
+        Some("checkConstraints"),
+    ),
     ("table.alter.set_table_properties({'delta.appendOnly': 'true'})", None),
-    ("table.alter.set_table_properties({'delta.enableChangeDataFeed': 'true'})", None),
-    ("table.alter.set_table_properties({'delta.checkpointInterval': '2', 'delta.logRetentionDuration': 'interval 1 days'})", None),
-    ("table.alter.add_feature(deltalake.TableFeatures.RowTracking, True)", Some("rowTracking")),
+    (
+        "table.alter.set_table_properties({'delta.enableChangeDataFeed': 'true'})",
+        None,
+    ),
+    (
+        "table.alter.set_table_properties({'delta.checkpointInterval': '2', 'delta.logRetentionDuration': 'interval 1 days'})",
+        None,
+    ),
+    (
+        "table.alter.add_feature(deltalake.TableFeatures.RowTracking, True)",
+        Some("rowTracking"),
+    ),
 ];
 
 #[tokio::test]

@@ -224,7 +224,9 @@ async fn compatible_files_have_what_every_reader_takes_and_no_more() {
     let table = lake.table(&stream, "ingest").await.unwrap();
     let mut writer = table.file_writer();
     // More values than dictionaries of numbers hold, so that they are given up.
-    writer.write(&batch(&stream, 0, Span::new(0, 5000), NOON_US, 1)).unwrap();
+    writer
+        .write(&batch(&stream, 0, Span::new(0, 5000), NOON_US, 1))
+        .unwrap();
     let staged = table.upload(writer.finish().unwrap()).await.unwrap();
     let spans = [(partition(0), Span::new(0, 5000))];
     table.commit(vec![staged], &spans).await.unwrap();
@@ -237,17 +239,32 @@ async fn compatible_files_have_what_every_reader_takes_and_no_more() {
         let delta = PlainTable::open(&lake, name).await;
         for path in delta.files.keys() {
             assert!(path.ends_with(".snappy.parquet"), "{path}");
-            let bytes = lake.store().get(&delta.path_of(path)).await.unwrap().bytes().await.unwrap();
+            let bytes = lake
+                .store()
+                .get(&delta.path_of(path))
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap();
             let file = SerializedFileReader::new(bytes).unwrap();
             let group = file.get_row_group(0).unwrap();
             for (at, chunk) in group.metadata().columns().iter().enumerate() {
                 let column = format!("{name}.{}", chunk.column_path().string());
                 assert_eq!(chunk.compression(), Compression::SNAPPY, "{column}");
-                let known = [Encoding::PLAIN, Encoding::RLE, Encoding::PLAIN_DICTIONARY, Encoding::RLE_DICTIONARY];
+                let known = [
+                    Encoding::PLAIN,
+                    Encoding::RLE,
+                    Encoding::PLAIN_DICTIONARY,
+                    Encoding::RLE_DICTIONARY,
+                ];
                 assert!(chunk.encodings().all(|encoding| known.contains(&encoding)), "{column}");
                 let pages = group.get_column_page_reader(at).unwrap();
                 for page in pages.map(Result::unwrap) {
-                    assert!(matches!(page.page_type(), PageType::DATA_PAGE | PageType::DICTIONARY_PAGE), "{column}");
+                    assert!(
+                        matches!(page.page_type(), PageType::DATA_PAGE | PageType::DICTIONARY_PAGE),
+                        "{column}"
+                    );
                 }
             }
         }

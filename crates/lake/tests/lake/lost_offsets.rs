@@ -33,12 +33,18 @@ async fn table(planted: &Planted, application: &str, seed: u64) -> Table {
 async fn planted() -> Planted {
     let planted = Planted::empty();
     let table = table(&planted, "ingest", 1).await;
-    let starts = [0, 0, 20].into_iter().zip([0, 1, 2]).map(|(earliest, partition)| StartingOffset {
-        partition,
-        first: [0, 60, 20][partition as usize],
-        earliest,
-    });
-    table.record_starts(TOPIC, "latest", &starts.collect::<Vec<_>>()).await.unwrap();
+    let starts = [0, 0, 20]
+        .into_iter()
+        .zip([0, 1, 2])
+        .map(|(earliest, partition)| StartingOffset {
+            partition,
+            first: [0, 60, 20][partition as usize],
+            earliest,
+        });
+    table
+        .record_starts(TOPIC, "latest", &starts.collect::<Vec<_>>())
+        .await
+        .unwrap();
     planted.land(&table, 0, Span::new(0, 8), |offset| offset < 5).await;
     planted.land(&table, 2, Span::new(20, 30), |_| true).await;
     planted
@@ -71,7 +77,10 @@ async fn expire(planted: &Planted, of: &str, keep_commits: bool) {
 fn set_property(planted: &Planted, version: u64, name: &str, value: &str) {
     let mut metadata: Option<Value> = None;
     for earlier in 0..version {
-        let found = planted.actions(earlier).into_iter().find(|action| action.get("metaData").is_some());
+        let found = planted
+            .actions(earlier)
+            .into_iter()
+            .find(|action| action.get("metaData").is_some());
         metadata = found.or(metadata);
     }
     let mut metadata = metadata.unwrap();
@@ -87,7 +96,10 @@ async fn recovered(planted: &Planted, partitions: &[i32]) -> Result<Vec<Option<i
     assert!(!table.has_starts(TOPIC, partitions.iter().copied()));
     let starts: Vec<_> = partitions.iter().map(|partition| at(*partition)).collect();
     table.record_starts(TOPIC, "latest", &starts).await?;
-    Ok(partitions.iter().map(|number| table.recorded(&partition(*number))).collect())
+    Ok(partitions
+        .iter()
+        .map(|number| table.recorded(&partition(*number)))
+        .collect())
 }
 
 #[tokio::test]
@@ -95,7 +107,10 @@ async fn offsets_are_recovered_from_the_commits_that_are_there() {
     let planted = planted().await;
     set_property(&planted, 4, "delta.setTransactionRetentionDuration", "interval 1 hour");
     expire(&planted, TOPIC, true).await;
-    assert_eq!(recovered(&planted, &[0, 1, 2]).await.unwrap(), [Some(8), Some(60), Some(30)]);
+    assert_eq!(
+        recovered(&planted, &[0, 1, 2]).await.unwrap(),
+        [Some(8), Some(60), Some(30)]
+    );
     // What is read from then on is read once.
     let table = table(&planted, "ingest", 3).await;
     planted.land(&table, 0, Span::new(8, 12), |_| true).await;
@@ -109,7 +124,10 @@ async fn offsets_are_recovered_from_the_table_of_commits() {
     set_property(&planted, 4, "delta.setTransactionRetentionDuration", "interval 1 hour");
     planted.lake.record_commits(TOPIC, 4).await.unwrap();
     expire(&planted, TOPIC, false).await;
-    assert_eq!(recovered(&planted, &[0, 1, 2]).await.unwrap(), [Some(8), Some(60), Some(30)]);
+    assert_eq!(
+        recovered(&planted, &[0, 1, 2]).await.unwrap(),
+        [Some(8), Some(60), Some(30)]
+    );
 }
 
 #[tokio::test]
@@ -117,7 +135,10 @@ async fn offsets_are_recovered_from_the_rows() {
     let planted = planted().await;
     expire(&planted, TOPIC, false).await;
     // Nothing tells of the dead letters behind the last row, nor of the quiet partition: `dead_letters` knows the first.
-    assert_eq!(recovered(&planted, &[0, 2, 3]).await.unwrap(), [Some(5), Some(30), Some(0)]);
+    assert_eq!(
+        recovered(&planted, &[0, 2, 3]).await.unwrap(),
+        [Some(5), Some(30), Some(0)]
+    );
     let dead_letters = planted.lake.dead_letters([&vehicle_data()], "ingest").await.unwrap();
     let known = dead_letters.offsets_from(&partition(0), 5).await.unwrap();
     assert_eq!(known, [5, 6, 7].map(|offset| (offset, None)).into());
@@ -127,9 +148,16 @@ async fn offsets_are_recovered_from_the_rows() {
 async fn dead_letters_without_a_recorded_offset_are_found_by_their_rows() {
     let planted = planted().await;
     // The dead letters are one commit and its declaration.
-    let version = planted.lake.root().snapshot("dead_letters", None).await.unwrap().version();
+    let version = planted
+        .lake
+        .root()
+        .snapshot("dead_letters", None)
+        .await
+        .unwrap()
+        .version();
     let metadata = std::fs::read_to_string(planted.commit_file("dead_letters", 0)).unwrap();
-    let mut metadata: Value = serde_json::from_str(metadata.lines().find(|line| line.contains("metaData")).unwrap()).unwrap();
+    let mut metadata: Value =
+        serde_json::from_str(metadata.lines().find(|line| line.contains("metaData")).unwrap()).unwrap();
     metadata["metaData"]["configuration"]["delta.setTransactionRetentionDuration"] = json!("interval 1 hour");
     let next = planted.commit_file("dead_letters", version as u64 + 1);
     std::fs::write(next, format!("{metadata}\n")).unwrap();
@@ -151,7 +179,10 @@ async fn rows_that_may_be_another_applications_stop_the_writer() {
     let error = recovered(&planted, &[0]).await.unwrap_err();
     assert!(!error.is_retryable());
     let error = error.to_string();
-    assert!(error.contains("vehicle_data[0] up to offset 4") && error.contains("`other`"), "{error}");
+    assert!(
+        error.contains("vehicle_data[0] up to offset 4") && error.contains("`other`"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

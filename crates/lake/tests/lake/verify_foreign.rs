@@ -121,12 +121,22 @@ fn copy_without(planted: &Planted, version: u64, name: &str, is_gone: impl Fn(i6
 async fn rows_that_another_program_removed_are_told_from_rows_that_were_lost() {
     let planted = Planted::new().await;
     // An update that keeps all rows, a deletion after it, and a loss that no commit explains.
-    let (old, updated) = (add_of(&planted, 3), copy_without(&planted, 3, "updated.parquet", |_| false));
+    let (old, updated) = (
+        add_of(&planted, 3),
+        copy_without(&planted, 3, "updated.parquet", |_| false),
+    );
     put(&planted, "UPDATE", vec![remove_of(&old), updated.clone()]);
     let deleted = copy_without(&planted, 3, "deleted.parquet", |offset| offset == 150);
-    let delete = [remove_of(&updated), deleted, json!({"commitInfo": {"operation": "DELETE", "engineInfo": SPARK}})];
+    let delete = [
+        remove_of(&updated),
+        deleted,
+        json!({"commitInfo": {"operation": "DELETE", "engineInfo": SPARK}}),
+    ];
     planted.set_actions(10, &delete);
-    assert_eq!(planted.check("vehicle_data").await.findings.told(), [removed_by_spark(150, 10, "DELETE")]);
+    assert_eq!(
+        planted.check("vehicle_data").await.findings.told(),
+        [removed_by_spark(150, 10, "DELETE")]
+    );
     planted.rewrite_without(5, |offset| offset == 204);
     let report = planted.check("vehicle_data").await;
     assert_eq!((report.partitions[0].removed, report.partitions[0].lost), (1, 1));
@@ -135,7 +145,11 @@ async fn rows_that_another_program_removed_are_told_from_rows_that_were_lost() {
     std::fs::remove_file(planted.table().join(updated["add"]["path"].as_str().unwrap())).unwrap();
     assert_eq!(planted.kinds().await, kinds(["commit_short", "lost"]));
     let report = planted.check("vehicle_data").await;
-    let untold = report.findings.told().iter().filter(|finding| matches!(finding, Finding::Removed { .. }));
+    let untold = report
+        .findings
+        .told()
+        .iter()
+        .filter(|finding| matches!(finding, Finding::Removed { .. }));
     assert_eq!(untold.count(), 2, "{:?}", report.findings.told());
 }
 

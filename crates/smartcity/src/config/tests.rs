@@ -42,7 +42,10 @@ fn the_parquet_profile_is_set_by_every_layer() {
     let profile = |file: &str, environment: &[(&str, &str)], flags: &Flags| {
         load(file, environment, flags).unwrap().parquet.profile
     };
-    let (file, variable) = ("[parquet]\nprofile = \"compact\"\n", ("SMARTCITY_PARQUET_PROFILE", "compact"));
+    let (file, variable) = (
+        "[parquet]\nprofile = \"compact\"\n",
+        ("SMARTCITY_PARQUET_PROFILE", "compact"),
+    );
     let flag = vec![("parquet.profile", "compact".to_owned())];
     assert_eq!(profile(file, &[], &Vec::new()), lake::ParquetProfile::Compact);
     assert_eq!(profile("", &[variable], &Vec::new()), lake::ParquetProfile::Compact);

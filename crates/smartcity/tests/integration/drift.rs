@@ -184,18 +184,42 @@ fn odd_values_of_undeclared_fields_stop_no_command() {
     producer.flush(Duration::from_secs(20)).unwrap();
     let of_lake = |args: &[&str]| {
         let mut command = smartcity();
-        command.args(args).arg("--lake").arg(&lake).arg("--streams").arg(&streams);
+        command
+            .args(args)
+            .arg("--lake")
+            .arg(&lake)
+            .arg("--streams")
+            .arg(&streams);
         run(&mut command)
     };
-    of_lake(&["ingest", "--until-caught-up", "--only", "neat", "--bootstrap-servers", &address]);
+    of_lake(&[
+        "ingest",
+        "--until-caught-up",
+        "--only",
+        "neat",
+        "--bootstrap-servers",
+        &address,
+    ]);
     let status: Value = serde_json::from_str(&of_lake(&["status", "--json"])).unwrap();
     let neat = &status["streams"][0];
-    assert_eq!((&neat["rows"], &neat["unreadable_rows"]), (&json!(5), &json!(0)), "{status}");
+    assert_eq!(
+        (&neat["rows"], &neat["unreadable_rows"]),
+        (&json!(5), &json!(0)),
+        "{status}"
+    );
     assert_eq!(neat["undeclared_fields"]["odd"], 4, "{status}");
     for command in [
         &["status"][..],
         &["lake", "verify"],
-        &["lake", "verify", "--against-kafka", "--table", "neat", "--bootstrap-servers", &address],
+        &[
+            "lake",
+            "verify",
+            "--against-kafka",
+            "--table",
+            "neat",
+            "--bootstrap-servers",
+            &address,
+        ],
         &["lake", "backfill", "--dry-run"],
         &["lake", "backfill"],
     ] {
