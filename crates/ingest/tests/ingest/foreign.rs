@@ -116,7 +116,9 @@ fn removed(findings: &[Finding]) -> Vec<(i64, i64, &str, &str)> {
         ),
         other => panic!("{other}"),
     });
-    each.collect()
+    let mut each: Vec<_> = each.collect();
+    each.sort_unstable();
+    each
 }
 
 async fn backfill(lake: &Lake) -> Result<(u64, u64), LakeError> {

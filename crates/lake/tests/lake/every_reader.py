@@ -6,7 +6,6 @@ import sys
 
 import deltalake
 import duckdb
-import numpy
 import polars
 import pyarrow
 import pyarrow.compute as pc
@@ -20,38 +19,41 @@ def summary(column):
     kind = column.type
     if pyarrow.types.is_dictionary(kind):
         return summary(column.cast(kind.value_type))
-    nulls, values = column.null_count, column.drop_null()
+    nulls = column.null_count
     least = greatest = None
+    is_text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or kind == pyarrow.string_view()
+    is_bytes = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind) or kind == pyarrow.binary_view()
+    if is_text or is_bytes:
+        # Python's order of texts is that of their code points, as UTF-8's is.
+        plain = [value for value in column.to_pylist() if value is not None]
+        if plain:
+            least, greatest = min(plain), max(plain)
+            if is_bytes:
+                least, greatest = least.hex().upper(), greatest.hex().upper()
+        return {"nulls": nulls, "least": least, "greatest": greatest, "sum": sum(map(len, plain))}
+    values = column.drop_null()
     if pyarrow.types.is_timestamp(kind):
         values = values.cast(pyarrow.timestamp("us", kind.tz)).cast(pyarrow.int64())
     elif pyarrow.types.is_date(kind):
         values = values.cast(pyarrow.date32()).cast(pyarrow.int32()).cast(pyarrow.int64())
     if pyarrow.types.is_integer(values.type):
-        numbers = values.cast(pyarrow.int64()).to_numpy()
-        total = int(numpy.fmod(numbers, PRIME).sum())
-        if len(numbers):
-            least, greatest = int(numbers.min()), int(numbers.max())
+        numbers = values.cast(pyarrow.int64()).to_pylist()
+        # SQL's remainder has the sign of the number.
+        total = sum(number % PRIME if number >= 0 else -(-number % PRIME) for number in numbers)
+        if numbers:
+            least, greatest = min(numbers), max(numbers)
     elif pyarrow.types.is_floating(kind):
-        numbers = values.to_numpy()
-        total = int((numbers[numpy.abs(numbers) <= 1e6] * 8).astype("int64").sum())
-        if len(numbers):
-            least, greatest = repr(float(numbers.min())), repr(float(numbers.max()))
+        numbers = values.to_pylist()
+        total = sum(int(number * 8) for number in numbers if abs(number) <= 1e6)
+        if numbers:
+            least, greatest = repr(min(numbers)), repr(max(numbers))
     elif pyarrow.types.is_boolean(kind):
         flags = values.to_pylist()
         total = sum(flags)
         if flags:
             least, greatest = int(min(flags)), int(max(flags))
-    elif pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind) or kind == pyarrow.binary_view():
-        raw = values.to_pylist()
-        total = sum(map(len, raw))
-        if raw:
-            least, greatest = min(raw).hex().upper(), max(raw).hex().upper()
     else:
-        # Python's order of texts is that of their code points, as UTF-8's is.
-        texts = values.to_pylist()
-        total = sum(map(len, texts))
-        if texts:
-            least, greatest = min(texts), max(texts)
+        raise TypeError(f"a column of {kind}")
     return {"nulls": nulls, "least": least, "greatest": greatest, "sum": total}
 
 

@@ -424,7 +424,7 @@ async fn python_readers_see_every_value_of_every_table() {
         }
         let paths = tables.keys().map(|table| folder.path().join("data").join(table));
         let output = Command::new(&python)
-            .args(["-c", include_str!("every_reader.py")])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lake/every_reader.py"))
             .args(paths)
             .output()
             .unwrap();
