@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
+use arrow_schema::DataType;
 use model::{EVENT_DATE, event_time};
 use serde_json::Value;
 
@@ -47,7 +48,7 @@ impl Table {
             .fields()
             .iter()
             .map(|field| match batch.column_by_name(field.name()) {
-                Some(column) => Ok(Arc::clone(column)),
+                Some(column) => as_declared(self.name(), column, field.data_type()),
                 // Its value stands in the log; this is where it came from.
                 None if field.name() == EVENT_DATE => self.event_date(batch),
                 None => Ok(new_null_array(field.data_type(), batch.num_rows())),
@@ -91,4 +92,13 @@ impl Table {
         };
         self.log.commit_prepared(read_version, &id, &actions, &read).await
     }
+}
+
+/// A column in the declared type, where they differ in what is noted about nested fields alone: a file has their ids there.
+fn as_declared(table: &str, column: &ArrayRef, declared: &DataType) -> Result<ArrayRef, LakeError> {
+    if column.data_type() == declared || !column.data_type().equals_datatype(declared) {
+        return Ok(Arc::clone(column));
+    }
+    arrow_cast::cast(column, declared)
+        .map_err(|error| LakeError::unusable(table, format!("a file has other columns: {error}")))
 }
