@@ -39,7 +39,9 @@ impl Spark {
         );
         let jars = cache.join(format!("spark-{version}/complete"));
         if !jars.exists() {
-            crate::skip::skip(&format!("Spark {version} (tests/spark/real-spark {version} --jars fetches it)"));
+            crate::skip::skip(&format!(
+                "Spark {version} (tests/spark/real-spark {version} --jars fetches it)"
+            ));
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

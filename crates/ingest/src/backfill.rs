@@ -60,10 +60,11 @@ pub fn preview(stream: &Stream, batch: &RecordBatch) -> Result<Backfilled, Strin
         return Ok(found);
     };
     for row in 0..read.num_rows() {
+        // A field that every row has has its value already.
         let count = extras
             .columns
             .iter()
-            .filter(|(_, part)| read.column(*part).is_valid(row))
+            .filter(|(own, part)| stream.fields[*own].nullable && read.column(*part).is_valid(row))
             .count() as u64;
         found.values += count;
         found.rows += u64::from(count > 0);
@@ -292,7 +293,10 @@ impl Extras {
                 .map_err(|error| format!("a column has another type than declared: {error}"))
         };
         for (own, part) in &self.columns {
-            columns[*own] = mixed(*own, *part, false)?;
+            // Not one that every row has: it is read as another type, to be left where it is.
+            if columns[*own].data_type() == read.column(*part).data_type() {
+                columns[*own] = mixed(*own, *part, false)?;
+            }
         }
         let (own, part) = self.extra;
         columns[own] = mixed(own, part, true)?;

@@ -77,17 +77,33 @@ impl Stream {
         &self.plan
     }
 
-    /// The fields that may be null, without an event time: a stream that reads out of `_extra` what went there before it was
-    /// declared. A field that every row has is never in `_extra` on its own account, and the whole message is not there
-    /// either. `_extra` is one row's, so it holds one element at most, and this stream has no elements.
+    /// A stream that reads out of `_extra` what went there before it was declared: the same fields, all of which may be null,
+    /// without an event time. A field that every row has takes anything, as what `_extra` holds in its place is no value for
+    /// it. The whole message is not there. `_extra` is one row's, so it holds one element at most, and this stream has no
+    /// elements.
     ///
     /// # Errors
     /// Two of the fields clash, in words.
     pub fn with_nullable_fields(&self) -> Result<Stream, String> {
-        let is_in_extra = |field: &&Field| field.nullable && !field.is_message();
-        let mut fields: Vec<Field> = self.fields.iter().filter(is_in_extra).cloned().collect();
+        let mut fields: Vec<Field> = self
+            .fields
+            .iter()
+            .filter(|field| !field.is_message())
+            .cloned()
+            .collect();
         let mut plan = PathNode::root(None);
         for (index, field) in fields.iter_mut().enumerate() {
+            if !field.nullable {
+                *field = Field {
+                    field_type: FieldType::Json,
+                    nullable: true,
+                    written: Written::default(),
+                    min: None,
+                    max: None,
+                    one_of: Vec::new(),
+                    ..field.clone()
+                };
+            }
             for (rank, place) in field.from.iter_mut().enumerate() {
                 *place = place.in_the_only_element();
                 plan.insert(place, index, rank)?;

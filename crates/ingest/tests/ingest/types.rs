@@ -272,6 +272,10 @@ const EARLY: &str = r#"
     type = "double"
     nullable = true
     from = ["lat", "location[0]"]
+    [[field]]
+    name = "lon"
+    type = "double"
+    from = ["lon", "location[1]"]
 "#;
 const LATER: &str = r#"
     [[field]]
@@ -283,6 +287,11 @@ const LATER: &str = r#"
     type = "timestamp"
     epoch = "s"
     nullable = true
+    [[field]]
+    name = "depth"
+    type = "integer"
+    nullable = true
+    from = ["location[2]"]
     [[field]]
     name = "message"
     type = "json"
@@ -297,10 +306,11 @@ async fn values_move_past_one_that_stays() {
     let lake = open_lake(folder.path()).await;
     let early = Stream::parse("early.toml", EARLY).unwrap();
     let records = [
-        r#"{"id":0,"lat":1,"location":[2],"tags":{"a":[1.5]},"seen":60}"#,
-        r#"{"id":1,"lat":1,"location":[1],"tags":{"a":[1.5,null]}}"#,
-        r#"{"id":2,"location":[3],"seen":"soon"}"#,
-        r#"{"id":3,"lat":1,"location":[2]}"#,
+        r#"{"id":0,"lat":1,"lon":5,"location":[2],"tags":{"a":[1.5]},"seen":60}"#,
+        r#"{"id":1,"lat":1,"lon":5,"location":[1,"five"],"tags":{"a":[1.5,null]}}"#,
+        r#"{"id":2,"location":[3,5,60],"seen":"soon"}"#,
+        r#"{"id":3,"lat":1,"lon":5,"location":[2]}"#,
+        r#"{"id":4,"location":[3,5,60]}"#,
     ];
     let (_, letters) = ingest(&lake, &early, &chunk(records.map(str::to_owned)), |rows| rows).await;
     assert_eq!(letters, []);
@@ -310,8 +320,8 @@ async fn values_move_past_one_that_stays() {
     let mut backfill = Backfill::new(table, &later).unwrap();
     let found = backfill.run(&|_, _| {}).await.unwrap();
     let expected = Backfilled {
-        values: 3,
-        rows: 2,
+        values: 4,
+        rows: 3,
         bad: 1,
         files: 1,
     };
@@ -325,16 +335,18 @@ async fn values_move_past_one_that_stays() {
         extra,
         [
             Some(r#"{"location":[2]}"#),
+            Some(r#"{"location":[null,"five"]}"#),
+            Some(r#"{"location":[null,null,60],"seen":"soon"}"#),
+            Some(r#"{"location":[2]}"#),
             None,
-            Some(r#"{"seen":"soon"}"#),
-            Some(r#"{"location":[2]}"#)
         ]
     );
-    let valid = |column: &str| (0..4).map(|row| batch[column].is_valid(row)).collect::<Vec<_>>();
-    assert_eq!(valid("tags"), [true, true, false, false]);
-    assert_eq!(valid("seen"), [true, false, false, false]);
+    let valid = |column: &str| (0..5).map(|row| batch[column].is_valid(row)).collect::<Vec<_>>();
+    assert_eq!(valid("tags"), [true, true, false, false, false]);
+    assert_eq!(valid("seen"), [true, false, false, false, false]);
+    assert_eq!(valid("depth"), [false, false, false, false, true]);
     // The message is not in `_extra`, so a column for it cannot be filled from there.
-    assert_eq!(valid("message"), [false; 4]);
+    assert_eq!(valid("message"), [false; 5]);
     // What is done is done.
     let again = backfill.run(&|_, _| {}).await.unwrap();
     assert_eq!(

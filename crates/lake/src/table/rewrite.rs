@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::types::Date32Type;
 use arrow_array::{Array, ArrayRef, Date32Array, RecordBatch, new_null_array};
 use arrow_cast::parse::Parser;
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Schema};
 use model::EVENT_DATE;
 use serde_json::Value;
 
@@ -63,11 +63,14 @@ impl Table {
             .iter()
             .map(|field| match batch.column_by_name(field.name()) {
                 // Its value stands in the log.
-                _ if field.name() == EVENT_DATE => Arc::new(Date32Array::from_value(day, batch.num_rows())) as ArrayRef,
-                Some(column) => Arc::clone(column),
-                None => new_null_array(field.data_type(), batch.num_rows()),
+                _ if field.name() == EVENT_DATE => {
+                    Ok(Arc::new(Date32Array::from_value(day, batch.num_rows())) as ArrayRef)
+                }
+                Some(column) => as_declared(self.name(), column, field.data_type()),
+                None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             });
-        RecordBatch::try_new(Arc::clone(schema), columns.collect()).map_err(|error| {
+        let columns = columns.collect::<Result<Vec<_>, LakeError>>()?;
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| {
             let why = format!("{} has other columns: {error}", file.add.path);
             LakeError::unusable(self.name(), why)
         })
@@ -139,4 +142,13 @@ pub(crate) fn check_undeclared(
             lost.join(", ")
         ),
     ))
+}
+
+/// A column in the declared type, where they differ in what is noted about nested fields alone: a file has their ids there.
+fn as_declared(table: &str, column: &ArrayRef, declared: &DataType) -> Result<ArrayRef, LakeError> {
+    if column.data_type() == declared || !column.data_type().equals_datatype(declared) {
+        return Ok(Arc::clone(column));
+    }
+    arrow_cast::cast(column, declared)
+        .map_err(|error| LakeError::unusable(table, format!("a file has other columns: {error}")))
 }

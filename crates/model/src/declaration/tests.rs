@@ -155,14 +155,20 @@ fn a_stream_with_elements() {
         (elements.path.to_string().as_str(), elements.max),
         ("readings[*]", ELEMENTS_MAX)
     );
-    // Of the fields, those that may be in `_extra`.
     let nullable = ELEMENTS.replace("doc = \"Energy.\"", "nullable = true");
     let flat = Stream::parse("m.toml", &nullable)
         .unwrap()
         .with_nullable_fields()
         .unwrap();
-    assert_eq!((flat.elements, flat.event_time, flat.fields.len()), (None, None, 1));
-    assert_eq!(flat.fields[0].from[0].to_string(), "readings[0].energy");
+    assert_eq!((flat.elements, flat.event_time, flat.fields.len()), (None, None, 3));
+    assert_eq!(flat.fields[2].from[0].to_string(), "readings[0].energy");
+    let types: Vec<_> = flat
+        .fields
+        .iter()
+        .map(|field| (&field.field_type, field.nullable))
+        .collect();
+    let json = (&FieldType::Json, true);
+    assert_eq!(types, [json, json, (&FieldType::Double, true)]);
     let records = nullable
         .replace("readings[*]", "[*]")
         .replace("from = [\"[*].at\", \"sent\"]", "from = [\"[*].at\"]")
@@ -173,7 +179,7 @@ fn a_stream_with_elements() {
     let records = Stream::parse("m.toml", &records).unwrap();
     assert!(matches!(records.plan(), PathNode::Elements(_)));
     assert_eq!(
-        records.with_nullable_fields().unwrap().fields[0].from[0].to_string(),
+        records.with_nullable_fields().unwrap().fields[2].from[0].to_string(),
         "energy"
     );
 }

@@ -929,7 +929,7 @@ async fn literals_are_compared_in_the_columns_own_unit() {
         ("day = timestamp '2026-01-01T00:00:01'", ""),
         ("day between '0001-01-01' and '2026-01-01'", "12"),
         ("day in ('0001-01-01', '9999-12-31')", "13"),
-        ("day < now() - interval '1000 years'", "1"),
+        ("day < now() - interval '300 years'", "1"),
         ("day <= at", "123"),
         ("at < day + interval '1 day'", "123"),
         ("at > now()", "3"),
@@ -1017,6 +1017,15 @@ async fn json_is_read_by_functions_and_operators() {
         ("json_length(_extra, 'a', 'b')", "2,,,"),
         ("json_length(_extra)", "5,2,,"),
         ("_extra ->> 'n' = '5'", "false,true,,"),
+        ("'5' = _extra ->> 'n'", "false,true,,"),
+        ("_extra -> 'a' ->> 'b' is null", "false,true,true,true"),
+        (
+            "_extra ->> 'a' is not null and _extra ->> 'n' <> '5'",
+            "true,false,false,false",
+        ),
+        ("_extra ->> 'a' like 't%'", "false,true,,"),
+        ("_extra ->> 'a' not in ('text', 'x')", "true,false,,"),
+        ("_extra ->> 'n' between '3' and '6'", "false,true,,"),
         ("json_get_int(_extra, 'n') > 5", "true,,,"),
     ] {
         let sql = format!("select {expression} as v from t order by id");

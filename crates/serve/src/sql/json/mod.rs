@@ -15,11 +15,11 @@ use arrow_array::{Array, ArrayRef, Int64Array, StringArray};
 use arrow_cast::cast;
 use arrow_schema::DataType;
 use datafusion::common::{DFSchema, Result, plan_err};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Between, InList, Like, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::sqlparser::ast::BinaryOperator;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use self::find::{Step, find};
@@ -228,12 +228,66 @@ impl ExprPlanner for Operators {
             BinaryOperator::LongArrow => What::AsText,
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        // `_extra -> 'a' -> 'b'` is one path.
-        let mut args = match expr.left {
-            Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == What::Json.name() => args,
-            left => vec![left],
-        };
-        args.push(expr.right);
-        Ok(PlannerResult::Planned(JsonFunction::udf(what).call(args)))
+        Ok(PlannerResult::Planned(step_into(what, expr.left, expr.right)))
     }
+}
+
+/// `json -> step`. The parser binds these operators looser than comparisons, PostgreSQL tighter: what came here as
+/// `a = (json -> step)` or `json -> (step = a)` with the parentheses elsewhere is put right, as no truth value is JSON text
+/// or a step.
+fn step_into(what: What, json: Expr, step: Expr) -> Expr {
+    let boxed = |json, step: Box<Expr>| Box::new(step_into(what, json, *step));
+    match (json, step) {
+        (Expr::BinaryExpr(BinaryExpr { left, op, right }), step) if is_predicate(op) => {
+            let right = Box::new(step_into(what, *right, step));
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+        }
+        (json, Expr::BinaryExpr(BinaryExpr { left, op, right })) if is_predicate(op) => {
+            let left = boxed(json, left);
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+        }
+        (json, Expr::Like(like)) => Expr::Like(Like {
+            expr: boxed(json, like.expr),
+            ..like
+        }),
+        (json, Expr::SimilarTo(like)) => Expr::SimilarTo(Like {
+            expr: boxed(json, like.expr),
+            ..like
+        }),
+        (json, Expr::Between(between)) => Expr::Between(Between {
+            expr: boxed(json, between.expr),
+            ..between
+        }),
+        (json, Expr::InList(list)) => Expr::InList(InList {
+            expr: boxed(json, list.expr),
+            ..list
+        }),
+        (json, Expr::IsNull(step)) => Expr::IsNull(boxed(json, step)),
+        (json, Expr::IsNotNull(step)) => Expr::IsNotNull(boxed(json, step)),
+        // `_extra -> 'a' -> 'b'` is one path.
+        (Expr::ScalarFunction(ScalarFunction { func, mut args }), step) if func.name() == What::Json.name() => {
+            args.push(step);
+            JsonFunction::udf(what).call(args)
+        }
+        (json, step) => JsonFunction::udf(what).call(vec![json, step]),
+    }
+}
+
+/// Whether an operator gives a truth value from others than truth values.
+fn is_predicate(operator: Operator) -> bool {
+    matches!(
+        operator,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+            | Operator::RegexMatch
+            | Operator::RegexIMatch
+            | Operator::RegexNotMatch
+            | Operator::RegexNotIMatch
+    )
 }
