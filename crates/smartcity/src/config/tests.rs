@@ -95,7 +95,7 @@ fn a_mistake_names_its_place_and_the_nearest_right_key() {
     );
     has(
         error("[broker]\ndurability = \"never\"\n", &[]),
-        "`never` is not os, always or a duration such as 1s",
+        "`never` is not a durability; write fsync or os, in `broker.durability`",
     );
     has(
         error("", &[("SMARTCITY_INGEST_LATENCI", "1s")]),

@@ -174,13 +174,10 @@ impl CleanJob {
         }
         for record in each(header, &unpacked).flatten() {
             let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
-            if let Some(key) = record.key
-                && offset >= self.first_dirty
-            {
-                if !keys.put(key, offset) {
-                    keys.seen_before(offset);
-                    return false;
-                }
+            let key = record.key.filter(|_| offset >= self.first_dirty);
+            if key.is_some_and(|key| !keys.put(key, offset)) {
+                keys.seen_before(offset);
+                return false;
             }
         }
         true
