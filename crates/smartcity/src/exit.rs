@@ -163,7 +163,7 @@ fn lake_hint(error: &LakeError) -> Option<String> {
         return Some(hint.to_owned());
     }
     match error {
-        LakeError::Missing { .. } => Some("name another with --lake".to_owned()),
+        LakeError::Missing { .. } => Some("start one with `smartcity up`, or name another with --lake".to_owned()),
         LakeError::SchemaDiffers { .. } => Some("change the declaration back, or land into another lake".to_owned()),
         LakeError::Denied { .. } => {
             Some("check who owns the folder and whether the disk is mounted read-only".to_owned())

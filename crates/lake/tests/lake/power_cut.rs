@@ -53,7 +53,9 @@ async fn go_on(lake: &Lake, commits: i64, promise: &mut dyn FnMut(i64)) -> Resul
     for _ in 0..commits {
         let from = table.recorded(&place).unwrap_or(0);
         let span = Span::new(from, from + COMMIT);
-        let dead: Vec<_> = (span.from..span.to)
+        // Letters that ran ahead of their rows before the cut are there.
+        let letters_upto = letters.recorded(&place).unwrap_or(0);
+        let dead: Vec<_> = (span.from.max(letters_upto)..span.to)
             .filter(is_dead)
             .map(|offset| letter(0, offset))
             .collect();

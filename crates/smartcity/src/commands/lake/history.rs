@@ -170,6 +170,6 @@ mod tests {
             assert_eq!(line.contains("+100000"), columns >= 80, "{columns}: {line}");
         }
         assert!(line(Some(80), cells).ends_with("STREAMING UPDATE"));
-        assert!(line(Some(60), cells).ends_with("STREAMI…"));
+        assert!(line(Some(60), cells).ends_with("STREAMIN…"));
     }
 }
