@@ -37,7 +37,17 @@ pub(crate) fn line(first: &[String], then: &[String], noun: &str, width: usize) 
             return line;
         }
         if kept == 0 {
-            return cut(&line, width);
+            // The count stays, unless nothing else would.
+            let tail = if rest.is_empty() {
+                String::new()
+            } else {
+                format!(" · {rest}")
+            };
+            let room = width.saturating_sub(tail.chars().count());
+            return match room >= tail.chars().count() {
+                true => cut(&first.join(" · "), room) + &tail,
+                false => cut(&line, width),
+            };
         }
     }
     String::new()
@@ -77,6 +87,10 @@ mod tests {
         assert_eq!(
             line(&first, &then, "streams", 50),
             "1000/s · lag 0 · 3 dead letters · +3 streams"
+        );
+        assert_eq!(
+            line(&first, &then, "streams", 40),
+            "1000/s · lag 0 · 3 dead le… · +3 streams"
         );
         assert_eq!(line(&first, &then, "streams", 20), "1000/s · lag 0 · 3 …");
     }
