@@ -154,6 +154,9 @@ fn what_is_taken_is_named_with_a_way_out() {
 fn start(dir: &Path, settings: &str, arguments: &[&str]) -> Process {
     let file = dir.join("settings.toml");
     std::fs::write(&file, settings).unwrap();
+    // It may hold a password.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, private).unwrap();
     let mut command = smartcity();
     command.args(["up", "--kafka-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(dir).arg("--config").arg(file);
