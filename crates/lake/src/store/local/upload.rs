@@ -165,6 +165,10 @@ impl MultipartUpload for Upload {
 
     async fn abort(&mut self) -> Result<()> {
         let staged = self.staged.take().ok_or_else(ended)?;
-        blocking(move || Ok(drop(staged))).await
+        blocking(move || {
+            drop(staged);
+            Ok(())
+        })
+        .await
     }
 }
