@@ -35,7 +35,7 @@ pub(super) fn decode(text: &[u8], rule: &FieldRule, scratch: &mut Scratch) -> Re
 fn base64(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let digits = &text[..text.len() - padding];
-    if padding > 0 && (padding > 2 || text.len() % 4 != 0) {
+    if padding > 0 && (padding > 2 || !text.len().is_multiple_of(4)) {
         return None;
     }
     let (mut bits, mut count) = (0_u32, 0);
