@@ -24,10 +24,13 @@ struct Faulty {
     failures: AtomicU32,
     /// How long a call hangs.
     hangs: Duration,
+    /// Cancelled when a call begins to.
+    hanging: CancellationToken,
 }
 
 impl Faulty {
     fn answer(&self) -> Result<(), KafkaError> {
+        self.hanging.cancel();
         std::thread::sleep(self.hangs);
         let left = self.failures.load(Ordering::SeqCst);
         if left == 0 {
@@ -84,8 +87,12 @@ impl Source for Faulty {
     fn report_positions(&mut self, _: &[(TopicPartition, i64)]) {}
 }
 
-/// Runs with this source; stops after a while.
-async fn run(lake: &Path, source: Faulty, stop_after: Option<Duration>) -> (Result<(), IngestError>, Vec<String>) {
+/// Runs with this source; stops when `stop_at` is cancelled.
+async fn run(
+    lake: &Path,
+    source: Faulty,
+    stop_at: Option<CancellationToken>,
+) -> (Result<(), IngestError>, Vec<String>) {
     let streams = Streams::parse([("stream.toml", STREAM)]).unwrap();
     let clock = Arc::new(ManualClock::new(0));
     let lake = Lake::open(lake.to_str().unwrap(), clock.clone(), Names::seeded(1))
@@ -118,8 +125,8 @@ async fn run(lake: &Path, source: Faulty, stop_after: Option<Duration>) -> (Resu
         stop.clone(),
     );
     let stopping = async {
-        if let Some(after) = stop_after {
-            tokio::time::sleep(after).await;
+        if let Some(stop_at) = stop_at {
+            stop_at.cancelled().await;
             stop.cancel();
         }
         std::future::pending::<()>().await;
@@ -139,6 +146,7 @@ fn faulty(failures: u32, hangs: Duration) -> (Faulty, Arc<Mutex<Vec<Instant>>>) 
         polls: Arc::clone(&polls),
         failures: AtomicU32::new(failures),
         hangs,
+        hanging: CancellationToken::new(),
     };
     (source, polls)
 }
@@ -169,14 +177,15 @@ async fn the_group_is_served_while_nobody_says_where_to_read_from() {
 async fn a_job_whose_kafka_hangs_ends_when_it_is_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let (source, _) = faulty(0, Duration::from_secs(6));
+    let hanging = source.hanging.clone();
     let started = Instant::now();
-    let (ended, unready) = run(dir.path(), source, Some(Duration::from_millis(200))).await;
+    let (ended, unready) = run(dir.path(), source, Some(hanging)).await;
     let error = ended.unwrap_err().to_string();
     assert!(
         error.starts_with("stopped after 0.3 s without having committed"),
         "{error}"
     );
-    // 0.2 s until it is stopped, the timeout, and what a failed job waits for its threads.
+    // The timeout, and what a failed job waits for its threads.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(!unready.is_empty());
 }
