@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::{Progress, Totals};
 use metrics_exporter_prometheus::PrometheusHandle;
+use model::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use serve::http::{Health, StatusSource};
 use tokio::task::JoinHandle;
@@ -144,7 +145,8 @@ async fn log(note: Arc<Mutex<String>>, progress: Arc<Progress>, interval: Durati
         let now = (Instant::now(), progress.totals());
         let note = note.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (first, then) = parts(&before.1, &now.1, now.0 - before.0, &note);
-        let time = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+        let now_us = u64::try_from(SystemClock.now_us()).unwrap_or_default();
+        let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_micros(now_us));
         eprintln!("{time} {}", terminal::line(&first, &then, "streams", usize::MAX));
         before = now;
         tokio::time::sleep(interval).await;

@@ -110,8 +110,14 @@ mod tests {
             ..idle.clone()
         };
         let none = Outages::default();
-        assert_eq!(reasons(Phase::Running, &[idle.clone()], &none, after(900)), [""; 0]);
-        assert_eq!(reasons(Phase::Running, &[behind.clone()], &none, after(60)), [""; 0]);
+        assert_eq!(
+            reasons(Phase::Running, std::slice::from_ref(&idle), &none, after(900)),
+            [""; 0]
+        );
+        assert_eq!(
+            reasons(Phase::Running, std::slice::from_ref(&behind), &none, after(60)),
+            [""; 0]
+        );
         assert_eq!(
             reasons(Phase::Running, &[idle.clone(), behind], &none, after(75)),
             ["gps is 7 records behind and has had no commit for 75 s"]
@@ -125,7 +131,10 @@ mod tests {
         let mut outages = Outages::default();
         outages.failed(Part::Kafka, "refused".to_owned(), start);
         outages.failed(Part::Kafka, "timed out".to_owned(), after(3));
-        assert_eq!(reasons(Phase::Running, &[idle.clone()], &outages, after(4)), [""; 0]);
+        assert_eq!(
+            reasons(Phase::Running, std::slice::from_ref(&idle), &outages, after(4)),
+            [""; 0]
+        );
         assert_eq!(
             reasons(Phase::Running, &[idle], &outages, after(20)),
             ["Kafka has not answered for 20 s (2 tries): timed out"]

@@ -102,18 +102,16 @@ async fn findings(lake: &Lake, declaration: &Stream) -> Vec<Finding> {
 
 /// Offset, version, operation and program of each removed row; nothing else may be found.
 fn removed(findings: &[Finding]) -> Vec<(i64, i64, &str, &str)> {
-    let each = findings.iter().map(|finding| match finding {
+    let each = findings.iter().flat_map(|finding| match finding {
         Finding::RemovedRows {
             offsets,
             version,
             operation,
             by,
-        } => (
-            offsets.from,
-            *version,
-            operation.as_str(),
-            by.split(['/', ':', ' ']).next().unwrap(),
-        ),
+        } => {
+            let program = by.split(['/', ':', ' ']).next().unwrap();
+            (offsets.from..offsets.to).map(move |offset| (offset, *version, operation.as_str(), program))
+        }
         other => panic!("{other}"),
     });
     let mut each: Vec<_> = each.collect();

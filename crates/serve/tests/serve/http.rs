@@ -77,7 +77,7 @@ async fn what_it_serves() {
         head.contains("content-type: text/html") && head.contains("cache-control: no-store"),
         "{head}"
     );
-    for path in ["/api/progress", "/health", "/metrics"] {
+    for path in ["/api/progress", "/livez", "/readyz", "/metrics"] {
         assert!(body.contains(path), "{body}");
     }
 
