@@ -145,22 +145,25 @@ impl DataType {
         }
     }
 
-    /// The same but for what is noted about nested fields: the type alone.
-    pub fn is_same_type(&self, other: &DataType) -> bool {
+    /// Whether a column of this type takes all values of the other: the same type, where nested values may be null here
+    /// that are required there. What is noted about nested fields does not count. Spark's ALTER TABLE makes nested fields
+    /// nullable.
+    pub fn takes(&self, other: &DataType) -> bool {
+        let takes_nulls = |here: bool, there: bool| here || !there;
         match (self, other) {
             (DataType::Struct(a), DataType::Struct(b)) => {
                 a.fields.len() == b.fields.len()
                     && a.fields.iter().zip(&b.fields).all(|(a, b)| {
-                        a.name == b.name && a.nullable == b.nullable && a.data_type.is_same_type(&b.data_type)
+                        a.name == b.name && takes_nulls(a.nullable, b.nullable) && a.data_type.takes(&b.data_type)
                     })
             }
             (DataType::Array(a), DataType::Array(b)) => {
-                a.contains_null == b.contains_null && a.element.is_same_type(&b.element)
+                takes_nulls(a.contains_null, b.contains_null) && a.element.takes(&b.element)
             }
             (DataType::Map(a), DataType::Map(b)) => {
-                a.value_contains_null == b.value_contains_null
-                    && a.key.is_same_type(&b.key)
-                    && a.value.is_same_type(&b.value)
+                takes_nulls(a.value_contains_null, b.value_contains_null)
+                    && a.key.takes(&b.key)
+                    && a.value.takes(&b.value)
             }
             _ => self == other,
         }
@@ -391,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_compared_without_what_is_noted_about_nested_fields() {
+    fn a_column_takes_a_type_whatever_is_noted_about_nested_fields() {
         let plain = DataType::Struct(StructType {
             fields: vec![StructField::new("a", PrimitiveType::Long.into(), true)],
         });
@@ -399,10 +402,11 @@ mod tests {
         if let DataType::Struct(fields) = &mut noted {
             fields.fields[0].metadata.insert("comment".to_owned(), "x".into());
         }
-        assert!(plain.is_same_type(&noted) && plain != noted);
+        assert!(plain.takes(&noted) && plain != noted);
         if let DataType::Struct(fields) = &mut noted {
             fields.fields[0].nullable = false;
         }
-        assert!(!plain.is_same_type(&noted));
+        // A required value may go where it may be null, not the other way round.
+        assert!(plain.takes(&noted) && !noted.takes(&plain));
     }
 }

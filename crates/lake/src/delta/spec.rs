@@ -180,14 +180,18 @@ impl TableSpec {
         metadata: &Metadata,
         clustered_by: &[String],
     ) -> Result<(), LakeError> {
-        let schema = self.schema_of(metadata)?;
+        let schema = self.schema_of(metadata).map_err(|error| {
+            // A type that this writer does not know comes with a feature, and that is the name to look for.
+            let features = protocol.writer_features.as_deref().unwrap_or_default().join(", ");
+            LakeError::unusable(&self.name, format!("{error}; it asks its writers for: {features}"))
+        })?;
         features::check_writable(protocol, metadata, &schema, &self.schema, clustered_by)
             .map_err(|why| LakeError::unusable(&self.name, why))
     }
 }
 
 fn difference(declared: &StructField, column: &StructField) -> Option<String> {
-    if !declared.data_type.is_same_type(&column.data_type) {
+    if !column.data_type.takes(&declared.data_type) {
         return Some(format!(
             "column `{}` is {} in the table and declared {}",
             declared.name, column.data_type, declared.data_type

@@ -168,7 +168,14 @@ const BY_SPARK: [(&str, &[&str], &[&str]); 18] = [
         &["alter table {t} set tblproperties ('delta.enableTypeWidening' = 'true')"],
         UNTRIED,
     ),
-    ("variantType", &["alter table {t} add column anything variant"], &[]),
+    (
+        "variantType",
+        &[
+            "alter table {t} set tblproperties ('delta.feature.variantType' = 'supported')",
+            "alter table {t} add column anything variant",
+        ],
+        &[],
+    ),
     (
         "generatedColumns",
         &["replace:speed_class int generated always as (cast(speed as int))"],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{foreign_readers_agree, query, up};
+use crate::support::{eventually, foreign_readers_agree, query, smartcity, up};
 
 #[test]
 fn deltalake_polars_and_duckdb_see_what_we_see() {
@@ -11,6 +11,19 @@ fn deltalake_polars_and_duckdb_see_what_we_see() {
     // Over midnight, so that there are two partitions.
     let mut up = up(dir.path(), &["--pace", "max", "--start", "2026-01-01T23:30:00"]);
     up.process.wait_for("the vehicle has arrived", Duration::from_secs(30));
+    // What has not been read when `up` stops is read at its next start.
+    eventually("rows of both days", Duration::from_secs(30), || {
+        let mut dates = smartcity();
+        dates.args([
+            "query",
+            "select distinct event_date from vehicle_data",
+            "--format",
+            "csv",
+            "--lake",
+        ]);
+        let printed = dates.arg(&lake).output().unwrap().stdout;
+        String::from_utf8(printed).unwrap().lines().count() == 3
+    });
     up.process.stop();
 
     let dates = query(
