@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType as ArrowType, Field, Fields, Schema, TimeUnit};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use serde_json::{Map, Value};
 
-use crate::delta::schema::{ArrayType, ColumnMapping, DataType, MapType, PrimitiveType, StructField, StructType};
+use crate::delta::schema::{
+    ArrayType, COLUMN_MAPPING_ID, COLUMN_MAPPING_NAME, ColumnMapping, DataType, MapType, PrimitiveType, StructField,
+    StructType,
+};
 
 /// Names of the unnamed parts of lists and maps, as Parquet has them.
 const ELEMENT: &str = "element";
@@ -169,6 +173,23 @@ fn map_from_arrow(entries: &Field) -> Result<DataType, String> {
 
 fn is_utc(zone: &str) -> bool {
     ["UTC", "utc", "Z", "+00:00", "-00:00", "Etc/UTC"].contains(&zone)
+}
+
+impl ColumnMapping {
+    /// Whether a field of a file is this column, or nested field, of the table.
+    pub fn is_column(self, declared: &Field, in_file: &Field) -> bool {
+        match self {
+            ColumnMapping::None => declared.name() == in_file.name(),
+            ColumnMapping::Name => {
+                let physical = declared.metadata().get(COLUMN_MAPPING_NAME);
+                physical.unwrap_or(declared.name()) == in_file.name()
+            }
+            ColumnMapping::Id => {
+                let id = declared.metadata().get(COLUMN_MAPPING_ID);
+                id.is_some() && id == in_file.metadata().get(PARQUET_FIELD_ID_META_KEY)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::schema::types::SchemaDescriptor;
@@ -28,7 +28,7 @@ use crate::LakeError;
 use crate::delta::arrow::to_arrow;
 use crate::delta::deletion_vector::DeletionVector;
 use crate::delta::location::TableLocation;
-use crate::delta::schema::{COLUMN_MAPPING_ID, COLUMN_MAPPING_NAME, ColumnMapping, StructType};
+use crate::delta::schema::{COLUMN_MAPPING_NAME, ColumnMapping, StructType};
 use crate::store::parquet::StoreFile;
 
 /// Rows decoded at a time.
@@ -120,28 +120,16 @@ impl RowReader {
         let is_wanted = |name: &str| columns.is_none_or(|columns| columns.contains(&name));
         let found = |(root, field): (usize, &FieldRef)| {
             let target = match &self.declared {
-                Some(declared) => declared.iter().find(|column| self.is(column, field))?.clone(),
+                Some(declared) => declared
+                    .iter()
+                    .find(|column| self.mapping.is_column(column, field))?
+                    .clone(),
                 None => in_microseconds(field),
             };
             is_wanted(target.name()).then_some((root, target))
         };
         Plan {
             columns: in_file.fields().iter().enumerate().filter_map(found).collect(),
-        }
-    }
-
-    /// Whether a field of a file is this column or nested field of the table.
-    fn is(&self, declared: &Field, in_file: &Field) -> bool {
-        match self.mapping {
-            ColumnMapping::None => declared.name() == in_file.name(),
-            ColumnMapping::Name => {
-                let physical = declared.metadata().get(COLUMN_MAPPING_NAME);
-                physical.unwrap_or(declared.name()) == in_file.name()
-            }
-            ColumnMapping::Id => {
-                let id = declared.metadata().get(COLUMN_MAPPING_ID);
-                id.is_some() && id == in_file.metadata().get(PARQUET_FIELD_ID_META_KEY)
-            }
         }
     }
 
@@ -168,10 +156,11 @@ impl RowReader {
         Ok(match (array.data_type(), declared) {
             (DataType::Struct(in_file), DataType::Struct(fields)) => {
                 let array = array.as_struct();
-                let column = |field: &FieldRef| match in_file.iter().position(|found| self.is(field, found)) {
-                    Some(at) => self.as_declared(array.column(at), field.data_type()),
-                    None => Ok(new_null_array(field.data_type(), array.len())),
-                };
+                let column =
+                    |field: &FieldRef| match in_file.iter().position(|found| self.mapping.is_column(field, found)) {
+                        Some(at) => self.as_declared(array.column(at), field.data_type()),
+                        None => Ok(new_null_array(field.data_type(), array.len())),
+                    };
                 let columns = fields.iter().map(column).collect::<Result<Vec<_>, _>>()?;
                 let nulls = array.nulls().cloned();
                 Arc::new(StructArray::try_new_with_length(

@@ -23,6 +23,7 @@ use datafusion::logical_expr::{
 };
 
 use self::find::{Step, find};
+use super::literals::is_comparison;
 
 /// All functions.
 pub(super) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
@@ -275,19 +276,9 @@ fn step_into(what: What, json: Expr, step: Expr) -> Expr {
 
 /// Whether an operator gives a truth value from others than truth values.
 fn is_predicate(operator: Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-            | Operator::RegexMatch
-            | Operator::RegexIMatch
-            | Operator::RegexNotMatch
-            | Operator::RegexNotIMatch
-    )
+    is_comparison(operator)
+        || matches!(
+            operator,
+            Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
+        )
 }

@@ -20,9 +20,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_adapter::{
     DefaultPhysicalExprAdapterFactory, PhysicalExprAdapter, PhysicalExprAdapterFactory,
 };
-use lake::delta::schema::{COLUMN_MAPPING_ID, COLUMN_MAPPING_NAME};
 use lake::delta::{ColumnMapping, Snapshot};
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::columns::scanned_type;
 
@@ -42,24 +40,13 @@ impl FileColumns {
         }
     }
 
-    fn is(&self, declared: &Field, in_file: &Field) -> bool {
-        match self.mapping {
-            ColumnMapping::None => declared.name() == in_file.name(),
-            ColumnMapping::Name => {
-                let physical = declared.metadata().get(COLUMN_MAPPING_NAME);
-                physical.unwrap_or(declared.name()) == in_file.name()
-            }
-            ColumnMapping::Id => {
-                let id = declared.metadata().get(COLUMN_MAPPING_ID);
-                id.is_some() && id == in_file.metadata().get(PARQUET_FIELD_ID_META_KEY)
-            }
-        }
-    }
-
     /// Fields of a file by the names that the table has for them, in the file's order. What the table does not have gets
     /// a name that no column has.
     fn named(&self, in_file: &Fields, declared: &Fields) -> Fields {
-        let named = |(place, field): (usize, &FieldRef)| match declared.iter().find(|column| self.is(column, field)) {
+        let named = |(place, field): (usize, &FieldRef)| match declared
+            .iter()
+            .find(|column| self.mapping.is_column(column, field))
+        {
             Some(column) => self.named_field(field, column),
             None => Field::clone(field).with_name(format!("\0{place}")),
         };
